@@ -1,0 +1,251 @@
+"""What the layers share about Delta tables: files written first and committed once, and how far a table has come.
+
+How far is a fact in the table's own log, committed together with the rows: an application transaction
+(https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers). A rerun, or a restart after a
+crash at any point, reads it and neither loses nor doubles a row. Files of a commit that never came are garbage that no
+reader sees, and that `vacuum(full=True)` removes.
+"""
+
+import io
+import json
+import time
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+from botocore.exceptions import ClientError
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
+from deltalake.table import TableMerger
+from deltalake.transaction import AddAction
+from duckdb import DuckDBPyConnection
+
+from lakehouse_utils.errors import explained
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline.sql import quoted, statement
+
+_MOST_RANGES = 50
+FILE_BYTES = 8 << 20  # of tables under MERGE, which rewrites whole files: smaller than usual
+
+
+@dataclass
+class Counts:
+    """What one step did to one table, in rows. `version` is the table's version after it."""
+
+    read: int = 0
+    added: int = 0
+    changed: int = 0
+    quarantined: int = 0
+    version: int | None = None
+
+
+def transaction(app_id: str, version: int) -> CommitProperties:
+    """Commit properties that record `version` under `app_id` in the log, together with the commit's rows."""
+    return CommitProperties(app_transactions=[Transaction(app_id, version)])
+
+
+def progress(table: DeltaTable | None, app_id: str) -> int | None:
+    """The version last committed under `app_id`; None when nothing was."""
+    return None if table is None else table.transaction_version(app_id)
+
+
+def put_parquet(lake: Lake, layer: str, table: str, rows: pl.DataFrame, stats: dict[str, tuple]) -> AddAction:
+    """Upload `rows` as one Parquet file of a table, not committed yet.
+
+    `stats` are (min, max) of columns, for the log. Row groups are small and carry no statistics of their own: nothing
+    skips by raw text, and computing them would be a fifth of the work.
+    """
+    buffer = io.BytesIO()
+    rows.write_parquet(buffer, compression="zstd", compression_level=1, row_group_size=1 << 17, statistics=False)
+    size = buffer.tell()
+    buffer.seek(0)
+    path = f"part-{uuid.uuid4()}.parquet"
+    with explained(f"write to {layer}.{table}", lake):
+        lake.s3.put_object(Bucket=lake.bucket, Key=lake.key(layer, table, path), Body=buffer)
+    log_stats = {
+        "numRecords": len(rows),
+        "minValues": {name: low for name, (low, _) in stats.items()},
+        "maxValues": {name: high for name, (_, high) in stats.items()},
+        "nullCount": dict.fromkeys(stats, 0),
+    }
+    return AddAction(path, size, {}, int(time.time() * 1000), True, json.dumps(log_stats))
+
+
+def append(
+    lake: Lake,
+    delta: DeltaTable | None,
+    layer: str,
+    table: str,
+    schema: pa.Schema,
+    files: list[AddAction],
+    app_id: str,
+    app_version: int,
+    configuration: dict[str, str] | None = None,
+) -> DeltaTable:
+    """Commit uploaded `files` to `delta`, once; the table is created, or given columns it lacks, where need be."""
+    with explained(f"commit to {layer}.{table}", lake):
+        if delta is None:
+            delta = DeltaTable.create(
+                lake.uri(layer, table),
+                Schema.from_arrow(schema),
+                mode="ignore",
+                storage_options=lake.storage_options,
+                configuration=configuration,
+            )
+        known = {field.name.casefold() for field in delta.schema().fields}
+        lacking = [field for field in Schema.from_arrow(schema).fields if field.name.casefold() not in known]
+        if lacking:
+            delta.alter.add_columns([Field(f.name, f.type, nullable=True) for f in lacking])
+            delta.update_incremental()
+        if progress(delta, app_id) != app_version:  # asked last: another writer may have been quicker
+            commit = transaction(app_id, app_version)
+            delta.create_write_transaction(files, "append", delta.schema(), commit_properties=commit)
+            delta.update_incremental()
+        return delta
+
+
+def files_added_since(lake: Lake, delta: DeltaTable, layer: str, name: str, version: int | None) -> list[str]:
+    """Addresses of the files that brought new rows after `version`, as the log tells; all files for None.
+
+    What OPTIMIZE rewrote isn't new. Where the log's older commits have been cleaned up, the answer is all files too:
+    reading a row twice does no harm to a MERGE.
+    """
+    everything = delta.file_uris()
+    if version is None:
+        return everything
+    added = []
+    try:
+        for number in range(version + 1, delta.version() + 1):
+            with explained(f"read the log of {layer}.{name}", lake):
+                added += _added_by(lake, layer, name, number)
+    except _NoSuchCommit:
+        return everything
+    there = set(everything)
+    uris = [lake.uri(layer, name, path) for path in added]
+    if not there.issuperset(uris):  # compacted since, and perhaps vacuumed
+        return everything
+    return uris
+
+
+class _NoSuchCommit(Exception):
+    pass
+
+
+def _added_by(lake: Lake, layer: str, name: str, version: int) -> list[str]:
+    try:
+        key = lake.key(layer, name, "_delta_log", f"{version:020}.json")
+        text = lake.s3.get_object(Bucket=lake.bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+            raise _NoSuchCommit from None
+        raise
+    actions = [json.loads(line) for line in text.splitlines() if line.strip()]
+    return [action["add"]["path"] for action in actions if "add" in action and action["add"]["dataChange"]]
+
+
+# -- MERGE
+
+
+def write_sorted(
+    lake: Lake, layer: str, table: str, rows: pa.RecordBatchReader, commit: CommitProperties
+) -> DeltaTable:
+    """Make a table of `rows`, which come sorted by key, so that each file has a key range of its own."""
+    with explained(f"write {layer}.{table}", lake):
+        write_deltalake(
+            lake.uri(layer, table),
+            rows,
+            mode="error",
+            target_file_size=FILE_BYTES,
+            storage_options=lake.storage_options,
+            commit_properties=commit,
+        )
+        return DeltaTable(lake.uri(layer, table), storage_options=lake.storage_options)
+
+
+def attach(db: DuckDBPyConnection, name: str, table: DeltaTable) -> None:
+    """Make this snapshot of `table` readable in DuckDB as `name`."""
+    db.execute(f"DETACH DATABASE IF EXISTS {quoted(name)}")
+    db.execute(f"ATTACH '{table.table_uri}' AS {quoted(name)} (TYPE delta, VERSION {table.version()})")
+
+
+def merge(db: DuckDBPyConnection, table: DeltaTable, key: list[str], commit: CommitProperties) -> TableMerger:
+    """A MERGE of the DuckDB table `merging` into `table` by `key`, whose first column the table is sorted by.
+
+    Files that hold no key of the source are skipped: the log's statistics tell which, and the predicate puts it into
+    words that delta-rs holds against the same statistics.
+    """
+    equal = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in key)
+    predicate = f"{equal} AND {_ranges(db, table, key[0])}"
+    return table.merge(
+        db.table("merging").to_arrow_reader(),  # last: the next query on this connection would end the stream
+        predicate,
+        source_alias="source",
+        target_alias="target",
+        streamed_exec=False,
+        commit_properties=commit,
+    )
+
+
+def _ranges(db: DuckDBPyConnection, table: DeltaTable, column: str) -> str:
+    actions = pa.table(table.get_add_actions(flatten=True))
+    low, high = f"min.{column}", f"max.{column}"
+    if low not in actions.column_names or actions[low].null_count:
+        return "true"
+    db.register("files", pa.table({"path": actions["path"], "low": actions[low], "high": actions[high]}))
+    ranges = db.sql(statement("difference", "file_ranges", column=quoted(column))).fetchall()
+    db.unregister("files")
+    if len(ranges) > _MOST_RANGES:
+        ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))]
+    name = f"target.{quoted(column)}"
+    between = [f"{name} BETWEEN {_literal(low)} AND {_literal(high)}" for low, high in ranges]
+    return f"({' OR '.join(between) or 'false'})"
+
+
+def merge_difference(
+    db: DuckDBPyConnection,
+    table: DeltaTable,
+    fresh: str,
+    existing: str,
+    key: list[str],
+    commit: CommitProperties,
+    uncompared: Collection[str] = (),
+) -> Counts:
+    """Make the rows `existing` of `table` equal to `fresh`, in one MERGE of what differs: insert, update, delete.
+
+    Both are DuckDB relations with the table's columns; a difference in `uncompared` columns alone is none. Where
+    nothing differs, the commit records only how far the table has come.
+    """
+    columns = [field.name for field in table.schema().fields]
+    compared = [name for name in columns if name not in (*key, *uncompared)]
+    difference = statement(
+        "difference",
+        "difference",
+        fresh=fresh,
+        existing=existing,
+        fresh_columns=", ".join(f"fresh.{quoted(name)}" for name in columns),
+        existing_columns=", ".join(f"existing.{quoted(name)}" for name in columns),
+        same_key=" AND ".join(f"fresh.{quoted(name)} = existing.{quoted(name)}" for name in key),
+        unlike=" OR ".join(f"fresh.{quoted(n)} IS DISTINCT FROM existing.{quoted(n)}" for n in compared) or "false",
+    )
+    db.execute(f"CREATE OR REPLACE TEMP TABLE merging AS {difference}")
+    if not db.sql("SELECT count(*) FROM merging").fetchone()[0]:
+        table.create_write_transaction([], "append", table.schema(), commit_properties=commit)
+        table.update_incremental()
+        return Counts(version=table.version())
+    row = {quoted(name): f"source.{quoted(name)}" for name in columns}
+    metrics = (
+        merge(db, table, key, commit)
+        .when_matched_delete("source._change = 'delete'")
+        .when_matched_update(row, "source._change <> 'delete'")
+        .when_not_matched_insert(row, "source._change <> 'delete'")
+        .execute()
+    )
+    changed = metrics["num_target_rows_updated"] + metrics["num_target_rows_deleted"]
+    return Counts(added=metrics["num_target_rows_inserted"], changed=changed, version=table.version())
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return "'" + str(value).replace("'", "''") + "'"

@@ -1,0 +1,60 @@
+"""What every test gets: an environment without the developer's settings, and one S3 server for the whole run."""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lakehouse_utils import embedded_s3
+
+STATE_DIR = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    given = getattr(config, "workerinput", {}).get("state_dir")  # an xdist worker shares the controller's
+    config.stash[STATE_DIR] = Path(given or tempfile.mkdtemp(prefix="lakehouse-test-"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node) -> None:
+    node.workerinput["state_dir"] = str(node.config.stash[STATE_DIR])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        embedded_s3.stop(config.stash[STATE_DIR])
+        shutil.rmtree(config.stash[STATE_DIR], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_settings_of_the_developer() -> None:
+    for name in os.environ:
+        if name.startswith(("AWS_", "LAKEHOUSE_")) or name.upper().endswith("_PROXY"):
+            del os.environ[name]
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.path.join(os.devnull, "none")
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_before(_no_settings_of_the_developer) -> Iterator[None]:
+    """What a test, or a `.env` read in it, sets in the environment ends with the test."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def s3_server(pytestconfig: pytest.Config, _no_settings_of_the_developer) -> embedded_s3.Server:
+    """An S3 server that all tests share; write below `prefix`."""
+    return embedded_s3.ensure(pytestconfig.stash[STATE_DIR])
+
+
+@pytest.fixture
+def prefix(s3_server: embedded_s3.Server) -> str:
+    """A fresh s3://bucket/prefix."""
+    return f"{s3_server.uri}/test-{uuid.uuid4().hex}"

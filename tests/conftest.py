@@ -49,9 +49,15 @@ def _environment_as_before(_no_settings_of_the_developer) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(pytestconfig: pytest.Config, _no_settings_of_the_developer) -> embedded_s3.Server:
+def s3_state_dir(pytestconfig: pytest.Config) -> Path:
+    """The folder of `s3_server`."""
+    return pytestconfig.stash[STATE_DIR]
+
+
+@pytest.fixture(scope="session")
+def s3_server(s3_state_dir: Path, _no_settings_of_the_developer) -> embedded_s3.Server:
     """An S3 server that all tests share; write below `prefix`."""
-    return embedded_s3.ensure(pytestconfig.stash[STATE_DIR])
+    return embedded_s3.ensure(s3_state_dir)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import ssl
 import stat
@@ -69,9 +68,10 @@ def servers(state_dir: Path) -> list[int]:
 
 
 def kill_all(state_dir: Path) -> None:
-    for pid in servers(state_dir):
-        psutil.Process(pid).kill()
-    while servers(state_dir):
+    dying = [psutil.Process(pid) for pid in servers(state_dir)]
+    for process in dying:
+        process.kill()
+    while not all(embedded_s3._is_gone(process) for process in dying):
         time.sleep(0.02)
 
 
@@ -92,13 +92,12 @@ def test_the_first_to_need_it_starts_it_and_all_others_find_it(state_dir):
     assert run(sys.executable, "-c", ENSURE, state_dir, cwd=CHECKOUT).stdout == f"{server.pid}\n"
 
 
-def test_finding_it_takes_milliseconds_and_no_process(s3_server, pytestconfig, monkeypatch):
-    state_dir = shared_state_dir(pytestconfig)
+def test_finding_it_takes_milliseconds_and_no_process(s3_server, s3_state_dir, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)
     times = []
     for _ in range(20):
         start = time.perf_counter()
-        assert embedded_s3.ensure(state_dir) == s3_server
+        assert embedded_s3.ensure(s3_state_dir) == s3_server
         times.append(time.perf_counter() - start)
     assert min(times) < 0.02
 
@@ -128,14 +127,30 @@ def test_processes_and_threads_that_start_it_at_once_get_the_same_one(state_dir)
 
 
 @posix_only
-def test_it_outlives_a_starter_that_is_killed_halfway(state_dir):
-    starter = subprocess.Popen([sys.executable, "-c", ENSURE, state_dir], cwd=CHECKOUT, start_new_session=True)
-    while not (state_dir / "s3" / "pid").exists():
-        time.sleep(0.005)
-    os.killpg(starter.pid, signal.SIGKILL)
+def test_it_outlives_its_starter(state_dir):
+    pid = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"{ENSURE}; import os, signal; sys.stdout.flush(); os.killpg(0, signal.SIGKILL)",
+            state_dir,
+        ],
+        stdout=subprocess.PIPE,
+        cwd=CHECKOUT,
+        start_new_session=True,
+    ).communicate(timeout=60)[0]
+    assert embedded_s3.ensure(state_dir).pid == int(pid)
+
+
+@posix_only
+def test_a_starter_that_is_killed_halfway_leaves_no_second_server(state_dir):
+    starter = subprocess.Popen([sys.executable, "-c", ENSURE, state_dir], cwd=CHECKOUT)
+    while not servers(state_dir):
+        time.sleep(0.02)
+    starter.kill()
     starter.wait()
-    started = servers(state_dir)
-    assert [embedded_s3.ensure(state_dir).pid] == started == servers(state_dir)
+    server = embedded_s3.ensure(state_dir)
+    assert servers(state_dir) == [server.pid]
 
 
 def test_a_lost_record_does_not_lead_to_a_second_server(state_dir):
@@ -192,7 +207,8 @@ def test_killed_it_comes_back_on_the_same_ports(state_dir):
 
 
 @pytest.mark.parametrize("name", ["s3.port", "filer.port.grpc"])
-def test_killed_it_moves_when_somebody_took_a_port(state_dir, name):
+def test_killed_it_moves_when_somebody_took_a_port(state_dir, name, monkeypatch):
+    monkeypatch.setattr(embedded_s3, "_RELEASE_SECONDS", 0.1)
     server = embedded_s3.ensure(state_dir)
     kill_all(state_dir)
     with listener(ports_of(state_dir)[name]):
@@ -229,7 +245,8 @@ def test_a_process_that_has_got_its_number_is_left_alone(state_dir):
     assert embedded_s3.stop(state_dir) is True  # and this test goes on
 
 
-def test_another_server_on_its_port_is_not_taken_for_it(state_dir, s3_server):
+def test_another_server_on_its_port_is_not_taken_for_it(state_dir, s3_server, monkeypatch):
+    monkeypatch.setattr(embedded_s3, "_RELEASE_SECONDS", 0.1)
     embedded_s3.ensure(state_dir)
     kill_all(state_dir)
     ports = ports_of(state_dir) | {"s3.port": int(s3_server.endpoint.rpartition(":")[2])}
@@ -238,13 +255,14 @@ def test_another_server_on_its_port_is_not_taken_for_it(state_dir, s3_server):
     assert embedded_s3.ensure(state_dir).endpoint != s3_server.endpoint
 
 
-def test_a_copied_checkout_does_not_use_the_server_of_the_original(state_dir, s3_server, pytestconfig):
+def test_a_copied_checkout_does_not_use_the_server_of_the_original(state_dir, s3_server, s3_state_dir, monkeypatch):
+    monkeypatch.setattr(embedded_s3, "_RELEASE_SECONDS", 0.1)
     (state_dir / "s3").mkdir(parents=True)
     for name in ("pid", "ports.json", "keys.json"):
-        shutil.copy(shared_state_dir(pytestconfig) / "s3" / name, state_dir / "s3")
+        shutil.copy(s3_state_dir / "s3" / name, state_dir / "s3")
     assert embedded_s3.status(state_dir) is None
     assert embedded_s3.ensure(state_dir).endpoint != s3_server.endpoint
-    assert embedded_s3.status(shared_state_dir(pytestconfig)) == s3_server
+    client(s3_server).put_object(Bucket="lakehouse", Key="original", Body=b"is as it was")
 
 
 def test_nothing_acknowledged_is_lost_when_it_is_killed_under_load(state_dir):
@@ -289,9 +307,9 @@ def test_nothing_acknowledged_is_lost_when_it_is_killed_under_load(state_dir):
 # Closed to strangers
 
 
-def test_it_listens_on_the_loopback_only_and_on_nothing_unexpected(s3_server, pytestconfig):
+def test_it_listens_on_the_loopback_only_and_on_nothing_unexpected(s3_server, s3_state_dir):
     listening = [c.laddr for c in psutil.Process(s3_server.pid).net_connections("tcp") if c.status == "LISTEN"]
-    ports = ports_of(shared_state_dir(pytestconfig))
+    ports = ports_of(s3_state_dir)
     assert {address.ip for address in listening} == {"127.0.0.1"}
     assert {address.port for address in listening} == set(ports.values()) - {ports["webdav.port"]}
     assert psutil.Process(s3_server.pid).children() == []
@@ -419,6 +437,8 @@ def test_the_users_profile_endpoint_and_proxy_do_not_matter(state_dir):
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "HTTP_PROXY": "http://127.0.0.1:9",
         "http_proxy": "http://127.0.0.1:9",
+        "NO_PROXY": "",
+        "no_proxy": "",
     }
     for _ in range(2):  # started, then found
         assert run(sys.executable, "-c", ENSURE, state_dir, env=hostile, cwd=CHECKOUT).returncode == 0
@@ -490,7 +510,7 @@ def test_start_status_and_stop_say_what_is(state_dir):
 
 
 @posix_only
-def test_env_opens_it_for_a_shell(s3_server, pytestconfig):
+def test_env_opens_it_for_a_shell(s3_server, s3_state_dir):
     script = f"""
         eval "$({sys.executable} -m lakehouse_utils.embedded_s3 env)" &&
         {sys.executable} -c '
@@ -503,8 +523,10 @@ print(os.environ["LAKEHOUSE_URI"], os.environ["AWS_REGION"])'
         "AWS_SESSION_TOKEN": "stale",
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
         "HTTP_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "example.org",
+        "no_proxy": "",
     }
-    state_dir = {"LAKEHOUSE_STATE_DIR": str(shared_state_dir(pytestconfig))}
+    state_dir = {"LAKEHOUSE_STATE_DIR": str(s3_state_dir)}
     done = run("sh", "-c", script, env=leftovers | state_dir, cwd=CHECKOUT)
     assert done.stdout == "s3://lakehouse us-east-1\n", done.stderr
     assert client(s3_server).get_object(Bucket="lakehouse", Key="from-a-shell")["Body"].read() == b"hello"
@@ -620,12 +642,6 @@ def open_it(monkeypatch) -> None:
 
 
 # Its surroundings
-
-
-def shared_state_dir(pytestconfig) -> Path:
-    from conftest import STATE_DIR
-
-    return pytestconfig.stash[STATE_DIR]
 
 
 def ports_of(state_dir: Path) -> dict[str, int]:

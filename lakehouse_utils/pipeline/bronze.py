@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -20,101 +21,129 @@ from lakehouse_utils.pipeline.delta import Counts
 from lakehouse_utils.pipeline.landing import LINE, Block, Landing, LandingFile, UnreadableFile, read
 from lakehouse_utils.pipeline.sources import Source
 
-_TIMESTAMP = pa.timestamp("us", "UTC")
 _ORIGIN = [
     pa.field("_batch", pa.string()),
     pa.field("_source_file", pa.string()),
     pa.field("_source_line", pa.int64()),
-    pa.field("_ingested_at", _TIMESTAMP),
+    pa.field("_ingested_at", pa.timestamp("us", "UTC")),
 ]
-QUARANTINE = pa.schema(
-    [*_ORIGIN, pa.field("layer", pa.string()), pa.field("reason", pa.string()), pa.field("raw", pa.string())]
-)
+_REASON = [pa.field("layer", pa.string()), pa.field("reason", pa.string()), pa.field("raw", pa.string())]
 _APPEND_ONLY = {"delta.appendOnly": "true"}
 _WORKERS = 2  # each holds a block; Polars uses all cores within one anyway
 
 
-def load_file(
-    lake: Lake, landing: Landing, file: LandingFile, source: Source, watch: Callable[[int], None] = lambda size: None
-) -> Counts | None:
-    """Append one raw file to `bronze/<table>`; None when this delivery of it is there already.
+def refresh(
+    lake: Lake,
+    landing: Landing,
+    source: Source,
+    arrived: list[LandingFile],
+    advance: Callable[[int], None] = lambda size: None,
+) -> tuple[Counts, list[str]]:
+    """Bring `bronze/<table>` up to what has arrived: every file that isn't there yet, in order.
 
-    `watch` is told of the bytes of rows written. Raises UnreadableFile; then nothing of the file is in bronze, and
-    `refuse_file` records it.
+    `advance` is told of the bytes that are dealt with. Returns the counts over all new files, and a sentence for each
+    file that could not be read at all; such a file is noted in quarantine and doesn't stop the others.
     """
-    app_id, fingerprint = f"landing:{file.path}", landing.fingerprint(file)
     table = lake.delta("bronze", source.name)
-    if delta.progress(table, app_id) == fingerprint:
-        return None
-    now = datetime.now(UTC)
-    written = _Written()
-    with landing.open(file) as stream, ThreadPoolExecutor(_WORKERS) as pool:
-        tasks = (lambda part=part: _write(lake, file, source, part(), now) for part in read(stream, file, source))
-        for part in _in_order(pool, tasks):
-            written.add(part)
-            watch(part.bytes)
-    if landing.fingerprint(file) != fingerprint:
-        raise UnreadableFile("the file changed while it was read; the next run takes it as it is then")
-    if written.rows + written.broken != written.read:
-        raise AssertionError(f"{file.path}: {written.read} read, {written.rows} + {written.broken} written")
-
-    if written.broken_files:
-        quarantine(lake, source, written.broken_files, app_id, fingerprint)
-    columns = dict.fromkeys([*source.columns, *written.columns])
-    schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *_ORIGIN])
-    table = delta.append(lake, table, "bronze", source.name, schema, written.files, app_id, fingerprint, _APPEND_ONLY)
-    return Counts(written.read, written.rows, 0, written.broken, table.version())
-
-
-def refuse_file(lake: Lake, file: LandingFile, source: Source, fingerprint: int, reason: str) -> None:
-    """Record in quarantine, once, that a file could not be read at all."""
-    action = _put_broken(lake, file, source, [(None, "", reason)], datetime.now(UTC))
-    quarantine(lake, source, [action], f"refused:{file.path}", fingerprint)
+    counts, refused = Counts(), []
+    for file in arrived:
+        fingerprint = 0
+        try:
+            fingerprint = landing.fingerprint(file)
+            if delta.progress(table, _app_id(file)) == fingerprint:
+                advance(file.size)
+                continue
+            uploaded = _upload(lake, landing, file, source, advance)
+            if landing.fingerprint(file) != fingerprint:
+                raise UnreadableFile("the file changed while it was read; the next run takes it as it is then")
+        except UnreadableFile as error:
+            refused.append(f"{file.path}: {error}")
+            note = partial(_put_broken, lake, file, source, [(None, "", str(error))], datetime.now(UTC))
+            quarantine(lake, source, f"refused:{file.path}", fingerprint, lambda note=note: [note()])
+            continue
+        if uploaded.broken_files:
+            quarantine(lake, source, _app_id(file), fingerprint, lambda files=uploaded.broken_files: files)
+        table = _commit(lake, table, source, file, fingerprint, uploaded)
+        counts.read += uploaded.read
+        counts.added += uploaded.rows
+        counts.quarantined += uploaded.broken
+    counts.version = table.version() if table else None
+    return counts, refused
 
 
-def quarantine(lake: Lake, source: Source, files: list[AddAction], app_id: str, version: int) -> None:
-    """Commit uploaded files of bad rows to `quarantine/<table>`, once for `version` under `app_id`."""
+def quarantine(lake: Lake, source: Source, app_id: str, version: int, upload: Callable[[], list[AddAction]]) -> None:
+    """Append the bad rows that `upload` puts in place to `quarantine/<table>`, once for `version` under `app_id`."""
     table = lake.delta("quarantine", source.name)
     if delta.progress(table, app_id) != version:
-        delta.append(lake, table, "quarantine", source.name, QUARANTINE, files, app_id, version)
+        schema = pa.schema([*_ORIGIN, *_REASON])
+        delta.append(lake, table, "quarantine", source.name, schema, upload(), app_id, version)
+
+
+def _app_id(file: LandingFile) -> str:
+    return f"landing:{file.path}"
+
+
+def _commit(lake: Lake, table, source: Source, file: LandingFile, fingerprint: int, uploaded: "_Uploaded"):
+    columns = dict.fromkeys([*source.columns, *uploaded.columns])
+    schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *_ORIGIN])
+    app_id = _app_id(file)
+    return delta.append(lake, table, "bronze", source.name, schema, uploaded.files, app_id, fingerprint, _APPEND_ONLY)
 
 
 @dataclass
-class _Written:
-    """Files that are uploaded and not committed yet, and what is in them."""
+class _Uploaded:
+    """Parquet files in the table's folder that no commit names yet, and what is in them."""
 
     read: int = 0
     rows: int = 0
     broken: int = 0
-    bytes: int = 0
-    files: list = field(default_factory=list)
-    broken_files: list = field(default_factory=list)
+    files: list[AddAction] = field(default_factory=list)
+    broken_files: list[AddAction] = field(default_factory=list)
     columns: dict[str, None] = field(default_factory=dict)
 
-    def add(self, other: "_Written") -> None:
-        self.read += other.read
-        self.rows += other.rows
-        self.broken += other.broken
-        self.files += other.files
-        self.broken_files += other.broken_files
-        self.columns |= other.columns
+
+def _upload(
+    lake: Lake, landing: Landing, file: LandingFile, source: Source, advance: Callable[[int], None]
+) -> _Uploaded:
+    now = datetime.now(UTC)
+    whole = _Uploaded()
+    seen = 0
+    with landing.open(file) as stream, ThreadPoolExecutor(_WORKERS) as pool:
+        parts = (partial(_upload_part, lake, file, source, part, now) for part in read(stream, file, source))
+        for part, size in _in_order(pool, parts):
+            for name in ("read", "rows", "broken", "files", "broken_files"):
+                setattr(whole, name, getattr(whole, name) + getattr(part, name))
+            whole.columns |= part.columns
+            size = min(size, file.size - seen)  # what was gzipped is longer than the file
+            seen += size
+            advance(size)
+    advance(file.size - seen)
+    if whole.read != whole.rows + whole.broken:
+        raise AssertionError(f"{file.path}: {whole.read} rows read, {whole.rows} good, {whole.broken} quarantined")
+    return whole
 
 
-def _write(lake: Lake, file: LandingFile, source: Source, block: Block, now: datetime) -> _Written:
-    written = _Written(read=block.read, rows=len(block.rows), broken=len(block.broken))
-    if len(block.rows):
+def _upload_part(
+    lake: Lake, file: LandingFile, source: Source, parse: Callable[[], Block], now: datetime
+) -> tuple[_Uploaded, int]:
+    block = parse()
+    part = _Uploaded(read=block.read, rows=len(block.rows), broken=len(block.broken))
+    if part.rows:
         lines = block.rows[LINE]
+        stats = {
+            "_batch": (file.batch, file.batch),
+            "_source_file": (file.path, file.path),
+            LINE: (lines[0], lines[-1]),
+        }
         rows = block.rows.with_columns(**_origin(file, now))
-        stats = _origin_stats(file, lines[0], lines[-1])
-        written.files.append(delta.put_parquet(lake, "bronze", source.name, rows, stats))
-        written.columns = dict.fromkeys(name for name in block.rows.columns if name != LINE)
-        written.bytes = block.rows.estimated_size()
-    if block.broken:
-        written.broken_files.append(_put_broken(lake, file, source, block.broken, now))
-    return written
+        part.files.append(delta.put_parquet(lake, "bronze", source.name, rows, stats))
+        part.columns = dict.fromkeys(name for name in block.rows.columns if name != LINE)
+    if part.broken:
+        part.broken_files.append(_put_broken(lake, file, source, block.broken, now))
+    return part, block.size
 
 
-def _put_broken(lake: Lake, file: LandingFile, source: Source, broken: list[tuple], now: datetime):
+def _put_broken(lake: Lake, file: LandingFile, source: Source, broken: list[tuple], now: datetime) -> AddAction:
     schema = {LINE: pl.Int64, "raw": pl.String, "reason": pl.String}
     rows = pl.DataFrame(broken, schema=schema, orient="row").with_columns(**_origin(file, now), layer=pl.lit("bronze"))
     return delta.put_parquet(lake, "quarantine", source.name, rows, {})
@@ -126,10 +155,6 @@ def _origin(file: LandingFile, now: datetime) -> dict[str, pl.Expr]:
         "_source_file": pl.lit(file.path),
         "_ingested_at": pl.lit(now).cast(pl.Datetime("us", "UTC")),
     }
-
-
-def _origin_stats(file: LandingFile, first: int, last: int) -> dict[str, tuple]:
-    return {"_batch": (file.batch, file.batch), "_source_file": (file.path, file.path), "_source_line": (first, last)}
 
 
 def _in_order(pool: ThreadPoolExecutor, tasks: Iterator[Callable]) -> Iterator:

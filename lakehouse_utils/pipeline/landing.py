@@ -63,6 +63,7 @@ class Block:
     rows: pl.DataFrame
     broken: list[tuple[int | None, str, str]] = field(default_factory=list)
     read: int = 0  # records, counted from the raw bytes, not from what parsing made of them
+    size: int = 0  # of the raw bytes
 
 
 # -- where files are
@@ -211,7 +212,7 @@ def _column_names(names: list[str], source: Source) -> list[str]:
     """Names that Delta accepts; described columns get the description's spelling."""
     described = {name.casefold(): name for name in source.columns}
     fit = [name.strip().translate(_UNFIT_FOR_NAMES) for name in names]
-    fit = [described.get(name.casefold(), name) for name in fit]
+    fit = [described.get(name.casefold(), name.lower()) for name in fit]
     folded = [name.casefold() for name in fit]
     for position, (name, low) in enumerate(zip(fit, folded, strict=True)):
         if not name:
@@ -289,7 +290,7 @@ def _count(data: bytes, byte: int) -> int:
 def _too_long(line: int, start: bytes, size: int, columns: list[str]) -> Block:
     raw = start.decode(errors="backslashreplace")
     reason = f"the line has {size:,} bytes, more than {LONGEST_RECORD:,}; raw holds the first {len(start):,}"
-    return Block(_text_frame({name: [] for name in columns}, []), [(line, raw, reason)], read=1)
+    return Block(_text_frame({name: [] for name in columns}, []), [(line, raw, reason)], 1, size)
 
 
 # CSV (RFC 4180). Clean blocks go through Polars, whose count of rows and fields is held against the block's own line
@@ -355,7 +356,7 @@ def _parse_csv(line: int, data: bytes, columns: list[str], delimiter: str) -> Bl
         except pl.exceptions.PolarsError:  # broken UTF-8, too many fields, text behind a closing quote
             rows = None
         if rows is not None and len(rows) == len(lines):
-            return Block(rows.with_columns(pl.Series(LINE, lines, dtype=pl.Int64)), read=len(lines))
+            return Block(rows.with_columns(pl.Series(LINE, lines, dtype=pl.Int64)), read=len(lines), size=len(data))
     return _parse_csv_carefully(line, data, columns, delimiter)
 
 
@@ -404,7 +405,7 @@ def _parse_csv_carefully(line: int, data: bytes, columns: list[str], delimiter: 
             lines.append(line + position)
         position += length
     values = zip(*rows, strict=True) if rows else [[] for _ in columns]
-    return Block(_text_frame(dict(zip(columns, map(list, values), strict=True)), lines), broken, records)
+    return Block(_text_frame(dict(zip(columns, map(list, values), strict=True)), lines), broken, records, len(data))
 
 
 def _csv_record(physical: list[bytes], position: int, delimiter: str) -> tuple[list[str], int, str | None]:
@@ -463,7 +464,7 @@ def _parse_json_lines(line: int, data: bytes, source: Source) -> Block:
             if len(values) < len(lines):
                 values.append(None)
     names = _column_names(list(columns), source) if columns else []
-    return Block(_text_frame(dict(zip(names, columns.values(), strict=True)), lines), broken, records)
+    return Block(_text_frame(dict(zip(names, columns.values(), strict=True)), lines), broken, records, len(data))
 
 
 def _json_object(raw: bytes) -> dict[str, str | None]:
@@ -514,7 +515,7 @@ def _read_parquet(stream: BinaryIO, source: Source) -> Iterator[Callable[[], Blo
 def _parquet_block(row: int, batch: pa.RecordBatch, columns: list[str]) -> Block:
     values = {name: _as_text(batch.column(i)) for i, name in enumerate(columns)}
     values[LINE] = pa.array(range(row, row + batch.num_rows), pa.int64())
-    return Block(pl.from_arrow(pa.table(values)), read=batch.num_rows)
+    return Block(pl.from_arrow(pa.table(values)), read=batch.num_rows, size=batch.nbytes)
 
 
 def _as_text(values: pa.Array) -> pa.Array:

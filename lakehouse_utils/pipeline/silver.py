@@ -5,6 +5,7 @@ so a daily batch costs what the day brought and the files that it touches, not w
 """
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
@@ -23,29 +24,23 @@ _LINEAGE = ["_version_at", "_batch", "_source_file", "_source_line", "_bronze_ve
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
 
-def refresh(lake: Lake, db: DuckDBPyConnection, source: Source) -> dict[str, Counts]:
-    """Bring `silver/<table>`, and `<table>_history`, up to what bronze holds. Counts by table, {} if all was there.
+def refresh(lake: Lake, db: DuckDBPyConnection, source: Source, name: str) -> Counts:
+    """Bring `silver/<name>`, one of `tables(source)`, up to what bronze holds; counts are 0 if it was there already.
 
-    Tables that are described and have no bronze are made, empty, so that gold finds them.
+    Where there is no bronze, an empty table is made, so that gold finds it. The current state comes before the history.
     """
-    bronze = lake.delta("bronze", source.name)
-    counts = {}
-    for name in tables(source):
-        table = lake.delta("silver", name)
-        done = delta.progress(table, app_id(source))
-        if bronze is None:
-            files, version = [], 0
-        else:
-            files, version = delta.files_added_since(lake, bronze, "bronze", source.name, done), bronze.version()
-        if done is not None and done > version:
-            raise LakehouseError(
-                f"silver.{name} was built from another bronze.{source.name}, one at version {done} and not {version}:"
-                f" delete {lake.uri('silver', name)} and what is built from it, then run again."
-            )
-        if files or table is None:
-            step = _Step(lake, db, source, bronze, files)
-            counts[name] = step.refresh_current(table) if name == source.name else step.refresh_history(table)
-    return counts
+    bronze, table = lake.delta("bronze", source.name), lake.delta("silver", name)
+    done, version = delta.progress(table, app_id(source)), bronze.version() if bronze else 0
+    if done is not None and done > version:
+        raise LakehouseError(
+            f"silver.{name} was built from another bronze.{source.name}, one at version {done} and not {version}:"
+            f" delete {lake.uri('silver', name)} and what is built from it, then run again."
+        )
+    files = delta.files_added_since(lake, bronze, "bronze", source.name, done) if bronze and done != version else []
+    if table is not None and not files:
+        return Counts(version=table.version())
+    step = _Step(lake, db, source, bronze, files)
+    return step.refresh_current(table) if name == source.name else step.refresh_history(table)
 
 
 def tables(source: Source) -> list[str]:
@@ -153,8 +148,8 @@ class _Step:
                 rejected = self._rejected("unheld")
             reader = self.db.sql(rejected).to_arrow_reader(1 << 16)
             parts = (pl.from_arrow(batch) for batch in reader if batch.num_rows)
-            files = [delta.put_parquet(self.lake, "quarantine", self.source.name, rows, {}) for rows in parts]
-            quarantine(self.lake, self.source, files, name, self.version)
+            put = partial(delta.put_parquet, self.lake, "quarantine", self.source.name, stats={})
+            quarantine(self.lake, self.source, name, self.version, lambda: [put(rows=part) for part in parts])
         return count
 
     def _rejected(self, rows: str) -> str:

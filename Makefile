@@ -1,0 +1,120 @@
+# `make` lists what there is to do. Needs a POSIX shell and GNU make 3.81 or newer; README.md says how to do without.
+
+# PYTHON=python3.12   the Python that .venv is made with; empty: the first of CANDIDATES that will do, else uv's choice
+# UV=                 set up with venv and pip, although uv is there
+# ARGS="..."          goes on to what is run
+# OPTS="..."          goes on to JupyterLab
+PYTHON ?=
+UV ?= uv
+ARGS ?=
+OPTS ?=
+
+CANDIDATES = python3 python3.13 python3.12 python3.11 python
+IN_RANGE = (3, 11) <= sys.version_info < (3, 14)
+WANTED = Python 3.11, 3.12 or 3.13
+
+VENV = .venv/bin/python
+READY = .venv/.ready
+COMMAND_OF_PID = { tr '\0' ' ' <"/proc/$$pid/cmdline" || ps -ww -p "$$pid" -o args=; } 2>/dev/null
+
+.PHONY: help run lab test bench lock clean look
+
+help: ## list the targets (this)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+run: $(READY) ## build the lake: landing -> bronze -> silver -> gold; ARGS="--verbose"
+	@$(VENV) ingestion_processor.py $(ARGS)
+
+lab: $(READY) ## open JupyterLab on notebooks/; OPTS="--no-browser"
+	@$(VENV) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(OPTS)
+
+test: $(READY) ## run the tests; ARGS="tests/test_lake.py" for some of them
+	@$(VENV) -m pytest -n logical --maxprocesses 4 $(ARGS)
+
+bench: $(READY) ## run every benchmark in benchmarks/; ARGS goes to each
+	@for script in benchmarks/*.py; do \
+	  if [ ! -e "$$script" ]; then echo "There is nothing in benchmarks/ yet."; exit 0; fi; \
+	  echo "== $$script"; \
+	  $(VENV) "$$script" $(ARGS) || exit; \
+	done
+
+lock: ## compile requirements.txt from pyproject.toml anew (needs uv); ARGS="--upgrade" for newer versions
+	@$(UV) pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet -o requirements.txt $(ARGS)
+
+# The server is also found by its number, for .venv may be too broken to be asked.
+clean: ## stop the S3 server; remove .venv, .lakehouse (the lake on that server) and caches
+	@if [ -x $(VENV) ]; then $(VENV) -m lakehouse_utils.embedded_s3 stop >/dev/null 2>&1 || true; fi
+	@if pid=$$(cat .lakehouse/s3/pid 2>/dev/null); then \
+	  port=$$(sed -n 's/.*"s3.port": *\([0-9][0-9]*\).*/\1/p' .lakehouse/s3/ports.json); \
+	  for signal in TERM TERM TERM TERM TERM KILL; do \
+	    case "$$($(COMMAND_OF_PID))" in *weed*" -s3.port=$$port "*) ;; *) break ;; esac; \
+	    kill -$$signal "$$pid" 2>/dev/null || true; \
+	    sleep 1; \
+	  done; \
+	fi
+	@rm -rf .venv .lakehouse .pytest_cache .ruff_cache
+	@find . -path ./.git -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+# .venv needs a look when its files are older than the lock, when the checkout has moved, when PYTHON asks for another.
+MADE_FOR := $(shell cat $(READY) 2>/dev/null)
+VERSION = import sys; print(sys.version)
+ifneq ($(MADE_FOR),$(CURDIR))
+  $(READY): look
+endif
+ifneq ($(PYTHON),)
+  ASKED_FOR := $(shell "$(PYTHON)" -c '$(VERSION)' 2>/dev/null)
+  THERE_IS := $(shell $(VENV) -c '$(VERSION)' 2>/dev/null)
+  ifneq ($(ASKED_FOR),$(THERE_IS))
+    $(READY): look
+  endif
+endif
+
+# `.unfinished` holds the number of the shell that is at work: a second `make` waits for it, and begins anew when it
+# was interrupted. uv doesn't read pip's configuration, so where pip is told of another index, pip it is.
+$(READY): requirements.txt pyproject.toml
+	@set -e; \
+	while pid=$$(cat .venv/.unfinished 2>/dev/null); do \
+	  case "$$($(COMMAND_OF_PID))" in *.venv/.unfinished*) waited=1; sleep 1 ;; *) break ;; esac; \
+	done; \
+	if [ -n "$${waited-}" ] && [ -e $(READY) ]; then exit 0; fi; \
+	fits() { "$$1" -c 'import sys; sys.exit(not $(IN_RANGE))' 2>/dev/null; }; \
+	version() { "$$1" -c '$(VERSION)' 2>/dev/null; }; \
+	uv=; if [ -n "$(UV)" ] && "$(UV)" --version >/dev/null 2>&1; then uv=1; fi; \
+	python=; found=; \
+	for candidate in $(if $(PYTHON),"$(PYTHON)",$(CANDIDATES)); do \
+	  if fits "$$candidate"; then \
+	    python=$$("$$candidate" -c 'import sys; print(sys._base_executable)'); break; \
+	  elif [ -z "$$found" ] && version "$$candidate" >/dev/null; then \
+	    found="; $$candidate is $$("$$candidate" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')"; \
+	  fi; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$(PYTHON)" ]; then \
+	  echo "$(WANTED) is needed$${found:-; there is no $(PYTHON)}: choose another with PYTHON=..." >&2; exit 1; \
+	elif [ -z "$$python" ] && [ -z "$$uv" ]; then \
+	  echo "$(WANTED) is needed$$found: install one, or uv, or say where one is: PYTHON=/path/to/python3.12" >&2; \
+	  exit 1; \
+	elif [ -n "$$python" ] && "$$python" -m pip config list 2>/dev/null | grep -Eq '(index-url|no-index)='; then \
+	  uv=; \
+	fi; \
+	made_for=$$(cat $(READY) 2>/dev/null) || made_for=$$(pwd -P); \
+	if [ -e .venv/.unfinished ] || [ "$$made_for" != "$$(pwd -P)" ] || ! fits $(VENV); then \
+	  rm -rf .venv; \
+	elif [ -n "$(PYTHON)" ] && [ "$$(version "$$python")" != "$$(version $(VENV))" ]; then \
+	  rm -rf .venv; \
+	fi; \
+	mkdir -p .venv; echo $$$$ >.venv/.unfinished; \
+	if [ -n "$$uv" ]; then \
+	  echo "Setting up .venv with uv, this once ..."; \
+	  [ -x $(VENV) ] || "$(UV)" venv --quiet --allow-existing --python "$${python:->=3.11,<3.14}" .venv; \
+	  "$(UV)" pip install --quiet --python $(VENV) --require-hashes -r requirements.txt; \
+	  "$(UV)" pip install --quiet --python $(VENV) --no-deps --no-build-isolation -e .; \
+	else \
+	  echo "Setting up .venv with pip, this once: it takes a minute or two ..."; \
+	  $(VENV) -m pip --version >/dev/null 2>&1 || "$$python" -m venv .venv; \
+	  pip() { $(VENV) -m pip install --quiet --no-user --disable-pip-version-check "$$@"; }; \
+	  pip --require-hashes -r requirements.txt; \
+	  pip --no-deps --no-build-isolation -e .; \
+	fi; \
+	pwd -P >$(READY); \
+	rm .venv/.unfinished

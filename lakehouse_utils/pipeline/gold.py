@@ -1,0 +1,134 @@
+"""Silver to gold: the star schema and the marts, each one .sql file in `sql/gold/`, refreshed from what changed.
+
+A file's `scope` finds the natural keys that a change concerns, its `rows` says what gold holds of these; what differs
+from the table goes in with one MERGE. A file without a scope is computed whole, and only what differs is written.
+The commit records how far each table that was read had come.
+"""
+
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+
+from deltalake import CommitProperties, DeltaTable, Transaction
+from duckdb import DuckDBPyConnection
+
+from lakehouse_utils.errors import LakehouseError, explained
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import delta
+from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.pipeline.sql import quoted, statements
+
+# Dimensions, then facts, then marts: a table comes after those that it reads.
+TABLES = [
+    "dim_customers",
+    "dim_products",
+    "dim_stores",
+    "dim_staffs",
+    "dim_date",
+    "fact_sales",
+    "fact_stocks",
+    "mart_monthly_sales",
+    "mart_product_sales",
+    "mart_customer_value",
+]
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What the head of `sql/gold/<table>.sql` says: the key, and the tables that it reads as (layer, table)."""
+
+    key: list[str]
+    reads: list[tuple[str, str]]
+    statements: dict[str, str]
+
+
+def definition(table: str) -> Definition:
+    """The definition of a gold table."""
+    text = (files("lakehouse_utils.pipeline.sql") / "gold" / f"{table}.sql").read_text(encoding="utf-8")
+    head = dict(re.findall(r"^-- (key|reads): (.+)$", text, flags=re.MULTILINE))
+    reads = [tuple(name.split(".")) for name in head["reads"].split(", ")]
+    return Definition(head["key"].split(", "), reads, statements(f"gold/{table}"))
+
+
+def needs(table: str) -> set[str]:
+    """The source tables that a gold table is made from, whichever way."""
+    found = set()
+    for layer, name in definition(table).reads:
+        found |= needs(name) if layer == "gold" else {name.removesuffix("_history")}
+    return found
+
+
+def refresh(lake: Lake, db: DuckDBPyConnection, name: str) -> Counts:
+    """Bring `gold/<name>` up to what the tables that it reads hold; all counts are 0 if it was there already.
+
+    Raises LakehouseError where one of these doesn't exist.
+    """
+    plan = definition(name)
+    inputs = {f"{layer}.{table}": _open(lake, name, layer, table) for layer, table in plan.reads}
+    now = {label: _progress(label, table) for label, table in inputs.items()}
+    table = lake.delta("gold", name)
+    since = {label: delta.progress(table, label) for label in inputs}
+    if since == now:
+        return Counts(version=table.version())
+    _prepare(db, inputs)
+    before = {label.split(".")[1]: -1 if version is None else version for label, version in since.items()}
+    scope = plan.statements.get("scope")
+    if scope:
+        db.execute(f"CREATE OR REPLACE TEMP TABLE scope AS {scope.format(**before)}")
+    commit = CommitProperties(app_transactions=[Transaction(label, version) for label, version in now.items()])
+    with explained(f"refresh gold.{name}", lake):
+        if table is None:
+            return _create(lake, db, name, plan, commit)
+        return _merge(db, plan, table, commit)
+
+
+def _open(lake: Lake, name: str, layer: str, table: str) -> DeltaTable:
+    found = lake.delta(layer, table)
+    if found is None:
+        raise LakehouseError(
+            f"gold.{name} is made from {layer}.{table}, which doesn't exist at {lake.uri(layer, table)}:"
+            f" run the layer {layer} first (--layers)."
+        )
+    return found
+
+
+def _progress(label: str, table: DeltaTable) -> int:
+    """How far an input has come: silver by the version of bronze that it covers, as its rows do; gold by its own."""
+    layer, name = label.split(".")
+    if layer == "gold":
+        return table.version()
+    return delta.progress(table, f"bronze.{name.removesuffix('_history')}")
+
+
+def _prepare(db: DuckDBPyConnection, inputs: dict[str, DeltaTable]) -> None:
+    """`silver.orders` and the like, as the SQL calls them, at these snapshots; and the functions that it uses."""
+    for create in statements("gold_functions").values():
+        db.execute(create)
+    for label, table in inputs.items():
+        layer, name = label.split(".")
+        delta.attach(db, label, table)
+        db.execute(f"CREATE SCHEMA IF NOT EXISTS {layer}")
+        db.execute(f"CREATE OR REPLACE VIEW {layer}.{quoted(name)} AS FROM {quoted(label)}")
+
+
+def _create(lake: Lake, db: DuckDBPyConnection, name: str, plan: Definition, commit: CommitProperties) -> Counts:
+    rows = plan.statements["rows"]
+    if "unknown" in plan.statements:
+        rows = f"SELECT * FROM ({rows}) UNION ALL BY NAME ({plan.statements['unknown']})"
+    order = ", ".join(map(quoted, plan.key))
+    reader = db.sql(f"SELECT * FROM ({rows}) ORDER BY {order}").to_arrow_reader(1 << 16)
+    table = delta.write_sorted(lake, "gold", name, reader, commit)
+    count = table.count()
+    return Counts(read=count, added=count, version=table.version())
+
+
+def _merge(db: DuckDBPyConnection, plan: Definition, table: DeltaTable, commit: CommitProperties) -> Counts:
+    db.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {plan.statements['rows']}")
+    delta.attach(db, "known", table)
+    existing = "known"
+    if "scope" in plan.statements:
+        keys = [column for column, *_ in db.sql("DESCRIBE scope").fetchall()]
+        existing = f"(SELECT * FROM known SEMI JOIN scope USING ({', '.join(map(quoted, keys))}))"
+    counts = delta.merge_difference(db, table, "fresh", existing, plan.key, commit)
+    counts.read = db.sql("SELECT count(*) FROM fresh").fetchone()[0]
+    return counts

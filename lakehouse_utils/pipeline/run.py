@@ -1,0 +1,153 @@
+"""The whole way from raw files to the star schema, table by table, again and again with the same result."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from deltalake.exceptions import CommitFailedError
+from duckdb import DuckDBPyConnection
+
+from lakehouse_utils.errors import ExpiredCredentials, LakehouseError, explained
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import bronze, gold, silver
+from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.pipeline.landing import Landing
+from lakehouse_utils.pipeline.sources import Source
+
+LAYERS = ("bronze", "silver", "gold")
+_TRIES = 5  # of a step that another writer's commit got in the way of, or whose credentials ran out
+_DUCKDB = {"memory_limit": "400MB", "preserve_insertion_order": "false"}  # what doesn't fit goes to temporary files
+
+
+class Watch(Protocol):
+    """Whoever looks on while the pipeline runs."""
+
+    def begins(self, layer: str, table: str, size: int | None) -> None:
+        """Work on a table begins; `size` is in bytes of raw files, where that is known."""
+
+    def advances(self, size: int) -> None:
+        """So many bytes more are dealt with."""
+
+    def ends(self, layer: str, table: str, counts: Counts) -> None:
+        """A table is up to date."""
+
+    def notes(self, sentence: str) -> None:
+        """Something that a person should know, and that stops nothing."""
+
+
+@dataclass
+class Report:
+    """What a run did. `rows` has the counts by `<layer>.<table>`, in the order of work."""
+
+    engine: str
+    lake: str
+    seconds: float = 0.0
+    rows: dict[str, Counts] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values: engine, lake, seconds, rows and refused, a sentence for each unreadable file."""
+        return asdict(self) | {"seconds": round(self.seconds, 3)}
+
+    @property
+    def quarantined(self) -> int:
+        return sum(counts.quarantined for counts in self.rows.values()) + len(self.refused)
+
+    @property
+    def changed_anything(self) -> bool:
+        return any(c.added or c.changed or c.quarantined for c in self.rows.values())
+
+
+def run(
+    lake: Lake,
+    landing: str,
+    sources: dict[str, Source],
+    watch: Watch,
+    layers: tuple[str, ...] = LAYERS,
+    tables: tuple[str, ...] = (),
+) -> Report:
+    """Bring the tables of `lake` up to what has arrived at `landing`, a folder or s3:// address.
+
+    `tables` are names of source or gold tables, all when empty. Raises LakehouseError; what was committed before stays,
+    and the next run goes on from there.
+    """
+    started = time.monotonic()
+    report = Report("local", lake.root)
+    lake.check()
+    db = lake.duckdb(**_DUCKDB)
+
+    def wanted(table: str) -> bool:
+        return not tables or table in tables
+
+    def step(label: str, work: Callable[[], Any]) -> Any:
+        return _persistently(lake, db, label, work)
+
+    def done(layer: str, table: str, counts: Counts) -> None:
+        report.rows[f"{layer}.{table}"] = counts
+        watch.ends(layer, table, counts)
+
+    if "bronze" in layers:
+        place = Landing(landing, lake)
+        arrived, ignored = place.files()
+        ignored += [
+            f"{f.path}: no table {f.table!r} is described; left alone" for f in arrived if f.table not in sources
+        ]
+        for sentence in ignored:
+            watch.notes(sentence)
+        for source in filter(lambda source: wanted(source.name), sources.values()):
+            files = [file for file in arrived if file.table == source.name]
+            if not files:
+                continue
+            watch.begins("bronze", source.name, sum(file.size for file in files))
+            work = lambda s=source, f=files: bronze.refresh(lake, place, s, f, watch.advances)  # noqa: E731
+            counts, refused = step(f"bronze.{source.name}", work)
+            report.refused += refused
+            for sentence in refused:
+                watch.notes(f"Could not read {sentence}")
+            done("bronze", source.name, counts)
+    if "silver" in layers:
+        for source in filter(lambda source: wanted(source.name), sources.values()):
+            for name in silver.tables(source):
+                watch.begins("silver", name, None)
+                work = lambda s=source, n=name: silver.refresh(lake, db, s, n)  # noqa: E731
+                done("silver", name, step(f"silver.{name}", work))
+    if "gold" in layers:
+        for name in filter(wanted, _possible(sources, tables, layers, watch)):
+            watch.begins("gold", name, None)
+            done("gold", name, step(f"gold.{name}", lambda n=name: gold.refresh(lake, db, n)))
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _possible(sources: dict[str, Source], tables: tuple[str, ...], layers: tuple[str, ...], watch: Watch) -> list[str]:
+    """The gold tables whose sources are described; with others than the shop's, gold has nothing to do."""
+    lacking = {name: gold.needs(name) - sources.keys() for name in gold.TABLES}
+    if any(lacking.values()):
+        missing = ", ".join(sorted(set().union(*lacking.values())))
+        if layers == ("gold",) or set(tables) & {name for name, lack in lacking.items() if lack}:
+            raise LakehouseError(f"Gold is the bicycle shop's star schema; these sources lack its tables {missing}.")
+        watch.notes(f"gold is left out: it is the bicycle shop's, and these sources lack {missing}")
+    return [name for name, lack in lacking.items() if not lack]
+
+
+def _persistently(lake: Lake, db: DuckDBPyConnection, label: str, work: Callable[[], Any]) -> Any:
+    """Do one step; again, from its beginning, with new credentials or behind another writer's commit.
+
+    A step that is begun again finds in the tables' logs what of it is done.
+    """
+    for attempt in range(1, _TRIES + 1):
+        try:
+            with explained(f"bring {label} up to date", lake):
+                lake.authorize(db)
+                return work()
+        except ExpiredCredentials:
+            if attempt == _TRIES or not lake.renew_credentials():
+                raise
+        except CommitFailedError as error:
+            if attempt == _TRIES:
+                raise LakehouseError(
+                    f"Could not commit to {label}: another writer was quicker {_TRIES} times. Run again when it is"
+                    f" done ({error})."
+                ) from error
+            time.sleep(0.2 * attempt)

@@ -1,0 +1,37 @@
+-- A customer's version: a row for each state the customer has been in (slowly changing dimension, type 2).
+-- key: customer_id, customer_sk
+-- reads: silver.customers_history
+
+-- name: scope
+-- Customers with a change since the last refresh.
+SELECT DISTINCT customer_id
+FROM silver.customers_history
+WHERE _bronze_version > {customers_history}
+
+-- name: rows
+SELECT
+    surrogate_key(customer_id, valid_from) AS customer_sk,
+    customer_id,
+    first_name,
+    last_name,
+    phone,
+    email,
+    street,
+    city,
+    state,
+    zip_code,
+    in_force_from(valid_from, lag(valid_from) OVER (PARTITION BY customer_id ORDER BY valid_from)) AS valid_from,
+    valid_to,
+    is_current
+FROM silver.customers_history
+WHERE customer_id IN (SELECT customer_id FROM scope)
+
+-- name: unknown
+-- The member that facts without a known customer point to.
+SELECT
+    -1 AS customer_sk,
+    NULL AS customer_id,
+    'Unknown' AS first_name,
+    'Unknown' AS last_name,
+    TIMESTAMPTZ '1900-01-01 00:00:00+00' AS valid_from,
+    true AS is_current

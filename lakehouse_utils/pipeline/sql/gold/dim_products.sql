@@ -1,0 +1,41 @@
+-- A product's version (slowly changing dimension, type 2). The names of brand and category are today's, in all versions.
+-- key: product_id, product_sk
+-- reads: silver.products_history, silver.brands, silver.categories
+
+-- name: scope
+-- Products with a change since the last refresh, of their own or of their brand or category.
+SELECT DISTINCT product_id
+FROM silver.products_history
+WHERE _bronze_version > {products_history}
+    OR brand_id IN (SELECT brand_id FROM silver.brands WHERE _bronze_version > {brands})
+    OR category_id IN (SELECT category_id FROM silver.categories WHERE _bronze_version > {categories})
+
+-- name: rows
+SELECT
+    surrogate_key(p.product_id, p.valid_from) AS product_sk,
+    p.product_id,
+    p.product_name,
+    p.brand_id,
+    coalesce(b.brand_name, 'Unknown') AS brand_name,
+    p.category_id,
+    coalesce(c.category_name, 'Unknown') AS category_name,
+    p.model_year,
+    p.list_price,
+    in_force_from(p.valid_from, lag(p.valid_from) OVER (PARTITION BY p.product_id ORDER BY p.valid_from)) AS valid_from,
+    p.valid_to,
+    p.is_current
+FROM silver.products_history AS p
+LEFT JOIN silver.brands AS b ON p.brand_id = b.brand_id
+LEFT JOIN silver.categories AS c ON p.category_id = c.category_id
+WHERE p.product_id IN (SELECT product_id FROM scope)
+
+-- name: unknown
+-- The member that facts without a known product point to.
+SELECT
+    -1 AS product_sk,
+    NULL AS product_id,
+    'Unknown' AS product_name,
+    'Unknown' AS brand_name,
+    'Unknown' AS category_name,
+    TIMESTAMPTZ '1900-01-01 00:00:00+00' AS valid_from,
+    true AS is_current

@@ -1,0 +1,18 @@
+-- A store, as it is today.
+-- key: store_sk
+-- reads: silver.stores
+
+-- name: rows
+SELECT
+    surrogate_key(store_id, NULL) AS store_sk,
+    store_id,
+    store_name,
+    phone,
+    email,
+    street,
+    city,
+    state,
+    zip_code
+FROM silver.stores
+UNION ALL
+SELECT -1, NULL, 'Unknown', NULL, NULL, NULL, NULL, NULL, NULL

@@ -1,0 +1,75 @@
+-- A line of an order: quantity, prices, and the keys of who bought what, when, where and from whom.
+-- key: order_id, item_id
+-- reads: silver.order_items, silver.orders, silver.customers_history, silver.products_history, silver.stores, silver.staffs
+
+-- name: scope
+-- Orders with a change since the last refresh: of a line, of the order, of a dimension that it points to.
+WITH changed_orders AS (
+    SELECT order_id
+    FROM silver.orders
+    WHERE _bronze_version > {orders}
+        OR customer_id IN (SELECT customer_id FROM silver.customers_history WHERE _bronze_version > {customers_history})
+        OR store_id IN (SELECT store_id FROM silver.stores WHERE _bronze_version > {stores})
+        OR staff_id IN (SELECT staff_id FROM silver.staffs WHERE _bronze_version > {staffs})
+)
+
+SELECT order_id FROM changed_orders
+UNION
+SELECT order_id
+FROM silver.order_items
+WHERE _bronze_version > {order_items}
+    OR product_id IN (SELECT product_id FROM silver.products_history WHERE _bronze_version > {products_history})
+
+-- name: rows
+-- Customer and product: the version in force when the day of the order ended. What isn't known gets the unknown member.
+WITH customers AS (
+    SELECT
+        customer_id,
+        surrogate_key(customer_id, valid_from) AS customer_sk,
+        in_force_from(valid_from, lag(valid_from) OVER (PARTITION BY customer_id ORDER BY valid_from)) AS valid_from,
+        coalesce(valid_to, TIMESTAMPTZ '9999-12-31 00:00:00+00') AS valid_to
+    FROM silver.customers_history
+),
+
+products AS (
+    SELECT
+        product_id,
+        surrogate_key(product_id, valid_from) AS product_sk,
+        in_force_from(valid_from, lag(valid_from) OVER (PARTITION BY product_id ORDER BY valid_from)) AS valid_from,
+        coalesce(valid_to, TIMESTAMPTZ '9999-12-31 00:00:00+00') AS valid_to
+    FROM silver.products_history
+),
+
+lines AS (
+    SELECT
+        i.*,
+        o.customer_id,
+        o.staff_id,
+        o.store_id,
+        o.order_date,
+        o.order_status,
+        CAST(coalesce(o.order_date + INTERVAL 1 DAY, DATE '9999-12-30') AS TIMESTAMPTZ) AS day_end
+    FROM silver.order_items AS i
+    LEFT JOIN silver.orders AS o ON i.order_id = o.order_id
+    WHERE i.order_id IN (SELECT order_id FROM scope)
+)
+
+SELECT
+    l.order_id,
+    l.item_id,
+    coalesce(p.product_sk, -1) AS product_sk,
+    coalesce(c.customer_sk, -1) AS customer_sk,
+    CASE WHEN s.staff_id IS NULL THEN -1 ELSE surrogate_key(s.staff_id, NULL) END AS staff_sk,
+    CASE WHEN t.store_id IS NULL THEN -1 ELSE surrogate_key(t.store_id, NULL) END AS store_sk,
+    coalesce(CAST(strftime(l.order_date, '%Y%m%d') AS BIGINT), -1) AS date_sk,
+    l.order_date,
+    l.order_status,
+    l.quantity,
+    l.list_price,
+    l.discount,
+    CAST(l.quantity * l.list_price * (1 - l.discount) AS DECIMAL(18, 4)) AS net_amount
+FROM lines AS l
+LEFT JOIN products AS p ON l.product_id = p.product_id AND p.valid_from < l.day_end AND p.valid_to >= l.day_end
+LEFT JOIN customers AS c ON l.customer_id = c.customer_id AND c.valid_from < l.day_end AND c.valid_to >= l.day_end
+LEFT JOIN silver.staffs AS s ON l.staff_id = s.staff_id
+LEFT JOIN silver.stores AS t ON l.store_id = t.store_id

@@ -48,7 +48,7 @@ clean: ## stop the S3 server; remove .venv, .lakehouse (the lake on that server)
 	@if pid=$$(cat .lakehouse/s3/pid 2>/dev/null); then \
 	  port=$$(sed -n 's/.*"s3.port": *\([0-9][0-9]*\).*/\1/p' .lakehouse/s3/ports.json); \
 	  for signal in TERM TERM TERM TERM TERM KILL; do \
-	    case "$$($(COMMAND_OF_PID))" in *weed*" -s3.port=$$port "*) ;; *) break ;; esac; \
+	    case "$$($(COMMAND_OF_PID)) " in *weed*" -s3.port=$$port "*) ;; *) break ;; esac; \
 	    kill -$$signal "$$pid" 2>/dev/null || true; \
 	    sleep 1; \
 	  done; \
@@ -74,10 +74,6 @@ endif
 # was interrupted. uv doesn't read pip's configuration, so where pip is told of another index, pip it is.
 $(READY): requirements.txt pyproject.toml
 	@set -e; \
-	while pid=$$(cat .venv/.unfinished 2>/dev/null); do \
-	  case "$$($(COMMAND_OF_PID))" in *.venv/.unfinished*) waited=1; sleep 1 ;; *) break ;; esac; \
-	done; \
-	if [ -n "$${waited-}" ] && [ -e $(READY) ]; then exit 0; fi; \
 	fits() { "$$1" -c 'import sys; sys.exit(not $(IN_RANGE))' 2>/dev/null; }; \
 	version() { "$$1" -c '$(VERSION)' 2>/dev/null; }; \
 	uv=; if [ -n "$(UV)" ] && "$(UV)" --version >/dev/null 2>&1; then uv=1; fi; \
@@ -97,22 +93,35 @@ $(READY): requirements.txt pyproject.toml
 	elif [ -n "$$python" ] && "$$python" -m pip config list 2>/dev/null | grep -Eq '(index-url|no-index)='; then \
 	  uv=; \
 	fi; \
+	mkdir -p .venv; waited=; anew=; tries=; \
+	until (set -C; echo $$$$ >.venv/.unfinished) 2>/dev/null; do \
+	  pid=$$(cat .venv/.unfinished 2>/dev/null) || pid=; \
+	  case "$$pid $$($(COMMAND_OF_PID))" in \
+	    "$$$$ "*) ;; \
+	    *.venv/.unfinished*) waited=1; sleep 1; continue ;; \
+	  esac; \
+	  [ -n "$$pid" ] || { sleep 1; [ ! -s .venv/.unfinished ] || continue; }; \
+	  tries=$${tries}x; if [ $$tries = xxx ]; then echo "The folder .venv can't be written." >&2; exit 1; fi; \
+	  if [ -e .venv/.unfinished ]; then anew=1; rm -f .venv/.unfinished; fi; \
+	done; \
+	if [ -n "$$waited" ] && [ -z "$$anew" ]; then rm .venv/.unfinished; exit 0; fi; \
 	made_for=$$(cat $(READY) 2>/dev/null) || made_for=$$(pwd -P); \
-	if [ -e .venv/.unfinished ] || [ "$$made_for" != "$$(pwd -P)" ] || ! fits $(VENV); then \
-	  rm -rf .venv; \
-	elif [ -n "$(PYTHON)" ] && [ "$$(version "$$python")" != "$$(version $(VENV))" ]; then \
-	  rm -rf .venv; \
-	fi; \
-	mkdir -p .venv; echo $$$$ >.venv/.unfinished; \
+	if [ "$$made_for" != "$$(pwd -P)" ] || ! fits $(VENV); then anew=1; fi; \
+	if [ -n "$(PYTHON)" ] && [ "$$(version "$$python")" != "$$(version $(VENV))" ]; then anew=1; fi; \
+	if [ -n "$$anew" ]; then find .venv -mindepth 1 -maxdepth 1 ! -name .unfinished -exec rm -rf {} +; fi; \
 	if [ -n "$$uv" ]; then \
-	  echo "Setting up .venv with uv, this once ..."; \
-	  [ -x $(VENV) ] || "$(UV)" venv --quiet --allow-existing --python "$${python:->=3.11,<3.14}" .venv; \
+	  echo "Setting up .venv with uv ..."; \
+	  if [ ! -x $(VENV) ]; then \
+	    "$(UV)" venv --quiet --allow-existing --python "$${python:->=3.11,<3.14}" .venv || { \
+	      echo "$(WANTED) is needed$$found, and uv has none: install one, or say where one is: PYTHON=..." >&2; exit 1; \
+	    }; \
+	  fi; \
 	  "$(UV)" pip install --quiet --python $(VENV) --require-hashes -r requirements.txt; \
 	  "$(UV)" pip install --quiet --python $(VENV) --no-deps --no-build-isolation -e .; \
 	else \
-	  echo "Setting up .venv with pip, this once: it takes a minute or two ..."; \
+	  echo "Setting up .venv with pip: a few minutes ..."; \
 	  $(VENV) -m pip --version >/dev/null 2>&1 || "$$python" -m venv .venv; \
-	  pip() { $(VENV) -m pip install --quiet --no-user --disable-pip-version-check "$$@"; }; \
+	  pip() { $(VENV) -m pip install --quiet --no-compile --no-user --disable-pip-version-check "$$@"; }; \
 	  pip --require-hashes -r requirements.txt; \
 	  pip --no-deps --no-build-isolation -e .; \
 	fi; \

@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from lakehouse_utils import settings
 from lakehouse_utils.errors import LakehouseError
@@ -79,11 +80,16 @@ def main(landing, address, layers, tables, described, report_file, strict, quiet
 
 
 def fail(sentence: str, verbose: bool, code: int = 1) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = plain_console(stderr=True)
     if verbose:
         console.print_exception()
-    console.print(f"[bold red]Error:[/] {sentence}" if console.is_terminal else f"Error: {sentence}", markup=True)
+    console.print(Text.assemble(("Error:", "bold red"), " ", sentence))
     sys.exit(code)
+
+
+def plain_console(**options) -> Console:
+    """A console for text that isn't ours: [red] and :apple: in a file's name or an error are printed as they are."""
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -98,18 +104,18 @@ class Watch:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self.out = Console(highlight=False, soft_wrap=True, quiet=quiet)
-        self.errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+        self.out = plain_console(quiet=quiet)
+        self.errors = plain_console(stderr=True)
         self.bars = Progress(
             SpinnerColumn(finished_text="[green]✓[/]"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
             console=self.out,
             disable=not self.out.is_terminal or quiet,
         )
-        self.layer = self.bar = None
+        self.bar = None
 
     def __enter__(self) -> "Watch":
         self.bars.start()
@@ -130,12 +136,16 @@ class Watch:
             self.out.print(f"{layer}.{table}: {in_words(counts)}")
 
     def notes(self, sentence: str) -> None:
-        self.errors.print(f"Note: {sentence}")
+        if not self.quiet:
+            self.errors.print(f"Note: {sentence}")
+
+    def refuses(self, sentence: str) -> None:
+        self.errors.print(f"Could not read {sentence}")
 
     def sums_up(self, report: Report) -> None:
         """The final table, and where the lake is."""
         if self.out.is_terminal:
-            table = Table(title=f"{report.lake}, {report.seconds:.1f} s")
+            table = Table(title=Text(f"{report.lake}, {report.seconds:.1f} s"))
             table.add_column("table")
             for name in ("read", "added", "changed", "quarantined", "version"):
                 table.add_column(name, justify="right")

@@ -366,9 +366,11 @@ def _wait_until_up(process: subprocess.Popen, server: Server, home: Path, wanted
     while not ((listening := _listening(process.pid)) == wanted and _answers(server)):
         ended = process.poll() is not None
         unasked = listening - wanted
-        missing = {port for _, port in wanted} - {port for _, port in listening}
-        if (ended or unasked) and not all(map(_is_free, missing)):
-            raise _PortLost  # it ends without an HTTP port, and silently takes the next one for gRPC
+        if ended or unasked:
+            # Without an HTTP port it ends; without one for gRPC it silently takes the next.
+            taken = {port for _, port in wanted if not _is_free(port)}
+            if taken - {port for _, port in _listening(process.pid)}:
+                raise _PortLost
         if ended:
             raise LakehouseError(_with_log("The S3 server ended while it was starting.", home))
         if unasked:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_gateway import Gateway
 
 from lakehouse_utils import embedded_s3
 
@@ -64,3 +65,16 @@ def s3_server(s3_state_dir: Path, _no_settings_of_the_developer) -> embedded_s3.
 def prefix(s3_server: embedded_s3.Server) -> str:
     """A fresh s3://bucket/prefix."""
     return f"{s3_server.uri}/test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="session")
+def _gateway(s3_server: embedded_s3.Server) -> Iterator[Gateway]:
+    with Gateway.start(s3_server) as started:
+        yield started
+
+
+@pytest.fixture
+def gateway(_gateway: Gateway) -> Gateway:
+    """The same server as AWS would serve it: behind temporary credentials, a region and a policy."""
+    _gateway.reset()
+    return _gateway

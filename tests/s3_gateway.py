@@ -21,13 +21,15 @@ import secrets
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -36,6 +38,10 @@ from xml.sax.saxutils import escape
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from lakehouse_utils.embedded_s3 import Server
@@ -67,9 +73,10 @@ class Keys(NamedTuple):
 class Gateway:
     """The test's side of a running gateway."""
 
-    def __init__(self, endpoint: str, control: str, certificate: Path | None) -> None:
+    def __init__(self, endpoint: str, region: str, control: str, authority: str | None) -> None:
         self.endpoint = endpoint
-        self.certificate = certificate  # what to trust when the address is https
+        self.region = region
+        self.authority = authority  # file of the certificate to trust when the address is https
         self._control = control
 
     def __repr__(self) -> str:
@@ -77,10 +84,8 @@ class Gateway:
 
     @classmethod
     @contextmanager
-    def start(
-        cls, server: "Server", *, region: str = "eu-central-1", tls: tuple[Path, Path] | None = None
-    ) -> Iterator["Gateway"]:
-        """A gateway to `server` that takes requests signed for `region`; with `tls`, a certificate and its key."""
+    def start(cls, server: "Server", *, region: str = "eu-central-1", tls: bool = False) -> Iterator["Gateway"]:
+        """A gateway to `server` that takes requests signed for `region`; with `tls`, under an authority of its own."""
         control = secrets.token_urlsafe()
         setup = {
             "upstream": urlsplit(server.endpoint).netloc,
@@ -88,26 +93,27 @@ class Gateway:
             "upstream_keys": [server.access_key, server.secret_key],
             "region": region,
             "control": control,
-            "tls": [str(path) for path in tls or ()],
         }
-        process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,  # its end, also by our death, ends the gateway
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            print(json.dumps(setup), file=process.stdin, flush=True)
-            port = int(process.stdout.readline())
-            yield cls(f"{'https' if tls else 'http'}://127.0.0.1:{port}", control, tls and tls[0])
-        finally:
-            process.stdin.close()
-            process.stdout.close()
+        with tempfile.TemporaryDirectory(prefix="s3-gateway-") as folder:
+            authority, *setup["tls"] = _certificates(Path(folder)) if tls else [None]
+            process = subprocess.Popen(
+                [sys.executable, __file__],
+                stdin=subprocess.PIPE,  # its end, also by our death, ends the gateway
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                print(json.dumps(setup), file=process.stdin, flush=True)
+                port = int(process.stdout.readline())
+                yield cls(f"{'https' if tls else 'http'}://127.0.0.1:{port}", region, control, authority)
+            finally:
+                process.stdin.close()
+                process.stdout.close()
+                try:
+                    process.wait(timeout=5)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     def issue(self, *, token: bool = True, lifetime: float = 6 * 3600) -> Keys:
         """New credentials: temporary ones, which live for `lifetime` seconds, or permanent ones without a token."""
@@ -143,13 +149,19 @@ class Gateway:
             "answer", path=path, status=status, code=code, method=method, times=times, body=body, headers=headers or {}
         )
 
+    def allow(self, path: str) -> None:
+        """Take requests below `path` out of the earlier rules."""
+        self.answer(path, 0)
+
     def requests(self) -> list[dict]:
         """What was asked of the S3 side so far, refused requests included: method, path, query, key, status, code."""
         return self._ask("requests")
 
     def environment(self, keys: Keys | None = None) -> dict[str, str]:
         """Variables for a process that uses this S3: with `keys`, or else with the role of a container."""
-        variables = {"AWS_ENDPOINT_URL": self.endpoint}
+        variables = {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": self.region}
+        if self.authority:
+            variables["AWS_CA_BUNDLE"] = self.authority
         if keys:
             variables |= {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
             return variables | ({"AWS_SESSION_TOKEN": keys.token} if keys.token else {})
@@ -158,10 +170,14 @@ class Gateway:
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": self._control,
         }
 
+    def reset(self) -> None:
+        """Forget all credentials, rules and requests."""
+        self._ask("reset")
+
     def _ask(self, what: str, **values):
         place = urlsplit(self.endpoint)
         if place.scheme == "https":
-            context = ssl.create_default_context(cafile=str(self.certificate))
+            context = ssl.create_default_context(cafile=self.authority)
             connection = http.client.HTTPSConnection(place.hostname, place.port, timeout=30, context=context)
         else:
             connection = http.client.HTTPConnection(place.hostname, place.port, timeout=30)
@@ -176,6 +192,32 @@ class Gateway:
             connection.close()
 
 
+def _certificates(folder: Path) -> list[str]:
+    """Files of an authority's certificate, of one that it gave to 127.0.0.1, and of that one's key."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "gateway")]
+    certificates = []
+    for key, name in zip(keys, names, strict=True):
+        certificates.append(
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(names[0])
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(datetime.now(UTC) - timedelta(days=1))
+            .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=key is keys[0], path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+            .sign(keys[0], hashes.SHA256())
+        )
+    files = [folder / name for name in ("authority.pem", "gateway.pem", "gateway.key")]
+    for file, certificate in zip(files, certificates, strict=False):
+        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    files[2].write_bytes(keys[1].private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    return [str(file) for file in files]
+
+
 # -- the other process
 
 
@@ -185,7 +227,7 @@ class _Known:
 
     secret_key: str
     token: str
-    ends: float
+    ends: int
     requests_left: int | None = None
 
     def is_expired(self) -> bool:
@@ -265,9 +307,10 @@ class _Handler(BaseHTTPRequestHandler):
         place = urlsplit(self.path)
         entry = {"method": self.command, "path": unquote(place.path), "query": place.query, "key": None, "code": None}
         try:
-            entry["key"] = self._check_credentials()
             rule = self._rule(entry)
-            if rule is None:
+            if rule is None or rule.body is None:  # what is no S3 asks for no credentials
+                self._check_credentials(entry)
+            if rule is None or not rule.status:
                 entry["status"] = self._pass_on()
             elif rule.code:
                 raise _Refused(rule.status, rule.code, rule.headers)
@@ -281,8 +324,8 @@ class _Handler(BaseHTTPRequestHandler):
             with self.state.lock:
                 self.state.log.append(entry)
 
-    def _check_credentials(self) -> str:
-        """The access key of the request; raises _Refused in the order in which AWS looks."""
+    def _check_credentials(self, entry: dict) -> None:
+        """Note the access key of the request in `entry`; raises _Refused in the order in which AWS looks."""
         match = re.fullmatch(
             r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d+/([^/]+)/s3/aws4_request, ?"
             r"SignedHeaders=([^,]+), ?Signature=(\w+)",
@@ -291,6 +334,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not match:
             raise _Refused(403, "AccessDenied")
         access_key, region, signed, signature = match.groups()
+        entry["key"] = access_key
         token = self.headers.get("X-Amz-Security-Token", "")
         if region != self.state.region:
             raise _Refused(400, "AuthorizationHeaderMalformed", Region=self.state.region)
@@ -314,7 +358,6 @@ class _Handler(BaseHTTPRequestHandler):
                 SignatureProvided=signature,
                 CanonicalRequest=f"x-amz-security-token:{token}",
             )
-        return access_key
 
     def _signature(self, known: _Known, access_key: str, region: str, signed: list[str]) -> tuple[str, str]:
         request = AWSRequest(self.command, f"http://{self.headers['Host']}{self.path}")
@@ -352,6 +395,7 @@ class _Handler(BaseHTTPRequestHandler):
                 upstream.send(block)
             answer = upstream.getresponse()
             headers = {n: v for n, v in answer.getheaders() if n.lower() not in _HOP_BY_HOP | {"server", "date"}}
+            headers["x-amz-bucket-region"] = self.state.region
             if answer.length is None and self.command != "HEAD":
                 self._send(answer.status, headers, answer.read())
                 return answer.status
@@ -409,7 +453,7 @@ class _Handler(BaseHTTPRequestHandler):
         if state.role_keys is None or state.keys[state.role_keys].is_expired():
             state.role_keys = self._on_issue(True, state.role_lifetime)[0]
         known = state.keys[state.role_keys]
-        ends = datetime.fromtimestamp(known.ends, UTC).replace(microsecond=0)
+        ends = datetime.fromtimestamp(known.ends, UTC)
         return {
             "AccessKeyId": state.role_keys,
             "SecretAccessKey": known.secret_key,
@@ -419,7 +463,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _on_issue(self, token: bool, lifetime: float) -> list[str]:
         known = _Known(
-            secrets.token_hex(20), f"{secrets.token_urlsafe(60)}+/=" if token else "", time.time() + lifetime
+            secrets.token_hex(20), f"{secrets.token_urlsafe(60)}+/=" if token else "", int(time.time() + lifetime)
         )
         access_key = ("ASIA" if token else "AKIA") + secrets.token_hex(8).upper()
         self.state.keys[access_key] = known
@@ -435,6 +479,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _on_answer(self, **rule) -> None:
         self.state.rules.append(_Rule(**rule))
+
+    def _on_reset(self) -> None:
+        state = self.state
+        state.role_lifetime, state.role_is_broken, state.role_keys = 6 * 3600, False, None
+        state.keys, state.rules, state.log = {}, [], []
 
     def _on_requests(self) -> list[dict]:
         return self.state.log

@@ -143,9 +143,7 @@ def test_the_shipped_files_are_small():
 
 def test_chance_is_the_same_on_every_machine():
     bits = sample_data._hash("orders", np.arange(10_000)).astype("<u8").tobytes()
-    assert (
-        hashlib.sha256(bits).hexdigest() == "62582e65cf1fd1be2d6650260feaaca460b90fcf946a56f72389471aab2207ea"
-    )
+    assert hashlib.sha256(bits).hexdigest() == "62582e65cf1fd1be2d6650260feaaca460b90fcf946a56f72389471aab2207ea"
     assert sample_data._draw("orders", np.arange(6), 1000).tolist() == [781, 229, 440, 48, 692, 838]
 
 
@@ -313,9 +311,7 @@ def test_what_happens_to_rows_in_the_daily_batches():
     assert len({row["list_price"] for _, row in versions("products", product_id=8)}) == 3
     assert [batch for batch, _ in versions("products", product_id=301)] == ["2026-01-06"]
     # the same row twice, in one file and in two batches
-    assert (
-        Counter(map(str, versions("orders", order_id=1601)))[str(versions("orders", order_id=1601)[0])] == 2
-    )
+    assert Counter(map(str, versions("orders", order_id=1601)))[str(versions("orders", order_id=1601)[0])] == 2
     lines = versions("order_items", order_id=1611, item_id=1)
     assert [batch for batch, _ in lines] == ["2026-01-04", "2026-01-05"] and lines[0][1] == lines[1][1]
     # two versions of one row in a batch, the newer one first
@@ -415,9 +411,7 @@ def test_the_command_says_in_one_line_what_it_wrote(tmp_path):
     run = CliRunner().invoke(main, ["--scale", "0.1", "--out", str(tmp_path / "out")])
     assert run.exit_code == 0, run.output
     (line,) = run.stdout.splitlines()
-    assert (
-        line.startswith("Wrote ") and line.endswith(f" to {tmp_path / 'out'}.") and " in 35 files, " in line
-    )
+    assert line.startswith("Wrote ") and line.endswith(f" to {tmp_path / 'out'}.") and " in 35 files, " in line
     assert run.stderr.splitlines() == [f"writing 2026-01-0{day}" for day in range(1, 8)]
 
 

@@ -18,7 +18,7 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
 from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.landing import LINE, Block, Landing, LandingFile, UnreadableFile, read
+from lakehouse_utils.pipeline.landing import LINE, Landing, LandingFile, Part, UnreadableFile, read
 from lakehouse_utils.pipeline.sources import Source
 
 _ORIGIN = [
@@ -29,6 +29,7 @@ _ORIGIN = [
 ]
 _REASON = [pa.field("layer", pa.string()), pa.field("reason", pa.string()), pa.field("raw", pa.string())]
 _APPEND_ONLY = {"delta.appendOnly": "true"}
+_MOST_COLUMNS = 20_000  # of a file; a table's schema is in its log, again with each new column
 _WORKERS = 2  # each holds a block; Polars uses all cores within one anyway
 
 
@@ -114,6 +115,8 @@ def _upload(
             for name in ("read", "rows", "broken", "files", "broken_files"):
                 setattr(whole, name, getattr(whole, name) + getattr(part, name))
             whole.columns |= part.columns
+            if len(whole.columns) > _MOST_COLUMNS:
+                raise UnreadableFile(f"it has more than {_MOST_COLUMNS:,} different columns: are its keys data?")
             size = min(size, file.size - seen)  # what was gzipped is longer than the file
             seen += size
             advance(size)
@@ -123,24 +126,26 @@ def _upload(
     return whole
 
 
-def _upload_part(
-    lake: Lake, file: LandingFile, source: Source, parse: Callable[[], Block], now: datetime
-) -> tuple[_Uploaded, int]:
-    block = parse()
-    part = _Uploaded(read=block.read, rows=len(block.rows), broken=len(block.broken))
-    if part.rows:
-        lines = block.rows[LINE]
-        stats = {
-            "_batch": (file.batch, file.batch),
-            "_source_file": (file.path, file.path),
-            LINE: (lines[0], lines[-1]),
-        }
-        rows = block.rows.with_columns(**_origin(file, now))
-        part.files.append(delta.put_parquet(lake, "bronze", source.name, rows, stats))
-        part.columns = dict.fromkeys(name for name in block.rows.columns if name != LINE)
-    if part.broken:
-        part.broken_files.append(_put_broken(lake, file, source, block.broken, now))
-    return part, block.size
+def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now: datetime) -> tuple[_Uploaded, int]:
+    part, size = _Uploaded(), 0
+    for block in parse():
+        size += block.size
+        part.read += block.read
+        part.rows += len(block.rows)
+        part.broken += len(block.broken)
+        part.columns |= dict.fromkeys(name for name in block.rows.columns if name != LINE)
+        if len(block.rows):
+            lines = block.rows[LINE]
+            stats = {
+                "_batch": (file.batch, file.batch),
+                "_source_file": (file.path, file.path),
+                LINE: (lines[0], lines[-1]),
+            }
+            rows = block.rows.with_columns(**_origin(file, now))
+            part.files.append(delta.put_parquet(lake, "bronze", source.name, rows, stats))
+        if block.broken:
+            part.broken_files.append(_put_broken(lake, file, source, block.broken, now))
+    return part, size
 
 
 def _put_broken(lake: Lake, file: LandingFile, source: Source, broken: list[tuple], now: datetime) -> AddAction:

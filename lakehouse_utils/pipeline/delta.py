@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 from botocore.exceptions import ClientError
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableMerger
 from deltalake.transaction import AddAction
 from duckdb import DuckDBPyConnection
@@ -26,6 +27,7 @@ from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.sql import quoted, statement
 
 _MOST_RANGES = 50
+_EXACT = ("long", "integer", "string", "date")  # the log's statistics of other types are rounded
 FILE_BYTES = 8 << 20  # of tables under MERGE, which rewrites whole files: smaller than usual
 
 
@@ -105,13 +107,19 @@ def append(
         return delta
 
 
+def files(lake: Lake, delta: DeltaTable, layer: str, name: str) -> list[str]:
+    """Addresses of the table's files, as DuckDB reads them: `file_uris()` writes ö as %C3%B6."""
+    paths = pa.table(delta.get_add_actions(flatten=True))["path"].to_pylist()
+    return [lake.uri(layer, name, path) for path in paths]
+
+
 def files_added_since(lake: Lake, delta: DeltaTable, layer: str, name: str, version: int | None) -> list[str]:
     """Addresses of the files that brought new rows after `version`, as the log tells; all files for None.
 
     What OPTIMIZE rewrote isn't new. Where the log's older commits have been cleaned up, the answer is all files too:
     reading a row twice does no harm to a MERGE.
     """
-    everything = delta.file_uris()
+    everything = files(lake, delta, layer, name)
     if version is None:
         return everything
     added = []
@@ -147,26 +155,34 @@ def _added_by(lake: Lake, layer: str, name: str, version: int) -> list[str]:
 # -- MERGE
 
 
+def is_empty(table: DeltaTable | None) -> bool:
+    """Whether nothing was ever written to the table, or it isn't there."""
+    return table is None or not table.file_uris()
+
+
 def write_sorted(
-    lake: Lake, layer: str, table: str, rows: pa.RecordBatchReader, commit: CommitProperties
+    lake: Lake, delta: DeltaTable | None, layer: str, table: str, rows: pa.RecordBatchReader, commit: CommitProperties
 ) -> DeltaTable:
-    """Make a table of `rows`, which come sorted by key, so that each file has a key range of its own."""
+    """Fill an empty table with `rows`, which come sorted by key, so that each file has a key range of its own."""
     with explained(f"write {layer}.{table}", lake):
-        write_deltalake(
-            lake.uri(layer, table),
-            rows,
-            mode="error",
-            target_file_size=FILE_BYTES,
-            storage_options=lake.storage_options,
-            commit_properties=commit,
-        )
-        return DeltaTable(lake.uri(layer, table), storage_options=lake.storage_options)
+        if delta is None:
+            # Without rows at first. Of two writers that create a table with rows, both succeed: the second appends.
+            delta = DeltaTable.create(
+                lake.uri(layer, table),
+                Schema.from_arrow(rows.schema),
+                mode="ignore",
+                storage_options=lake.storage_options,
+            )
+            if not is_empty(delta):
+                raise CommitFailedError(f"{layer}.{table} was filled by another writer meanwhile")
+        write_deltalake(delta, rows, mode="append", target_file_size=FILE_BYTES, commit_properties=commit)
+        return delta
 
 
 def attach(db: DuckDBPyConnection, name: str, table: DeltaTable) -> None:
     """Make this snapshot of `table` readable in DuckDB as `name`."""
     db.execute(f"DETACH DATABASE IF EXISTS {quoted(name)}")
-    db.execute(f"ATTACH '{table.table_uri}' AS {quoted(name)} (TYPE delta, VERSION {table.version()})")
+    db.execute(f"ATTACH {_literal(table.table_uri)} AS {quoted(name)} (TYPE delta, VERSION {table.version()})")
 
 
 def merge(db: DuckDBPyConnection, table: DeltaTable, key: list[str], commit: CommitProperties) -> TableMerger:
@@ -178,7 +194,7 @@ def merge(db: DuckDBPyConnection, table: DeltaTable, key: list[str], commit: Com
     equal = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in key)
     predicate = f"{equal} AND {_ranges(db, table, key[0])}"
     return table.merge(
-        db.table("merging").to_arrow_reader(),  # last: the next query on this connection would end the stream
+        db.table("merging").to_arrow_table(),  # no stream: the next query on this connection would end it, silently
         predicate,
         source_alias="source",
         target_alias="target",
@@ -190,7 +206,10 @@ def merge(db: DuckDBPyConnection, table: DeltaTable, key: list[str], commit: Com
 def _ranges(db: DuckDBPyConnection, table: DeltaTable, column: str) -> str:
     actions = pa.table(table.get_add_actions(flatten=True))
     low, high = f"min.{column}", f"max.{column}"
-    if low not in actions.column_names or actions[low].null_count:
+    types = {field.name: field.type for field in table.schema().fields}
+    if getattr(types[column], "type", None) not in _EXACT or low not in actions.column_names:
+        return "true"
+    if actions[low].null_count or actions[high].null_count:  # a file that tells nothing of itself may hold any key
         return "true"
     db.register("files", pa.table({"path": actions["path"], "low": actions[low], "high": actions[high]}))
     ranges = db.sql(statement("difference", "file_ranges", column=quoted(column))).fetchall()

@@ -68,7 +68,7 @@ def refresh(lake: Lake, db: DuckDBPyConnection, name: str) -> Counts:
     now = {label: _progress(label, table) for label, table in inputs.items()}
     table = lake.delta("gold", name)
     since = {label: delta.progress(table, label) for label in inputs}
-    if since == now:
+    if table is not None and since == now:
         return Counts(version=table.version())
     _prepare(db, inputs)
     before = {label.split(".")[1]: -1 if version is None else version for label, version in since.items()}
@@ -77,8 +77,8 @@ def refresh(lake: Lake, db: DuckDBPyConnection, name: str) -> Counts:
         db.execute(f"CREATE OR REPLACE TEMP TABLE scope AS {scope.format(**before)}")
     commit = CommitProperties(app_transactions=[Transaction(label, version) for label, version in now.items()])
     with explained(f"refresh gold.{name}", lake):
-        if table is None:
-            return _create(lake, db, name, plan, commit)
+        if delta.is_empty(table):
+            return _fill(lake, db, name, plan, table, commit)
         return _merge(db, plan, table, commit)
 
 
@@ -93,10 +93,13 @@ def _open(lake: Lake, name: str, layer: str, table: str) -> DeltaTable:
 
 
 def _progress(label: str, table: DeltaTable) -> int:
-    """How far an input has come: silver by the version of bronze that it covers, as its rows do; gold by its own."""
+    """How far an input has come: silver in versions of bronze, as its rows say; gold by the sum of what it has read.
+
+    A table's own version won't do: OPTIMIZE moves it, too.
+    """
     layer, name = label.split(".")
     if layer == "gold":
-        return table.version()
+        return sum(delta.progress(table, f"{layer}.{name}") for layer, name in definition(name).reads)
     return delta.progress(table, f"bronze.{name.removesuffix('_history')}")
 
 
@@ -111,13 +114,15 @@ def _prepare(db: DuckDBPyConnection, inputs: dict[str, DeltaTable]) -> None:
         db.execute(f"CREATE OR REPLACE VIEW {layer}.{quoted(name)} AS FROM {quoted(label)}")
 
 
-def _create(lake: Lake, db: DuckDBPyConnection, name: str, plan: Definition, commit: CommitProperties) -> Counts:
+def _fill(
+    lake: Lake, db: DuckDBPyConnection, name: str, plan: Definition, table: DeltaTable | None, commit: CommitProperties
+) -> Counts:
     rows = plan.statements["rows"]
     if "unknown" in plan.statements:
         rows = f"SELECT * FROM ({rows}) UNION ALL BY NAME ({plan.statements['unknown']})"
     order = ", ".join(map(quoted, plan.key))
     reader = db.sql(f"SELECT * FROM ({rows}) ORDER BY {order}").to_arrow_reader(1 << 16)
-    table = delta.write_sorted(lake, "gold", name, reader, commit)
+    table = delta.write_sorted(lake, table, "gold", name, reader, commit)
     count = table.count()
     return Counts(read=count, added=count, version=table.version())
 

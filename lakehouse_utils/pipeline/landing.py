@@ -1,26 +1,30 @@
 """Raw files as they came: where they are, and what stands in them, block by block, good rows apart from broken ones.
 
 A file is `<landing>/<batch>/<table>.<csv|jsonl|parquet>`, `.gz` after csv and jsonl; batches are taken in name order.
-Files directly in the folder are one batch, named `.`. Values stay the text that they are in the file.
+Files directly in the folder are one batch, named `.`. Values stay the text that they are in the file. What isn't
+described, such as one column more, never makes a file unreadable.
 """
 
 import csv
 import gzip
 import hashlib
-import io
 import json
+import os
+import re
+import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 
@@ -32,12 +36,22 @@ from lakehouse_utils.pipeline.sources import Source
 csv.field_size_limit(2**31 - 1)  # a long field is no error
 MIB = 1 << 20
 BLOCK = 24 * MIB  # of text; becomes one Parquet file of about a third
-LONGEST_RECORD = 256 * MIB  # a longer line is quarantined, with its first MiB
+LONGEST_RECORD = 128 * MIB  # a longer line is quarantined, with its first MiB
 LONGEST_QUOTED = 64 * MIB  # a quote still open after this much is taken for an unclosed one
+LONGEST_HEADER = 16 * MIB
+MOST_CELLS = 1 << 20  # that are Python's objects at a time
 
 LINE = "_source_line"
-_NEWLINE, _QUOTE = ord("\n"), ord('"')
-_UNFIT_FOR_NAMES = str.maketrans(dict.fromkeys(" ,;{}()\n\r\t=", "_"))  # Delta's and Parquet's forbidden characters
+_NEWLINE, _RETURN, _QUOTE = b'\n\r"'
+_BOM = b"\xef\xbb\xbf"
+_NO_TEXT = {
+    b"\xff\xfe": "it is UTF-16: save it as UTF-8",
+    b"\xfe\xff": "it is UTF-16: save it as UTF-8",
+    b"PAR1": "it is a Parquet file: name it .parquet",
+    b"PK\3\4": "it is a zip archive or an Excel file: unpack it, or save it as CSV",
+    b"\x1f\x8b": "it is gzipped: name it .gz",
+}
+_UNFIT_FOR_NAMES = str.maketrans(dict.fromkeys([*map(chr, range(32)), *" ,;{}()=\x7f"], "_"))  # for Delta and Parquet
 
 
 class UnreadableFile(Exception):
@@ -54,6 +68,7 @@ class LandingFile:
     format: str
     gzipped: bool
     size: int
+    etag: str = ""  # of an object on S3
 
 
 @dataclass
@@ -64,6 +79,9 @@ class Block:
     broken: list[tuple[int | None, str, str]] = field(default_factory=list)
     read: int = 0  # records, counted from the raw bytes, not from what parsing made of them
     size: int = 0  # of the raw bytes
+
+
+Part = Callable[[], Iterable[Block]]
 
 
 # -- where files are
@@ -79,31 +97,37 @@ class Landing:
             raise LakehouseError(f"The landing folder {address} doesn't exist: check --landing or LAKEHOUSE_LANDING.")
 
     def files(self) -> tuple[list[LandingFile], list[str]]:
-        """The files to load, by batch and name, and one sentence for each file that is left alone."""
-        found, ignored = [], []
-        for path, size in sorted(self._list()):
+        """The files to load, by batch and name, and one sentence for each file or folder that is left alone."""
+        found, ignored = [], {}  # a dict, for S3 names a deeper folder as often as it has files
+        for path, size, etag in sorted(self._list()):
             *folders, name = path.split("/")
             if any(part.startswith((".", "_")) for part in (*folders, name)):
                 continue  # hidden, or a marker like _SUCCESS
-            stem, *endings = name.split(".")
-            match [ending.lower() for ending in endings]:
-                case [("csv" | "jsonl" | "ndjson" | "parquet") as kind] if len(folders) <= 1:
-                    gzipped = False
-                case [("csv" | "jsonl" | "ndjson") as kind, "gz"] if len(folders) <= 1:
-                    gzipped = True
+            stem, *endings = name.lower().split(".")
+            shown = path.encode(errors="backslashreplace").decode()
+            match endings:
+                case _ if len(folders) > 1 or "" in folders:
+                    ignored[f"{'/'.join(folders[:2])}/: deeper than <batch>/<table>; left alone"] = None
+                case _ if not name:
+                    ignored[f"{path}: the folder can't be listed; left alone"] = None
+                case _ if shown != path:
+                    ignored[f"{shown}: its name is not UTF-8; left alone"] = None
+                case [("csv" | "jsonl" | "ndjson" | "parquet") as kind, *gz] if size is not None and (
+                    not gz or gz == ["gz"] and kind != "parquet"
+                ):
+                    kind = "jsonl" if kind == "ndjson" else kind
+                    batch = folders[0] if folders else "."
+                    found.append(LandingFile(batch, name[: len(stem)], path, kind, bool(gz), size, etag))
                 case _:
-                    ignored.append(f"{path}: not <batch>/<table>.csv, .jsonl (both also .gz) or .parquet; left alone")
-                    continue
-            kind = "jsonl" if kind == "ndjson" else kind
-            found.append(LandingFile(folders[0] if folders else ".", stem, path, kind, gzipped, size))
-        return sorted(found, key=lambda file: (file.batch, file.path)), ignored
+                    ignored[
+                        f"{path}: not a file <batch>/<table>.csv, .jsonl (both also .gz) or .parquet; left alone"
+                    ] = None
+        return sorted(found, key=lambda file: (file.batch, file.path)), list(ignored)
 
-    def _list(self) -> Iterator[tuple[str, int]]:
+    def _list(self) -> Iterator[tuple[str, int | None, str]]:
+        """(path, size, ETag); the size is None where it is no regular file, and a folder's path ends in a slash."""
         if self._lake is None:
-            folder = Path(self.address)
-            for path in folder.rglob("*"):
-                if path.is_file():
-                    yield path.relative_to(folder).as_posix(), path.stat().st_size
+            yield from _walk(Path(self.address))
             return
         prefix = f"{self._lake.prefix}/" if self._lake.prefix else ""
         with explained(f"list the landing {self.address}", self._lake):
@@ -111,22 +135,13 @@ class Landing:
             for page in pages:
                 for entry in page.get("Contents", []):
                     if not entry["Key"].endswith("/"):
-                        yield entry["Key"].removeprefix(prefix), entry["Size"]
+                        yield entry["Key"].removeprefix(prefix), entry["Size"], entry["ETag"]
 
     @contextmanager
     def open(self, file: LandingFile) -> Iterator[BinaryIO]:
         """The bytes of `file`, unpacked when gzipped. Raises UnreadableFile."""
-        try:
-            with self._stream(file) as stream:
-                yield gzip.GzipFile(fileobj=stream) if file.gzipped else stream
-        except FileNotFoundError:
-            raise UnreadableFile("the file vanished before it was read") from None
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise UnreadableFile(f"the gzip data is cut off or damaged ({error})") from None
-        except PermissionError:
-            raise UnreadableFile("no permission to read the file") from None
-        except OSError as error:
-            raise UnreadableFile(f"reading failed: {error.strerror or error}") from None
+        with _refusing(), self._stream(file) as stream:
+            yield gzip.GzipFile(fileobj=stream) if file.gzipped else stream
 
     @contextmanager
     def _stream(self, file: LandingFile) -> Iterator[BinaryIO]:
@@ -134,73 +149,91 @@ class Landing:
             with (Path(self.address) / file.path).open("rb") as stream:
                 yield stream
             return
-        with self._spooled(file) as stream:
-            yield stream
-
-    @contextmanager
-    def _spooled(self, file: LandingFile) -> Iterator[BinaryIO]:
-        """An object on S3 by way of a temporary file: Parquet is read from its end, and a download can be resumed."""
-        with tempfile.TemporaryFile() as stream:
-            with explained(f"read {self.address}/{file.path}", self._lake):
-                try:
-                    self._lake.s3.download_fileobj(self._lake.bucket, self._key(file), stream)
-                except ClientError as error:
-                    if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
-                        raise FileNotFoundError(file.path) from None
-                    raise
+        with tempfile.TemporaryFile() as stream:  # Parquet is read from its end, and a download can be resumed
+            self._download(file, stream)
             stream.seek(0)
             yield stream
 
-    def _key(self, file: LandingFile) -> str:
-        return f"{self._lake.prefix}/{file.path}".lstrip("/")
+    def _download(self, file: LandingFile, stream: BinaryIO) -> None:
+        place = {"Bucket": self._lake.bucket, "Key": self._lake.key(file.path)}
+        with explained(f"read {self.address}/{file.path}", self._lake):
+            try:
+                self._lake.s3.download_fileobj(**place, Fileobj=stream)
+                changed = self._lake.s3.head_object(**place)["ETag"] != file.etag
+            except ClientError as error:
+                code = error.response["Error"]["Code"]
+                if code in ("404", "NoSuchKey"):
+                    raise UnreadableFile("the file vanished before it was read") from None
+                if code in ("403", "AccessDenied"):
+                    raise UnreadableFile("no permission to read the file") from None
+                if code not in ("412", "PreconditionFailed"):
+                    raise
+                changed = True
+        if changed:
+            raise UnreadableFile("the file changed while it was read; the next run takes it as it is then")
 
     def fingerprint(self, file: LandingFile) -> int:
-        """63 bits that tell this delivery of the file from another one under the same name.
+        """63 bits that tell this delivery of the file from another one under the same name. Raises UnreadableFile.
 
-        Taken from the size and, of a file over 1 MiB, eight samples of 64 KiB, so that a rerun needn't read everything.
+        Made of an object's ETag or a file's bytes; so that a rerun needn't read everything, of a file over 1 MiB they
+        are made of its size, its time of change and eight samples.
         """
-        size = self._size(file)
-        digest = hashlib.blake2b(str(size).encode(), digest_size=8)
-        for offset, length in _samples(size):
-            digest.update(self._range(file, offset, length))
+        digest = hashlib.blake2b(file.etag.encode(), digest_size=8)
+        if self._lake is None:
+            with _refusing(), self._stream(file) as stream:
+                status = os.fstat(stream.fileno())
+                digest.update(f"{status.st_size} {status.st_mtime_ns if status.st_size > MIB else ''}".encode())
+                for offset, length in _samples(status.st_size):
+                    stream.seek(offset)
+                    digest.update(stream.read(length))
         return int.from_bytes(digest.digest()) >> 1
 
-    def _size(self, file: LandingFile) -> int:
-        if self._lake:
-            return file.size  # an object is replaced as a whole, and downloaded as one
-        try:
-            return (Path(self.address) / file.path).stat().st_size
-        except OSError:
-            raise UnreadableFile("the file vanished before it was read") from None
 
-    def _range(self, file: LandingFile, offset: int, length: int) -> bytes:
-        try:
-            if self._lake is None:
-                with (Path(self.address) / file.path).open("rb") as stream:
-                    stream.seek(offset)
-                    return stream.read(length)
-            with explained(f"read {self.address}/{file.path}", self._lake):
-                span = f"bytes={offset}-{offset + length - 1}"
-                answer = self._lake.s3.get_object(Bucket=self._lake.bucket, Key=self._key(file), Range=span)
-                return answer["Body"].read()
-        except (FileNotFoundError, ClientError):
-            raise UnreadableFile("the file vanished before it was read") from None
-        except OSError as error:
-            raise UnreadableFile(f"reading failed: {error.strerror or error}") from None
+def _walk(folder: Path) -> Iterator[tuple[str, int | None, str]]:
+    denied = []
+    for here, folders, names in os.walk(folder, followlinks=True, onerror=denied.append):
+        place = Path(here).relative_to(folder)
+        if place.parts:  # nothing is deeper than a batch
+            yield from (((place / name).as_posix() + "/", None, "") for name in folders)
+            folders.clear()
+        for name in names:
+            try:
+                status = Path(here, name).stat()
+            except OSError:  # it vanished, or is a link to nothing: reading it tells
+                yield (place / name).as_posix(), 0, ""
+            else:
+                yield (place / name).as_posix(), status.st_size if stat.S_ISREG(status.st_mode) else None, ""
+    for error in denied:
+        yield Path(error.filename).relative_to(folder).as_posix() + "/", None, ""
 
 
 def _samples(size: int) -> list[tuple[int, int]]:
     if size <= MIB:
-        return [(0, size)] if size else []
+        return [(0, size)]
     length, count = 64 * 1024, 8
     return [(round(i * (size - length) / (count - 1)), length) for i in range(count)]
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Errors of reading, as UnreadableFile."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UnreadableFile("the file vanished before it was read, or is a link to nothing") from None
+    except PermissionError:
+        raise UnreadableFile("no permission to read the file") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UnreadableFile(f"the gzip data is cut off or damaged ({error})") from None
+    except OSError as error:
+        raise UnreadableFile(f"reading failed: {error.strerror or error}") from None
 
 
 # -- what stands in them
 
 
-def read(stream: BinaryIO, file: LandingFile, source: Source) -> Iterator[Callable[[], Block]]:
-    """The file as a series of parts, each a function that parses it: those may run at the same time.
+def read(stream: BinaryIO, file: LandingFile, source: Source) -> Iterator[Part]:
+    """The file as a series of parts, each a function that parses it into blocks: those may run at the same time.
 
     Raises UnreadableFile, here or in a part, where the file as a whole is no good.
     """
@@ -208,23 +241,25 @@ def read(stream: BinaryIO, file: LandingFile, source: Source) -> Iterator[Callab
     return readers[file.format](stream, source)
 
 
+def _column_name(name: str, source: Source, position: int = 0) -> str:
+    """A name that Delta accepts, in lower case; a described column gets the description's spelling."""
+    fit = name.strip().translate(_UNFIT_FOR_NAMES).lower()
+    if not fit or fit.startswith("_"):  # those are the pipeline's own
+        fit = f"column{fit or f'_{position}'}"
+    return next((described for described in source.columns if described.lower() == fit), fit)
+
+
 def _column_names(names: list[str], source: Source) -> list[str]:
-    """Names that Delta accepts; described columns get the description's spelling."""
-    described = {name.casefold(): name for name in source.columns}
-    fit = [name.strip().translate(_UNFIT_FOR_NAMES) for name in names]
-    fit = [described.get(name.casefold(), name.lower()) for name in fit]
-    folded = [name.casefold() for name in fit]
-    for position, (name, low) in enumerate(zip(fit, folded, strict=True)):
-        if not name:
-            raise UnreadableFile(f"column {position + 1} has no name")
-        if low.startswith("_"):
-            raise UnreadableFile(f"the column name {name!r} begins with _, which is reserved")
-    if len(set(folded)) < len(folded):
-        twice = next(name for name, low in zip(fit, folded, strict=True) if folded.count(low) > 1)
-        raise UnreadableFile(f"the column {twice!r} is there twice")
-    if not described.keys() & set(folded):
+    """The names of a file's columns; one that is there twice gets its position, if it isn't described."""
+    fit = []
+    for position, name in enumerate(names, start=1):
+        name = _column_name(name, source, position)
+        if name in source.columns and name in fit:
+            raise UnreadableFile(f"the column {name!r} is there twice")
+        fit.append(f"{name}_{position}" if name in fit else name)
+    if not source.columns.keys() & set(fit):
         raise UnreadableFile(
-            f"none of its columns ({', '.join(fit)[:100]}) is in the description of {source.name}: is the header"
+            f"none of its columns ({', '.join(names)[:100]!r}) is in the description of {source.name}: is the header"
             f" missing, or the delimiter not {source.delimiter!r}?"
         )
     return fit
@@ -235,24 +270,38 @@ def _text_frame(columns: dict[str, list[str | None]], lines: list[int]) -> pl.Da
     return pl.DataFrame(columns | {LINE: lines}, schema=schema)
 
 
-class _AppleLineEnds:
-    """A stream whose lines end in \\r, as on the first Macintosh, read as if they ended in \\n."""
+class _AppleStream:
+    """A stream whose lines end in \\r, as on the first Macintosh, with \\r and \\n exchanged."""
+
+    exchange = bytes.maketrans(b"\r\n", b"\n\r")
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
     def read(self, size: int) -> bytes:
-        return self._stream.read(size).replace(b"\r", b"\n")
+        return self._stream.read(size).translate(self.exchange)
+
+    @staticmethod
+    def part(parse: Part) -> Iterator[Block]:
+        """What `parse` makes of the exchanged bytes, exchanged back."""
+        for block in parse():
+            back = pl.col(pl.String).str.replace_many(["\r", "\n"], ["\n", "\r"])
+            broken = [(line, raw.translate({10: 13, 13: 10}), reason) for line, raw, reason in block.broken]
+            yield Block(block.rows.with_columns(back), broken, block.read, block.size)
 
 
-def _beginning(stream: BinaryIO) -> tuple[BinaryIO, bytes]:
-    """The stream and its first bytes, without a byte order mark."""
+def _beginning(stream: BinaryIO, line_end: re.Pattern[bytes]) -> tuple[BinaryIO, bytes, Callable[[Part], Part]]:
+    """The stream, its first bytes without a byte order mark, and what is to be done to each part of it."""
     head = stream.read(MIB)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UnreadableFile("it is UTF-16: save it as UTF-8")
-    if b"\r" in head and b"\n" not in head:
-        stream, head = _AppleLineEnds(stream), head.replace(b"\r", b"\n")
-    return stream, head.removeprefix(b"\xef\xbb\xbf")
+    if head.endswith(b"\r"):
+        head += stream.read(1)
+    for magic, reason in _NO_TEXT.items():
+        if head.startswith(magic):
+            raise UnreadableFile(reason)
+    head = head.removeprefix(_BOM)
+    if (end := line_end.match(head)) and end[1] == b"\r" and b"\r\n" not in head:
+        return _AppleStream(stream), head.translate(_AppleStream.exchange), lambda p: partial(_AppleStream.part, p)
+    return stream, head, lambda part: part
 
 
 def _chunks(
@@ -271,9 +320,9 @@ def _chunks(
             buffer += b"\n"
         end = len(buffer) if ended else cut(buffer)
         if end:
-            yield line, buffer[:end], None
-            line += _count(buffer[:end], _NEWLINE)
-            buffer = buffer[end:]
+            data, buffer = buffer[:end], buffer[end:]
+            yield line, data, None
+            line += _count(data, _NEWLINE)
         elif len(buffer) > LONGEST_RECORD:
             start, size = buffer[:MIB], len(buffer)
             while (buffer := stream.read(BLOCK)) and b"\n" not in buffer:
@@ -287,90 +336,153 @@ def _count(data: bytes, byte: int) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == byte))
 
 
-def _too_long(line: int, start: bytes, size: int, columns: list[str]) -> Block:
+def _too_long(line: int, start: bytes, size: int) -> list[Block]:
     raw = start.decode(errors="backslashreplace")
     reason = f"the line has {size:,} bytes, more than {LONGEST_RECORD:,}; raw holds the first {len(start):,}"
-    return Block(_text_frame({name: [] for name in columns}, []), [(line, raw, reason)], 1, size)
+    return [Block(_text_frame({}, []), [(line, raw, reason)], 1, size)]
 
 
 # CSV (RFC 4180). Clean blocks go through Polars, whose count of rows and fields is held against the block's own line
 # ends and delimiters; a block where anything is off is read again, record by record, by a reader that explains itself.
+# Empty lines are no records. A quote within a field that doesn't begin with one is text, and so is a lone \r.
+
+_CSV_LINE_END = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(\r?\n|\r)')
+_CSV_QUOTED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"')
+_OPEN = "a quote is opened and never closed"
 
 
-def _read_csv(stream: BinaryIO, source: Source) -> Iterator[Callable[[], Block]]:
-    stream, head = _beginning(stream)
-    while not _header_end(head) and (part := stream.read(MIB)):
-        head += part
-    if not head.strip():
+def _read_csv(stream: BinaryIO, source: Source) -> Iterator[Part]:
+    stream, head, adapted = _beginning(stream, _CSV_LINE_END)
+    header, first_line, rest = _csv_header(stream, head, source.delimiter)
+    if not header:
         return
-    end = _header_end(head) or len(head)
+    columns = _column_names(header, source)
+    cut = partial(_whole_csv_records, delimiter=source.delimiter)
+    for line, data, size in _chunks(stream, rest, first_line, cut):
+        if size is None:
+            yield adapted(partial(_parse_csv, line, data, columns, source.delimiter))
+        else:
+            yield adapted(partial(_too_long, line, data, size))
+
+
+def _csv_header(stream: BinaryIO, head: bytes, delimiter: str) -> tuple[list[str], int, bytes]:
+    """The fields of the first record, the line behind it, and the bytes from there on; no fields in an empty file."""
+    line, ended = 1, False
+    while True:
+        record = head.lstrip(b"\r\n")
+        line += _count(head[: len(head) - len(record)], _NEWLINE)
+        whole = record.rfind(b"\n") + 1
+        end, fields, wrong = _csv_record(record, 0, whole, delimiter) if whole else (0, [], _OPEN)
+        if wrong != _OPEN or ended:
+            break
+        if len(record) > LONGEST_HEADER:
+            raise UnreadableFile(f"its header doesn't end within {LONGEST_HEADER:,} bytes: is a quote not closed?")
+        part = stream.read(MIB)
+        ended = not part
+        head = record + (part or b"\n" * bool(record))
+    if wrong and record:
+        raise UnreadableFile(f"its header can't be read: {wrong}")
+    if b"\0" in record[:end]:
+        raise UnreadableFile("its header has NUL bytes: is it UTF-16, or no text at all?")
     try:
-        header = next(csv.reader(io.StringIO(head[:end].decode(), newline=""), delimiter=source.delimiter))
+        names = [name.decode() for name in fields]
     except UnicodeDecodeError:
         raise UnreadableFile("its header is not UTF-8") from None
-    columns = _column_names(header, source)
-    first_line = 1 + _count(head[:end], _NEWLINE)
-    for line, data, size in _chunks(stream, head[end:], first_line, _whole_csv_records):
-        if size is None:
-            yield partial(_parse_csv, line, data, columns, source.delimiter)
+    return names, line + _count(record[:end], _NEWLINE), record[end:]
+
+
+@cache
+def _csv_field(delimiter: str) -> re.Pattern[bytes]:
+    """A field, quoted or plain, and what ends it."""
+    end = re.escape(delimiter.encode())
+    return re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"(?=\r?\n|%b)\r?|((?!")(?:(?!%b)[^\n])*+))(%b|\n)' % (end, end, end))
+
+
+def _csv_record(data: bytes, start: int, limit: int, delimiter: str) -> tuple[int, list[bytes], str | None]:
+    """Where the record that begins at `start` ends, its fields, and what is wrong with its quotes.
+
+    Where a quote is wrong, only the first line is given up, so that the rows below it get their chance.
+    """
+    end = data.index(b"\n", start, limit) + 1
+    if data.find(b'"', start, end) < 0:
+        return end, data[start : end - 1].removesuffix(b"\r").split(delimiter.encode()), None
+    field = _csv_field(delimiter)
+    fields, position = [], start
+    while match := field.match(data, position, limit):
+        quoted, plain, ending = match.groups()
+        position = match.end()
+        if quoted is not None:
+            fields.append(quoted.replace(b'""', b'"'))
         else:
-            yield partial(_too_long, line, data, size, columns)
+            fields.append(plain.removesuffix(b"\r") if ending == b"\n" else plain)
+        if ending == b"\n":
+            return position, fields, None
+    closed = _CSV_QUOTED.match(data, position, limit)
+    return end, [], "text stands behind a closing quote" if closed else _OPEN
 
 
-def _header_end(head: bytes) -> int:
-    """Where the first record ends; 0 when that isn't to be seen yet."""
-    position = -1
-    while (position := head.find(b"\n", position + 1)) >= 0:
-        if head.count(b'"', 0, position) % 2 == 0:
-            return position + 1
-    return 0
+def _csv_quotes(codes: np.ndarray, delimiter: str) -> np.ndarray | None:
+    """Where the quotes are; None when one stands where none belongs, so that odd and even tell nothing.
+
+    `codes` are whole lines.
+    """
+    quotes = np.flatnonzero(codes == _QUOTE)
+    closing = quotes[1::2]
+    before, after = codes[quotes[::2] - 1], codes[closing + 1]  # before the first byte: the last, a line end
+    open_well = (before == ord(delimiter)) | (before == _NEWLINE) | (before == _QUOTE)
+    close_well = (after == ord(delimiter)) | (after == _NEWLINE) | (after == _QUOTE)
+    close_well[after == _RETURN] = codes[closing[after == _RETURN] + 2] == _NEWLINE
+    return quotes if open_well.all() and close_well.all() else None
 
 
-def _whole_csv_records(buffer: bytes) -> int:
-    """Up to the last line end that is outside quotes: an even number of quotes stands before it."""
-    position = buffer.rfind(b"\n")
-    if position < 0 or b'"' not in buffer:
-        return position + 1
-    quotes = buffer.count(b'"', 0, position)
-    while quotes % 2 and position >= 0:
-        earlier = buffer.rfind(b"\n", 0, buffer.rfind(b'"', 0, position))
-        quotes -= buffer.count(b'"', max(earlier, 0), position)
-        position = earlier
-    if position < 0 and len(buffer) > LONGEST_QUOTED:
-        return buffer.rfind(b"\n") + 1
-    return position + 1
+def _whole_csv_records(buffer: bytes, delimiter: str) -> int:
+    """Up to where the last record ends, as far as that is to be seen yet."""
+    whole = buffer.rfind(b"\n") + 1
+    if buffer.find(b'"', 0, whole) < 0:
+        return whole
+    if len(delimiter.encode()) == 1:
+        quotes = _csv_quotes(np.frombuffer(buffer, np.uint8, whole), delimiter)
+        if quotes is not None:
+            end = whole
+            while (before := np.searchsorted(quotes, end)) % 2:
+                end = buffer.rfind(b"\n", 0, quotes[before - 1]) + 1
+            if end or len(buffer) <= LONGEST_QUOTED:
+                return end
+    position = 0
+    while (quote := buffer.find(b'"', position, whole)) >= 0:
+        start = max(buffer.rfind(b"\n", position, quote) + 1, position)
+        position, _, wrong = _csv_record(buffer, start, whole, delimiter)
+        if wrong == _OPEN and len(buffer) - start <= LONGEST_QUOTED:
+            return start
+    return whole
 
 
-def _parse_csv(line: int, data: bytes, columns: list[str], delimiter: str) -> Block:
+def _parse_csv(line: int, data: bytes, columns: list[str], delimiter: str) -> Iterator[Block]:
     lines = _csv_record_lines(line, data, len(columns), delimiter)
-    if lines is not None:
-        try:
-            rows = pl.read_csv(
-                data,
-                has_header=False,
-                schema=dict.fromkeys(columns, pl.String),
-                separator=delimiter,
-                quote_char='"' if b'"' in data else None,
-                empty_string_is_null=False,
-            )
-        except pl.exceptions.PolarsError:  # broken UTF-8, too many fields, text behind a closing quote
-            rows = None
-        if rows is not None and len(rows) == len(lines):
-            return Block(rows.with_columns(pl.Series(LINE, lines, dtype=pl.Int64)), read=len(lines), size=len(data))
-    return _parse_csv_carefully(line, data, columns, delimiter)
+    rows = None if lines is None else _csv_frame(data, columns, delimiter)
+    if rows is not None and len(rows) == len(lines):
+        yield Block(rows.with_columns(pl.Series(LINE, lines, dtype=pl.Int64)), read=len(lines), size=len(data))
+    else:
+        yield from _parse_csv_carefully(line, data, columns, delimiter)
 
 
 def _csv_record_lines(line: int, data: bytes, width: int, delimiter: str) -> np.ndarray | range | None:
     """The line on which each record begins; None when the delimiters show that not all have `width` fields."""
-    if len(delimiter.encode()) > 1 or b"\n\n" in data or b"\n\r\n" in data or data.startswith((b"\n", b"\r\n")):
-        return None  # blank lines
+    if len(delimiter.encode()) > 1 or data.startswith(_BOM):  # which Polars would take for one of the file
+        return None
+    if b"\n\n" in data or b"\n\r\n" in data or data.startswith((b"\n", b"\r\n")):
+        return None
+    if b"\r" in data and data.count(b"\r") > data.count(b"\r\n"):
+        return None  # Polars takes some of them away
     codes = np.frombuffer(data, np.uint8)
     if b'"' not in data:
         records = _count(data, _NEWLINE)
         lines = range(line, line + records)
         delimiters = _count(data, ord(delimiter))
     else:
-        quotes = np.flatnonzero(codes == _QUOTE)
+        quotes = _csv_quotes(codes, delimiter)
+        if quotes is None or len(quotes) % 2:
+            return None
         ends = np.flatnonzero(codes == _NEWLINE)
         outside = np.searchsorted(quotes, ends) % 2 == 0
         starts = np.concatenate([[0], np.flatnonzero(outside)[:-1] + 1])
@@ -380,111 +492,154 @@ def _csv_record_lines(line: int, data: bytes, width: int, delimiter: str) -> np.
     return lines if records and delimiters == records * (width - 1) else None
 
 
-def _parse_csv_carefully(line: int, data: bytes, columns: list[str], delimiter: str) -> Block:
-    physical = data.split(b"\n")[:-1]
-    rows, lines, broken = [], [], []
-    position = records = 0
-    while position < len(physical):
-        if not physical[position].strip():
-            position += 1
-            continue
-        fields, length, reason = _csv_record(physical, position, delimiter)
-        records += 1
-        raw = b"\n".join(physical[position : position + length])
-        if not reason and len(fields) != len(columns):
-            reason = f"{len(fields)} fields where the header has {len(columns)}"
-        if not reason:
-            try:
-                raw.decode()
-            except UnicodeDecodeError as error:
-                reason = f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}"
-        if reason:
-            broken.append((line + position, raw.decode(errors="backslashreplace").rstrip("\r"), reason))
-        else:
-            rows.append(fields)
-            lines.append(line + position)
-        position += length
-    values = zip(*rows, strict=True) if rows else [[] for _ in columns]
-    return Block(_text_frame(dict(zip(columns, map(list, values), strict=True)), lines), broken, records, len(data))
-
-
-def _csv_record(physical: list[bytes], position: int, delimiter: str) -> tuple[list[str], int, str | None]:
-    """The fields of the record that begins on this line, how many lines it takes, and what is wrong with its quotes.
-
-    Where a quote is wrong, only the first line is given up, so that the rows below it get their chance.
-    """
-    taken = 0
-
-    def following() -> Iterator[str]:
-        nonlocal taken
-        for index in range(position, len(physical)):
-            taken += 1
-            yield physical[index].decode(errors="surrogateescape") + "\n"
-
+def _csv_frame(data: bytes, columns: list[str], delimiter: str) -> pl.DataFrame | None:
     try:
-        fields = next(csv.reader(following(), delimiter=delimiter, strict=True))
-    except csv.Error as error:
-        if "unexpected end" in str(error):
-            return [], 1, "a quote is opened and never closed"
-        return [], 1, "text stands behind a closing quote"
-    return fields, taken, None
+        return pl.read_csv(
+            data,
+            has_header=False,
+            schema=dict.fromkeys(columns, pl.String),
+            separator=delimiter,
+            quote_char='"' if b'"' in data else None,
+            empty_string_is_null=False,
+        )
+    except pl.exceptions.PolarsError:  # broken UTF-8, or more fields in one record and fewer in another
+        return None
 
 
-# JSON lines. Numbers stay as they are written; what is nested stays JSON.
+def _parse_csv_carefully(line: int, data: bytes, columns: list[str], delimiter: str) -> Iterator[Block]:
+    def records() -> Iterator[tuple[int, bytes, dict[str, str] | str]]:
+        number, position = line, 0
+        while position < len(data):
+            end, fields, wrong = _csv_record(data, position, len(data), delimiter)
+            raw = data[position:end]
+            if not wrong and len(fields) != len(columns):
+                wrong = f"{len(fields)} fields where the header has {len(columns)}"
+            if raw not in (b"\n", b"\r\n"):
+                try:
+                    yield number, raw, wrong or {n: v.decode() for n, v in zip(columns, fields, strict=True)}
+                except UnicodeDecodeError:
+                    yield number, raw, _not_utf8(raw)
+            number += raw.count(b"\n")
+            position = end
+
+    return _assembled(records(), len(data))
 
 
-def _read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Callable[[], Block]]:
-    stream, head = _beginning(stream)
-    for line, data, size in _chunks(stream, head, 1, lambda buffer: buffer.rfind(b"\n") + 1):
-        if size is None:
-            yield partial(_parse_json_lines, line, data, source)
-        else:
-            yield partial(_too_long, line, data, size, [])
-
-
-def _parse_json_lines(line: int, data: bytes, source: Source) -> Block:
+def _assembled(records: Iterable[tuple[int, bytes, dict[str, str | None] | str]], size: int) -> Iterator[Block]:
+    """Blocks of `records`, each of them (line, raw, the row or else what is wrong), `size` bytes in all."""
     columns: dict[str, list[str | None]] = {}
     lines, broken = [], []
-    records = 0
-    for number, raw in enumerate(data.split(b"\n")[:-1], start=line):
-        if not raw.strip():
-            continue
-        records += 1
-        try:
-            row = _json_object(raw)
-        except ValueError as error:
-            broken.append((number, raw.decode(errors="backslashreplace").rstrip("\r"), str(error)))
+    read = 0
+    for line, raw, row in records:
+        read += 1
+        if isinstance(row, str):
+            text = raw.decode(errors="backslashreplace").removesuffix("\n").removesuffix("\r")
+            broken.append((line, text, row))
             continue
         for name, value in row.items():
             if name not in columns:
                 columns[name] = [None] * len(lines)
             columns[name].append(value)
-        lines.append(number)
-        for values in columns.values():
-            if len(values) < len(lines):
-                values.append(None)
-    names = _column_names(list(columns), source) if columns else []
-    return Block(_text_frame(dict(zip(names, columns.values(), strict=True)), lines), broken, records, len(data))
+        lines.append(line)
+        if len(row) < len(columns):
+            for values in columns.values():
+                if len(values) < len(lines):
+                    values.append(None)
+        if len(columns) * len(lines) > MOST_CELLS:
+            yield Block(_text_frame(columns, lines), broken, read)
+            columns, lines, broken, read = {}, [], [], 0
+    yield Block(_text_frame(columns, lines), broken, read, size)
+
+
+def _not_utf8(raw: bytes) -> str:
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}"
+    raise AssertionError("UTF-8 after all")
+
+
+# JSON lines. Numbers stay as they are written, and so does what is nested.
+
+_JSON_LINE_END = re.compile(rb"[^\r\n]*+(\r?\n|\r)")
+_JSON_SPACE = re.compile(r"[ \t\r\n]*+")
+_JSON_TEXT = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+
+def _read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Part]:
+    stream, head, adapted = _beginning(stream, _JSON_LINE_END)
+    for line, data, size in _chunks(stream, head, 1, lambda buffer: buffer.rfind(b"\n") + 1):
+        if size is None:
+            yield adapted(partial(_parse_json_lines, line, data, source))
+        else:
+            yield adapted(partial(_too_long, line, data, size))
+
+
+def _parse_json_lines(line: int, data: bytes, source: Source) -> Iterator[Block]:
+    column = cache(partial(_column_name, source=source))
+
+    def records() -> Iterator[tuple[int, bytes, dict[str, str | None] | str]]:
+        for number, raw in enumerate(data.split(b"\n")[:-1], start=line):
+            if not raw.strip(b" \t\r"):
+                continue
+            try:
+                row = _json_object(raw)
+                fit = {column(name): value for name, value in row.items()}
+                if len(fit) < len(row):
+                    raise ValueError("two of its fields have the same name, but for capitals and punctuation")
+                if not source.columns.keys() & fit.keys():
+                    raise ValueError(f"none of its fields is in the description of {source.name}")
+            except ValueError as error:
+                yield number, raw, str(error)
+            else:
+                yield number, raw, fit
+
+    return _assembled(records(), len(data))
 
 
 def _json_object(raw: bytes) -> dict[str, str | None]:
     """The object on one line, each value as text. ValueError says what is wrong with the line."""
     try:
-        row = json.loads(raw, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_no_repeats)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}") from None
+        text = raw.decode()
+        row = json.loads(text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=_no_repeats)
+    except UnicodeDecodeError:
+        raise ValueError(_not_utf8(raw)) from None
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at position {error.pos + 1}") from None
     except RecursionError:
         raise ValueError("not JSON that can be read: it is nested too deeply") from None
     if not isinstance(row, dict):
-        raise ValueError("JSON, but not an object")
+        raise ValueError("JSON, but not an object: each line must be one")
+    written = None
     for name, value in row.items():
         if isinstance(value, bool):
             row[name] = str(value).lower()
         elif isinstance(value, dict | list):
-            row[name] = json.dumps(json.loads(raw)[name], ensure_ascii=False)
+            written = written or _json_as_written(text)
+            row[name] = written[name]
+    if "\\u" in text:
+        try:
+            "".join([*row, *filter(None, row.values())]).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"no text: \\u{ord(error.object[error.start]):04x} is half a character") from None
     return row
+
+
+def _json_as_written(text: str) -> dict[str, str]:
+    """The text of each value of a JSON object that is known to be one."""
+
+    def behind(mark: int) -> int:
+        return _JSON_SPACE.match(text, mark).end()
+
+    written = {}
+    position = text.index("{")
+    while text[position] != "}":
+        name, colon = _JSON_TEXT.raw_decode(text, behind(position + 1))
+        start = behind(behind(colon) + 1)
+        _, end = _JSON_TEXT.raw_decode(text, start)
+        written[name] = text[start:end]
+        position = behind(end)
+    return written
 
 
 def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -497,38 +652,80 @@ def _no_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 # Parquet. `_source_line` is the row's number, from 1.
 
 
-def _read_parquet(stream: BinaryIO, source: Source) -> Iterator[Callable[[], Block]]:
-    try:
-        file = pq.ParquetFile(stream)
-    except (pa.ArrowException, OSError) as error:
-        raise UnreadableFile(f"not a whole Parquet file ({str(error).splitlines()[0]})") from None
-    columns = _column_names(file.schema_arrow.names, source)
+def _read_parquet(stream: BinaryIO, source: Source) -> Iterator[Part]:
     row = 1
     try:
-        for batch in file.iter_batches(batch_size=128 * 1024):
-            yield partial(_parquet_block, row, batch, columns)
+        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        columns = _column_names(file.schema_arrow.names, source)
+        for batch in file.iter_batches(batch_size=_parquet_batch(file.metadata)):
+            yield partial(_parquet_blocks, row, batch, columns)
             row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise UnreadableFile(f"damaged Parquet data from row {row} on ({str(error).splitlines()[0]})") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        first_line = str(error).split("\n")[0]
+        raise UnreadableFile(f"not a whole Parquet file: damaged from row {row} on ({first_line})") from None
+    if row - 1 != file.metadata.num_rows:
+        raise UnreadableFile(f"not a whole Parquet file: {row - 1:,} rows of {file.metadata.num_rows:,}")
 
 
-def _parquet_block(row: int, batch: pa.RecordBatch, columns: list[str]) -> Block:
-    values = {name: _as_text(batch.column(i)) for i, name in enumerate(columns)}
+def _parquet_batch(metadata: pq.FileMetaData) -> int:
+    """So many rows that they are about a block."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    widest = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=0)
+    return max(1, min(128 * 1024, int(BLOCK / max(widest, 1))))
+
+
+def _parquet_blocks(row: int, batch: pa.RecordBatch, columns: list[str]) -> Iterator[Block]:
+    values, unfit = {}, {}
+    for name, column in zip(columns, batch.columns, strict=True):
+        values[name], bad = _as_text(column)
+        for index, raw, reason in bad:
+            unfit.setdefault(index, []).append((name, raw, reason))
     values[LINE] = pa.array(range(row, row + batch.num_rows), pa.int64())
-    return Block(pl.from_arrow(pa.table(values)), read=batch.num_rows, size=batch.nbytes)
+    broken = []
+    for index, bad in unfit.items():
+        raw = {name: values[name][index].as_py() for name in columns} | {name: raw for name, raw, _ in bad}
+        reason = "; ".join(f"{name}: {reason}" for name, _, reason in bad)
+        broken.append((row + index, json.dumps(raw, ensure_ascii=False), reason))
+    rows = pl.from_arrow(pa.table(values))
+    if unfit:
+        rows = rows.filter(~pl.col(LINE).is_in([row + index for index in unfit]))
+    yield Block(rows, broken, batch.num_rows, batch.nbytes)
 
 
-def _as_text(values: pa.Array) -> pa.Array:
+def _as_text(values: pa.Array) -> tuple[pa.Array, list[tuple[int, str, str]]]:
+    """`values` as text, and (index, raw, reason) for each that is none."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     try:
-        return values.cast(pa.string())
-    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # nested, or bytes that are not UTF-8
-        texts = [
-            None if v is None else json.dumps(v, ensure_ascii=False, default=_json_default) for v in values.to_pylist()
-        ]
-        return pa.array(texts, pa.string())
+        values.validate(full=True)  # a string of Parquet needn't be UTF-8
+        if not isinstance(values.type, pa.UuidType):
+            return values.cast(pa.string()), []
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        pass
+    if pa.types.is_timestamp(values.type):  # in a zone that nobody knows
+        in_utc = values.view(pa.timestamp(values.type.unit)).cast(pa.string())
+        return pc.binary_join_element_wise(in_utc, "Z", ""), []
+    texts, bad = [], []
+    for index, value in enumerate(values):
+        try:
+            texts.append(_value_as_text(value.as_py()))
+        except UnicodeDecodeError as error:
+            texts.append(None)
+            bad.append((index, error.object.decode(errors="backslashreplace"), _not_utf8(error.object)))
+        except Exception as error:  # beyond what Python's, pandas' or Arrow's types can hold
+            texts.append(None)
+            bad.append((index, "", f"no text can be made of it ({error})"))
+    return pa.array(texts, pa.string()), bad
 
 
-def _json_default(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+def _value_as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=_value_as_text)
+    return str(value)

@@ -1,8 +1,10 @@
 """The whole way from raw files to the star schema, table by table, again and again with the same result."""
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from deltalake.exceptions import CommitFailedError
@@ -12,11 +14,11 @@ from lakehouse_utils.errors import ExpiredCredentials, LakehouseError, explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, gold, silver
 from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.landing import Landing
+from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 
 LAYERS = ("bronze", "silver", "gold")
-_TRIES = 5  # of a step that another writer's commit got in the way of, or whose credentials ran out
+_TRIES = 20  # of a step that another writer's commit got in the way of, or whose credentials ran out
 _DUCKDB = {"memory_limit": "400MB", "preserve_insertion_order": "false"}  # what doesn't fit goes to temporary files
 
 
@@ -34,6 +36,9 @@ class Watch(Protocol):
 
     def notes(self, sentence: str) -> None:
         """Something that a person should know, and that stops nothing."""
+
+    def refuses(self, sentence: str) -> None:
+        """A file can't be read at all; the sentence begins with its path."""
 
 
 @dataclass
@@ -75,49 +80,58 @@ def run(
     started = time.monotonic()
     report = Report("local", lake.root)
     lake.check()
-    db = lake.duckdb(**_DUCKDB)
+    chosen = [source for source in sources.values() if not tables or source.name in tables]
 
-    def wanted(table: str) -> bool:
-        return not tables or table in tables
+    with lake.duckdb(**_DUCKDB) as db:
 
-    def step(label: str, work: Callable[[], Any]) -> Any:
-        return _persistently(lake, db, label, work)
+        def step(layer: str, table: str, work: Callable[[], Counts], size: int | None = None) -> None:
+            watch.begins(layer, table, size)
+            counts = report.rows[f"{layer}.{table}"] = _persistently(lake, db, f"{layer}.{table}", work)
+            watch.ends(layer, table, counts)
 
-    def done(layer: str, table: str, counts: Counts) -> None:
-        report.rows[f"{layer}.{table}"] = counts
-        watch.ends(layer, table, counts)
-
-    if "bronze" in layers:
-        place = Landing(landing, lake)
-        arrived, ignored = place.files()
-        ignored += [
-            f"{f.path}: no table {f.table!r} is described; left alone" for f in arrived if f.table not in sources
-        ]
-        for sentence in ignored:
-            watch.notes(sentence)
-        for source in filter(lambda source: wanted(source.name), sources.values()):
-            files = [file for file in arrived if file.table == source.name]
-            if not files:
-                continue
-            watch.begins("bronze", source.name, sum(file.size for file in files))
-            work = lambda s=source, f=files: bronze.refresh(lake, place, s, f, watch.advances)  # noqa: E731
-            counts, refused = step(f"bronze.{source.name}", work)
-            report.refused += refused
-            for sentence in refused:
-                watch.notes(f"Could not read {sentence}")
-            done("bronze", source.name, counts)
-    if "silver" in layers:
-        for source in filter(lambda source: wanted(source.name), sources.values()):
-            for name in silver.tables(source):
-                watch.begins("silver", name, None)
-                work = lambda s=source, n=name: silver.refresh(lake, db, s, n)  # noqa: E731
-                done("silver", name, step(f"silver.{name}", work))
-    if "gold" in layers:
-        for name in filter(wanted, _possible(sources, tables, layers, watch)):
-            watch.begins("gold", name, None)
-            done("gold", name, step(f"gold.{name}", lambda n=name: gold.refresh(lake, db, n)))
+        if "bronze" in layers:
+            place = Landing(landing, lake)
+            arrived = _arrived(place, sources, watch)
+            for source in chosen:
+                if files := arrived.get(source.name):
+                    work = partial(_to_bronze, lake, place, source, files, report, watch)
+                    step("bronze", source.name, work, sum(file.size for file in files))
+        if "silver" in layers:
+            for source in chosen:
+                for name in silver.tables(source):
+                    step("silver", name, partial(silver.refresh, lake, db, source, name))
+        if "gold" in layers:
+            for name in _possible(sources, tables, layers, watch):
+                if not tables or name in tables:
+                    step("gold", name, partial(gold.refresh, lake, db, name))
     report.seconds = time.monotonic() - started
     return report
+
+
+def _arrived(landing: Landing, sources: dict[str, Source], watch: Watch) -> dict[str, list[LandingFile]]:
+    """The files to load, by table; what is left alone, and why, is said."""
+    files, ignored = landing.files()
+    if not files:
+        ignored.append(f"there are no files to load at {landing.address} (--landing, LAKEHOUSE_LANDING)")
+    arrived: dict[str, list[LandingFile]] = {}
+    for file in files:
+        if file.table in sources:
+            arrived.setdefault(file.table, []).append(file)
+        else:
+            ignored.append(f"{file.path}: no table {file.table!r} is described; left alone")
+    for sentence in ignored:
+        watch.notes(sentence)
+    return arrived
+
+
+def _to_bronze(
+    lake: Lake, landing: Landing, source: Source, files: list[LandingFile], report: Report, watch: Watch
+) -> Counts:
+    counts, refused = bronze.refresh(lake, landing, source, files, watch.advances)
+    report.refused += refused
+    for sentence in refused:
+        watch.refuses(sentence)
+    return counts
 
 
 def _possible(sources: dict[str, Source], tables: tuple[str, ...], layers: tuple[str, ...], watch: Watch) -> list[str]:
@@ -131,10 +145,11 @@ def _possible(sources: dict[str, Source], tables: tuple[str, ...], layers: tuple
     return [name for name, lack in lacking.items() if not lack]
 
 
-def _persistently(lake: Lake, db: DuckDBPyConnection, label: str, work: Callable[[], Any]) -> Any:
+def _persistently(lake: Lake, db: DuckDBPyConnection, label: str, work: Callable[[], Counts]) -> Counts:
     """Do one step; again, from its beginning, with new credentials or behind another writer's commit.
 
-    A step that is begun again finds in the tables' logs what of it is done.
+    A step that is begun again finds in the tables' logs what of it is done. A commit that failed means that somebody
+    else's didn't, so that two jobs at a time get on, too.
     """
     for attempt in range(1, _TRIES + 1):
         try:
@@ -150,4 +165,5 @@ def _persistently(lake: Lake, db: DuckDBPyConnection, label: str, work: Callable
                     f"Could not commit to {label}: another writer was quicker {_TRIES} times. Run again when it is"
                     f" done ({error})."
                 ) from error
-            time.sleep(0.2 * attempt)
+            time.sleep(random.uniform(0, 0.1 * attempt))
+    raise AssertionError("unreachable")

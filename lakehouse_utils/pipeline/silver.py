@@ -4,12 +4,15 @@ Each table's commit records the version of bronze that it covers. A run reads th
 so a daily batch costs what the day brought and the files that it touches, not what the tables hold.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 
 import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
+from deltalake.schema import PrimitiveType
+from deltalake.transaction import AddAction
 from duckdb import DuckDBPyConnection
 
 from lakehouse_utils.errors import LakehouseError, explained
@@ -21,13 +24,27 @@ from lakehouse_utils.pipeline.sources import Column, Source
 from lakehouse_utils.pipeline.sql import quoted, statement
 
 _LINEAGE = ["_version_at", "_batch", "_source_file", "_source_line", "_bronze_version"]
+_OF_HISTORY = ["valid_from", "valid_to", "is_current"]
+_DELTA_TYPES = {"integer": "long", "text": "string"}  # the others have the same name there
+
+# How values are spelled: regular expressions.
+_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
+_POWER = r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+"
+_DECIMAL = r"[+-]?\d*(\.\d{{0,{scale}}}0*)?"
+_SPELLINGS = {
+    "integer": r"[+-]?\d+(\.0*)?",
+    "double": rf"[+-]?(\d+\.?\d*|\.\d+)|{_POWER}",
+    "boolean": ".*",
+    "date": rf"{_DAY}([T ]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?",
+    "timestamp": rf"{_DAY}([T ]\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d+)?)? ?(Z|UTC|[+-]\d{{2}}(:?\d{{2}})?)?)?",
+}
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
 
 def refresh(lake: Lake, db: DuckDBPyConnection, source: Source, name: str) -> Counts:
     """Bring `silver/<name>`, one of `tables(source)`, up to what bronze holds; counts are 0 if it was there already.
 
-    Where there is no bronze, an empty table is made, so that gold finds it. The current state comes before the history.
+    Where there is no bronze, an empty table is made, so that gold finds it.
     """
     bronze, table = lake.delta("bronze", source.name), lake.delta("silver", name)
     done, version = delta.progress(table, app_id(source)), bronze.version() if bronze else 0
@@ -36,16 +53,18 @@ def refresh(lake: Lake, db: DuckDBPyConnection, source: Source, name: str) -> Co
             f"silver.{name} was built from another bronze.{source.name}, one at version {done} and not {version}:"
             f" delete {lake.uri('silver', name)} and what is built from it, then run again."
         )
+    if table is not None:
+        _refuse_other_columns(lake, source, table, name)
     files = delta.files_added_since(lake, bronze, "bronze", source.name, done) if bronze and done != version else []
-    if table is not None and not files:
+    if done is not None and not files:
         return Counts(version=table.version())
     step = _Step(lake, db, source, bronze, files)
     return step.refresh_current(table) if name == source.name else step.refresh_history(table)
 
 
 def tables(source: Source) -> list[str]:
-    """The silver tables of a source."""
-    return [source.name, *([f"{source.name}_history"] if source.history else [])]
+    """The silver tables of a source. History comes first: from the current state of before it sees what is late."""
+    return [*([f"{source.name}_history"] if source.history else []), source.name]
 
 
 def app_id(source: Source) -> str:
@@ -84,18 +103,21 @@ class _Step:
         )
         self.db.execute(f"CREATE OR REPLACE TEMP VIEW {name}_accepted AS {accepted}")
 
+    def _files_of_bronze(self) -> list[str]:
+        return delta.files(self.lake, self.bronze, "bronze", self.source.name)
+
     def _count(self, rows: str) -> int:
         return self.db.sql(f"SELECT count(*) FROM {rows}").fetchone()[0]
 
-    def _create(self, name: str, rows: str, order: str) -> Counts:
+    def _fill(self, table: DeltaTable | None, name: str, rows: str, order: str) -> Counts:
         reader = self.db.sql(f"SELECT * FROM ({rows}) ORDER BY {order}").to_arrow_reader(1 << 16)
-        table = delta.write_sorted(self.lake, "silver", name, reader, self.commit)
+        table = delta.write_sorted(self.lake, table, "silver", name, reader, self.commit)
         return Counts(added=table.count(), version=table.version())
 
     # current state
 
     def refresh_current(self, table: DeltaTable | None) -> Counts:
-        read, accepted, rejected = self._count("incoming"), self._count("incoming_accepted"), self._quarantine(table)
+        read, accepted, rejected = self._count("incoming"), self._count("incoming_accepted"), self._quarantine()
         if read != accepted + rejected:
             raise AssertionError(f"{self.source.name}: {read} rows read, {accepted} accepted, {rejected} quarantined")
         fresh = statement(
@@ -107,7 +129,10 @@ class _Step:
             newest_first=_newest_first(self.source),
             bronze_version=self.version,
         )
-        counts = self._create(self.source.name, fresh, self.key) if table is None else self._merge(table, fresh)
+        if delta.is_empty(table):
+            counts = self._fill(table, self.source.name, fresh, self.key)
+        else:
+            counts = self._merge(table, fresh)
         counts.read, counts.quarantined = read, rejected
         return counts
 
@@ -119,7 +144,7 @@ class _Step:
         with explained(f"merge into silver.{self.source.name}", self.lake):
             metrics = (
                 delta.merge(self.db, table, self.source.key, self.commit)
-                .when_matched_update(row, f"{_not_older(self.source)} AND ({differs})")
+                .when_matched_update(row, f"({_not_older(self.source, 'source', 'target')}) AND ({differs})")
                 .when_not_matched_insert(row)
                 .execute()
             )
@@ -127,40 +152,36 @@ class _Step:
         return Counts(added=added, changed=changed, version=table.version())
 
     def _all_versions(self) -> str:
-        self._define("everything", self.bronze.file_uris())
+        self._define("everything", self._files_of_bronze())
         return f"(SELECT * FROM everything_accepted SEMI JOIN incoming_accepted USING ({self.key}))"
 
-    def _quarantine(self, table: DeltaTable | None) -> int:
+    def _quarantine(self) -> int:
         """Put the bad rows of `incoming` into quarantine and count them.
 
-        Quarantine commits first and keeps its own record: after a crash between the two commits, rows that are there
-        already aren't put there again.
+        Quarantine commits before silver does: after a crash in between, and where bronze has to be read again because
+        it was compacted, rows come by that are there already, and aren't put there twice.
         """
-        rejected = self._rejected("incoming")
-        count = self._count(f"({rejected})")
-        if count:
-            name = f"silver.{self.source.name}"
-            held = delta.progress(self.lake.delta("quarantine", self.source.name), name)
-            done = delta.progress(table, app_id(self.source))
-            if held is not None and (done is None or held > done):
-                files = delta.files_added_since(self.lake, self.bronze, "bronze", self.source.name, held)
-                self._define("unheld", files)
-                rejected = self._rejected("unheld")
-            reader = self.db.sql(rejected).to_arrow_reader(1 << 16)
-            parts = (pl.from_arrow(batch) for batch in reader if batch.num_rows)
-            put = partial(delta.put_parquet, self.lake, "quarantine", self.source.name, stats={})
-            quarantine(self.lake, self.source, name, self.version, lambda: [put(rows=part) for part in parts])
-        return count
-
-    def _rejected(self, rows: str) -> str:
-        return statement(
+        rejected = statement(
             "silver",
             "rejected",
-            rows=rows,
+            rows="incoming",
             problems=", ".join(_problems(self.source)),
             raw=", ".join(f"{quoted(name)} := {quoted(name)}" for name in self.source.columns),
             rules=_rules(self.source),
         )
+        self.db.execute(f"CREATE OR REPLACE TEMP TABLE rejected AS {rejected}")
+        if count := self._count("rejected"):
+            quarantine(self.lake, self.source, f"silver.{self.source.name}", self.version, self._upload_rejected)
+        return count
+
+    def _upload_rejected(self) -> list[AddAction]:
+        rows = self.db.table("rejected")
+        held = self.lake.delta("quarantine", self.source.name)
+        if held is not None:
+            delta.attach(self.db, "held", held)
+            rows = self.db.sql(statement("silver", "not_held"))
+        put = partial(delta.put_parquet, self.lake, "quarantine", self.source.name, stats={})
+        return [put(rows=pl.from_arrow(batch)) for batch in rows.to_arrow_reader(1 << 16) if batch.num_rows]
 
     # history
 
@@ -170,14 +191,15 @@ class _Step:
         fresh = statement(
             "silver",
             "history",
-            versions="incoming_accepted" if table is None else f"({self._versions(table)})",
+            versions=f"({self._versions(table)})",
             columns=self.columns,
             key=self.key,
+            newest_first=_newest_first(self.source),
             differs_from_previous=_any(previous.format(name=quoted(name), key=self.key) for name in watched),
             bronze_version=self.version,
         )
-        if table is None:
-            counts = self._create(f"{self.source.name}_history", fresh, f"{self.key}, valid_from")
+        if delta.is_empty(table):
+            counts = self._fill(table, f"{self.source.name}_history", fresh, f"{self.key}, valid_from")
         else:
             self.db.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {fresh}")
             known = f"(SELECT * FROM known_history SEMI JOIN incoming_accepted USING ({self.key}))"
@@ -187,25 +209,48 @@ class _Step:
         counts.read = self._count("incoming_accepted")
         return counts
 
-    def _versions(self, table: DeltaTable) -> str:
+    def _versions(self, table: DeltaTable | None) -> str:
+        """The versions that the history of the new rows' keys is made from: all of bronze's where a row is late.
+
+        A row is late when it sorts before what the current state holds, which has to be that of this history, then.
+        """
+        if delta.is_empty(table):
+            return "SELECT *, false AS _known FROM incoming_accepted"
         delta.attach(self.db, "known_history", table)
-        delta.attach(self.db, "known_current", self.lake.delta("silver", self.source.name))
-        if self.late_batch:
+        current = self.lake.delta("silver", self.source.name)
+        name = app_id(self.source)
+        if self.late_batch or delta.progress(current, name) != delta.progress(table, name):
             late = f"SELECT DISTINCT {self.key} FROM incoming_accepted"
         else:
-            late = statement("silver", "late_keys", key=self.key)
+            delta.attach(self.db, "known_current", current)
+            not_older = _not_older(self.source, "incoming_accepted", "known_current")
+            late = statement("silver", "late_keys", key=self.key, not_older=not_older)
         self.db.execute(f"CREATE OR REPLACE TEMP TABLE late_keys AS {late}")
-        self._define("everything", self.bronze.file_uris() if self._count("late_keys") else [])
+        self._define("everything", self._files_of_bronze() if self._count("late_keys") else [])
         return statement("silver", "versions", columns=self.columns, key=self.key)
 
 
 def _is_late(bronze: DeltaTable, files: list[str]) -> bool:
-    """Whether rows come from a batch that sorts before one that is already in silver."""
+    """Whether rows come from a batch that sorts before one that is already in silver, or may do so."""
     actions = pa.table(bronze.get_add_actions(flatten=True)).to_pylist()
     new = {uri.rsplit("/", 1)[-1] for uri in files}
     incoming = [a.get("min._batch") for a in actions if a["path"].rsplit("/", 1)[-1] in new]
     known = [a.get("max._batch") for a in actions if a["path"].rsplit("/", 1)[-1] not in new]
-    return min(filter(None, incoming), default="") < max(filter(None, known), default="")
+    if not incoming or not known:
+        return False
+    return None in (*incoming, *known) or min(incoming) < max(known)
+
+
+def _refuse_other_columns(lake: Lake, source: Source, table: DeltaTable, name: str) -> None:
+    there = {field.name: field.type for field in table.schema().fields}
+    described = {n: PrimitiveType(_DELTA_TYPES.get(c.type, c.type.replace(" ", ""))) for n, c in source.columns.items()}
+    other = [column for column, kind in described.items() if there.get(column) != kind]
+    other += [column for column in there if column not in described and column not in (*_LINEAGE, *_OF_HISTORY)]
+    if other:
+        raise LakehouseError(
+            f"silver.{name} was built from another description of its columns ({', '.join(other)}): delete"
+            f" {lake.uri('silver', name)} and what is built from it, then run again."
+        )
 
 
 # -- SQL from the description
@@ -237,16 +282,9 @@ def _checks(name: str, column: Column, required: bool) -> Iterator[tuple[str, st
     text, value = _text(name), _value(name, column)
     if required:
         yield f"{text} IS NOT NULL", f"'{name}: missing'"
-    fits = {
-        "text": None,
-        "boolean": "true",
-        "double": f"{value} BETWEEN -1.7976931348623157e308 AND 1.7976931348623157e308",
-        "date": f"{value} BETWEEN DATE '0001-01-01' AND DATE '9999-12-31'"
-        f" AND CAST({value} AS TIMESTAMP) = TRY_CAST(trim({text}) AS TIMESTAMP)",
-        "timestamp": f"{value} BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00' AND TIMESTAMPTZ '9999-12-31 00:00:00+00'",
-    }.get(column.type, f"{value} = TRY_CAST(trim({text}) AS DOUBLE)")  # a cast to a shorter number rounds
-    if fits:
-        yield f"({text} IS NULL OR ({value} IS NOT NULL AND {fits}))", wrong(f"is no {column.type}")
+    if column.type != "text":
+        fits = f"{text} IS NULL OR coalesce({_is_written(text, value, column)} AND {_in_range(value, column)}, false)"
+        yield f"({fits})", wrong(f"is no {column.type}")
 
     def literal(item: object) -> str:
         return f"CAST({_string(item)} AS {column.sql_type})"
@@ -259,6 +297,30 @@ def _checks(name: str, column: Column, required: bool) -> Iterator[tuple[str, st
         allowed = ", ".join(map(literal, column.allowed))
         listed = ", ".join(map(str, column.allowed))
         yield f"({value} IS NULL OR {value} IN ({allowed}))", wrong(f"is not one of {listed}")
+
+
+def _is_written(text: str, value: str, column: Column) -> str:
+    """Whether the text is spelled as the description says, not in one of the ways that a cast takes as well.
+
+    A cast rounds 1.239, cuts the time off a date, and reads 0x1F, 1_000 and 2026-01-31 (BC).
+    """
+    decimal = re.fullmatch(r"decimal\(\d+, *(\d+)\)", column.type)
+    pattern = _DECIMAL.format(scale=decimal[1]) if decimal else _SPELLINGS[column.type]
+    spelled = f"regexp_full_match(trim({text}), '{pattern}')"
+    if decimal or column.type == "integer":
+        exact = f"regexp_full_match(trim({text}), '{_POWER}') AND {value} = TRY_CAST(trim({text}) AS DOUBLE)"
+        spelled = f"({spelled} OR {exact})"
+    # Comparing is quick, and most values are spelled as DuckDB spells them.
+    return f"CASE WHEN CAST({value} AS VARCHAR) = {text} THEN true ELSE {spelled} END"
+
+
+def _in_range(value: str, column: Column) -> str:
+    return {
+        "double": f"isfinite({value})",
+        "date": f"{value} BETWEEN DATE '0001-01-01' AND DATE '9999-12-31'",
+        "timestamp": f"{value} BETWEEN TIMESTAMPTZ '0001-01-01 00:00:00+00'"
+        " AND TIMESTAMPTZ '9999-12-31 23:59:59.999999+00'",
+    }.get(column.type, f"{value} IS NOT NULL")
 
 
 def _all_checks(source: Source) -> Iterator[tuple[str, str]]:
@@ -290,6 +352,11 @@ def _newest_first(source: Source) -> str:
     return "" if _orders_by_time(source) else f"{quoted(source.order_by)} DESC NULLS LAST, "
 
 
-def _not_older(source: Source) -> str:
-    order = "_version_at" if _orders_by_time(source) else quoted(source.order_by)
-    return f"(target.{order} IS NULL OR source.{order} >= target.{order})"
+def _not_older(source: Source, new: str, old: str) -> str:
+    """Not true where the row `new` sorts before the row `old`; of equal ones the batch that comes later is newer."""
+    not_older = f"({old}._version_at IS NULL OR {new}._version_at >= {old}._version_at)"
+    if _orders_by_time(source):
+        return not_older
+    by = quoted(source.order_by)
+    newer = f"{new}.{by} > {old}.{by} OR ({new}.{by} IS NOT NULL AND {old}.{by} IS NULL)"
+    return f"{newer} OR (({new}.{by} IS NOT DISTINCT FROM {old}.{by}) AND {not_older})"

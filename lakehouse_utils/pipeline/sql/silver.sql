@@ -32,6 +32,13 @@ WHERE NOT (
 )
 
 
+-- name: not_held
+-- Rejected rows that quarantine doesn't hold yet.
+SELECT rejected.*
+FROM rejected
+ANTI JOIN (SELECT * FROM held WHERE layer = 'silver') USING (_source_file, _source_line, _ingested_at)
+
+
 -- name: current
 -- One row a key: the newest of its versions.
 SELECT
@@ -54,16 +61,29 @@ QUALIFY row_number() OVER (
 
 
 -- name: history
--- All versions of a key: what changes nothing is left out, and a version ends where the next begins.
-WITH moments AS (
+-- All versions of a key: what changes nothing is left out, and a version ends where the next begins. Of versions of one
+-- moment the newest is taken, and none that came after a newer one, for that never was in force.
+WITH ranked AS (
     SELECT
         {columns},
-        coalesce(_version_at, _ingested_at) AS valid_from
+        coalesce(_version_at, _ingested_at) AS valid_from,
+        row_number() OVER (
+            PARTITION BY {key}
+            ORDER BY
+                _known,
+                {newest_first}_version_at DESC NULLS LAST,
+                _batch DESC,
+                _ingested_at DESC,
+                _source_file DESC,
+                _source_line DESC
+        ) AS age
     FROM {versions}
-    QUALIFY row_number() OVER (
-        PARTITION BY {key}, coalesce(_version_at, _ingested_at)
-        ORDER BY _batch DESC, _ingested_at DESC, _source_file DESC, _source_line DESC
-    ) = 1
+),
+
+moments AS (
+    SELECT *
+    FROM ranked
+    QUALIFY age = min(age) OVER (PARTITION BY {key} ORDER BY valid_from RANGE UNBOUNDED PRECEDING)
 ),
 
 changes AS (
@@ -87,21 +107,20 @@ FROM changes
 SELECT DISTINCT {key}
 FROM incoming_accepted
 INNER JOIN known_current USING ({key})
-WHERE incoming_accepted._version_at < known_current._version_at
-    OR (incoming_accepted._version_at IS NULL AND known_current._version_at IS NOT NULL)
+WHERE ({not_older}) IS NOT TRUE
 
 
 -- name: versions
 -- What the history of the new rows' keys is made from: the new rows, and the versions that are known.
-SELECT {columns}, _version_at, _batch, _source_file, _source_line, _ingested_at
+SELECT {columns}, _version_at, _batch, _source_file, _source_line, _ingested_at, false AS _known
 FROM incoming_accepted
 ANTI JOIN late_keys USING ({key})
 UNION ALL
-SELECT {columns}, valid_from, '', '', 0, TIMESTAMPTZ '1970-01-01 00:00:00+00'
+SELECT {columns}, valid_from, '', '', 0, TIMESTAMPTZ '1970-01-01 00:00:00+00', true
 FROM known_history
 SEMI JOIN incoming_accepted USING ({key})
 ANTI JOIN late_keys USING ({key})
 UNION ALL
-SELECT {columns}, _version_at, _batch, _source_file, _source_line, _ingested_at
+SELECT {columns}, _version_at, _batch, _source_file, _source_line, _ingested_at, false
 FROM everything_accepted
 SEMI JOIN late_keys USING ({key})

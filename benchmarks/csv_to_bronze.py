@@ -1,0 +1,114 @@
+#!/usr/bin/env python3
+"""CSV to bronze, against Polars `scan_csv().sink_delta()` of the same file to the same embedded S3, in turn.
+
+    python benchmarks/csv_to_bronze.py --rows 10000000 --runs 5
+
+Each run is a process of its own: seconds from its start of work to the commit, and its peak memory as the kernel counts
+it. The pipeline keeps text, and the line that each row came from; Polars writes numbers and no origin.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from lakehouse_utils import embedded_s3
+from lakehouse_utils.sample_data import generate
+
+SCALE_OF_A_MILLION_LINES = 212
+
+PIPELINE = """
+import json, sys, time
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import bronze, landing, sources
+lake = Lake.open(sys.argv[2])
+lake.check()
+place = landing.Landing(sys.argv[1], lake)
+started = time.perf_counter()
+counts, refused = bronze.refresh(lake, place, sources.load()["order_items"], place.files()[0])
+seconds = time.perf_counter() - started
+assert not refused and counts.quarantined == 0
+rows = counts.added
+"""
+
+POLARS = """
+import json, sys, time
+import polars as pl
+from lakehouse_utils.lake import Lake
+lake = Lake.open(sys.argv[2])
+lake.check()
+started = time.perf_counter()
+options = lake.storage_options
+pl.scan_csv(sys.argv[1] + "/order_items.csv").sink_delta(lake.uri("polars", "order_items"), storage_options=options)
+seconds = time.perf_counter() - started
+rows = lake.delta("polars", "order_items").count()
+"""
+
+# VmHWM, not ru_maxrss: the latter begins with what the parent had before exec.
+PEAK = """
+peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
+print(json.dumps({"rows": rows, "seconds": seconds, "peak_mb": peak}))
+"""
+
+
+def order_lines(rows: int, folder: Path) -> Path:
+    """A landing folder with one `order_items.csv` of so many lines."""
+    generate(folder / "shop", scale=min(rows, 10_000_000) / 1e6 * SCALE_OF_A_MILLION_LINES)
+    made = folder / "shop" / "2026-01-01" / "order_items.csv"
+    landing = folder / "landing"
+    landing.mkdir()
+    written = 0
+    with (landing / "order_items.csv").open("wb") as out:
+        while written < rows:  # beyond 10 million, lines come again: bronze doesn't mind
+            with made.open("rb") as lines:
+                header = next(lines)
+                if not written:
+                    out.write(header)
+                for line in lines:
+                    out.write(line)
+                    written += 1
+                    if written == rows:
+                        break
+    shutil.rmtree(folder / "shop")
+    return landing
+
+
+def measure(script: str, landing: Path, lake: str, rows: int) -> dict[str, float]:
+    command = [sys.executable, "-c", script + PEAK, str(landing), lake]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout)
+    assert figures["rows"] == rows, figures
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    figures: dict[str, list[dict[str, float]]] = {"pipeline": [], "polars": []}
+    with tempfile.TemporaryDirectory() as folder:
+        landing = order_lines(arguments.rows, Path(folder))
+        size = (landing / "order_items.csv").stat().st_size
+        print(f"{arguments.rows:,} order lines, {size / 1e6:,.0f} MB of CSV", flush=True)
+        for run in range(arguments.runs + 1):  # the first warms up
+            for name, script in (("pipeline", PIPELINE), ("polars", POLARS)):
+                found = measure(script, landing, f"s3://{embedded_s3.BUCKET}/benchmark-{name}-{run}", arguments.rows)
+                print(f"  {name:9} {found['seconds']:6.2f} s  {found['peak_mb']:5.0f} MB", flush=True)
+                if run:
+                    figures[name].append(found)
+    for name, runs in figures.items():
+        seconds, peak = (statistics.median(run[key] for run in runs) for key in ("seconds", "peak_mb"))
+        print(
+            f"{name:9} median {seconds:.2f} s, {arguments.rows / seconds / 1e6:.1f} million rows/s, peak {peak:.0f} MB"
+        )
+    ratios = [a["seconds"] / b["seconds"] for a, b in zip(figures["pipeline"], figures["polars"], strict=True)]
+    print(f"ratio pipeline/polars, pair by pair: median {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()

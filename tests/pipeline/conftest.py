@@ -1,0 +1,56 @@
+"""One finished lake for all tests that only read it."""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import expected
+import lakes
+import pytest
+from filelock import FileLock
+
+from lakehouse_utils import sample_data
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import sources
+
+
+class Finished(NamedTuple):
+    """A lake that the job has finished, at scale 1, and what it was made from. Only for reading."""
+
+    lake: Lake
+    landing: Path
+    report: dict
+
+
+@pytest.fixture(scope="session")
+def finished(s3_server, s3_state_dir: Path) -> Finished:
+    root = s3_state_dir / "finished"
+    uri, landing, report = f"{s3_server.uri}/finished", root / "landing", root / "report.json"
+    lake = lakes.at(uri, s3_state_dir)
+    with FileLock(s3_state_dir / "finished.lock"):
+        if not report.exists():
+            sample_data.generate(landing)
+            done = lakes.job(lake, landing)
+            report.write_text(json.dumps(done.as_json()), encoding="utf-8")
+    return Finished(lake, landing, json.loads(report.read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="session")
+def small(s3_state_dir: Path) -> Path:
+    """The raw files of a small shop. Only for reading."""
+    landing = s3_state_dir / "small"
+    with FileLock(s3_state_dir / "small.lock"):
+        if not landing.exists():
+            sample_data.generate(landing, 0.05)
+    return landing
+
+
+@pytest.fixture(scope="session")
+def small_expected(small: Path) -> dict[str, list[dict]]:
+    return expected.tables(small, sources.SHOP)
+
+
+@pytest.fixture
+def lake(prefix: str, s3_state_dir: Path) -> Lake:
+    """A lake with nothing in it."""
+    return lakes.at(prefix, s3_state_dir)

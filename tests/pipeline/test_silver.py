@@ -1,0 +1,387 @@
+"""Silver: typed, one row a key, history; whatever order the files arrive in, and for a user's own tables, too."""
+
+import datetime as d
+import json
+import random
+import shutil
+from decimal import Decimal
+from pathlib import Path
+
+import expected
+import lakes
+import pytest
+
+from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.pipeline import delta
+from lakehouse_utils.pipeline.silver import _Step
+
+LAYERS = ("bronze", "silver")
+BATCHES = [f"2026-01-0{day}" for day in range(1, 8)]
+
+
+def write(landing: Path, file: str, text: str) -> None:
+    path = landing / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Path:
+    (tmp_path / "landing").mkdir()
+    return tmp_path / "landing"
+
+
+@pytest.fixture
+def described(tmp_path: Path):
+    """Write a description of sources, as a user would."""
+
+    def write_description(text: str) -> Path:
+        path = tmp_path / "sources.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write_description
+
+
+def silver(lake, name: str) -> list[dict]:
+    found = [{k: v for k, v in row.items() if k not in lakes.OWN} for row in lakes.rows(lake.delta("silver", name))]
+    return sorted(found, key=repr)
+
+
+def reasons(lake, name: str) -> dict[int, str]:
+    table = lake.delta("quarantine", name)
+    return {row["_source_line"]: row["reason"] for row in lakes.rows(table)} if table else {}
+
+
+# -- the order of arrival
+
+
+def arrive(lake, small: Path, landing: Path, runs: list[list[str]], layers=LAYERS, **chosen) -> None:
+    for batches in runs:
+        for batch in batches:
+            shutil.copytree(small / batch, landing / batch)
+        lakes.job(lake, landing, layers=layers, **chosen)
+
+
+def of_silver(expected_tables: dict, tables: tuple[str, ...], layers=("silver", "quarantine")) -> dict:
+    wanted = {f"{layer}.{table}{kind}" for layer in layers for table in tables for kind in ("", "_history")}
+    return {name: rows for name, rows in expected_tables.items() if name in wanted}
+
+
+def test_batch_by_batch_gives_what_one_run_gives(lake, small, small_expected, landing):
+    tables = ("categories", "products", "orders")
+    arrive(lake, small, landing, [[batch] for batch in BATCHES], tables=tables)
+    assert lakes.unlike(lake, of_silver(small_expected, tables)) == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_order_of_arrival_gives_the_same_silver(lake, small, small_expected, landing, seed):
+    chance = random.Random(seed)
+    batches = chance.sample(BATCHES, k=7)
+    cuts = sorted(chance.sample(range(1, 7), k=2))
+    tables = ("categories", "customers", "products", "orders")
+    arrive(lake, small, landing, [batches[: cuts[0]], batches[cuts[0] : cuts[1]], batches[cuts[1] :]], tables=tables)
+    assert lakes.unlike(lake, of_silver(small_expected, tables)) == {}
+
+
+def test_a_batch_that_comes_again_under_another_name_changes_no_values(lake, small, small_expected, landing):
+    tables = ("customers", "orders", "order_items")
+    arrive(lake, small, landing, [BATCHES], tables=tables)
+    shutil.copytree(small / "2026-01-04", landing / "2026-01-04-again")
+    shutil.copytree(small / "2026-01-03", landing / "2026-01-03-again")
+    lakes.job(lake, landing, layers=LAYERS, tables=tables)
+    assert lakes.unlike(lake, of_silver(small_expected, tables, ("silver",))) == {}
+
+
+def test_two_versions_in_one_batch_do_not_make_it_read_all_of_bronze(lake, landing, described, monkeypatch):
+    path = described(
+        '[t]\nkey=["k"]\norder_by="at"\nhistory=true\n[t.columns]\nk={type="integer"}\nat={type="timestamp"}\nv={type="text"}'
+    )
+    write(landing, "2026-01-01/t.csv", "k,at,v\n1,2026-01-01T08:00:00Z,a\n2,2026-01-01T08:00:00Z,a\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    write(landing, "2026-01-02/t.csv", "k,at,v\n1,2026-01-02T09:00:00Z,c\n1,2026-01-02T08:00:00Z,b\n")
+    monkeypatch.setattr(_Step, "_files_of_bronze", _dies)
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert [(row["k"], row["v"], row["is_current"]) for row in silver(lake, "t_history")] == [
+        (1, "a", False),
+        (1, "b", False),
+        (1, "c", True),
+        (2, "a", True),
+    ]
+
+
+def test_history_is_right_when_it_got_ahead_of_the_current_state(lake, landing, described, monkeypatch):
+    """A run that ended between the two commits: the next one can't tell by the current state what is late."""
+    path = described(
+        '[t]\nkey=["k"]\norder_by="at"\nhistory=true\n[t.columns]\nk={type="integer"}\nat={type="date"}\nv={type="text"}'
+    )
+    write(landing, "2026-01-01/t.csv", "k,at,v\n1,2026-01-01,a\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    write(landing, "2026-01-05/t.csv", "k,at,v\n1,2026-01-03,b\n1,2026-01-05,b\n")
+    with monkeypatch.context() as patched:
+        patched.setattr("lakehouse_utils.pipeline.silver._Step.refresh_current", _dies)
+        with pytest.raises(RuntimeError):
+            lakes.job(lake, landing, path, layers=LAYERS)
+    write(landing, "2026-01-06/t.csv", "k,at,v\n1,2026-01-04,c\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert lakes.unlike(lake, expected.tables(landing, path)) == {}
+    assert [row["v"] for row in silver(lake, "t_history")] == ["a", "b", "c", "b"]
+
+
+def _dies(*_):
+    raise RuntimeError("died here")
+
+
+def test_rows_of_a_compacted_bronze_are_not_quarantined_twice(lake, landing, described):
+    path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}')
+    write(landing, "2026-01-01/t.csv", "k\n1\nx\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    write(landing, "2026-01-02/t.csv", "k\n2\ny\n")
+    lakes.job(lake, landing, path, layers=("bronze",))
+    bronze = lake.delta("bronze", "t")
+    bronze.optimize.compact()
+    bronze.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert [row["k"] for row in silver(lake, "t")] == [1, 2]
+    assert sorted(row["reason"] for row in lakes.rows(lake.delta("quarantine", "t"))) == [
+        "k: 'x' is no integer",
+        "k: 'y' is no integer",
+    ]
+
+
+def test_a_batch_is_late_even_where_the_log_no_longer_tells_of_batches(lake, landing, described):
+    """Statistics cover a table's first 32 columns only: a compacted wide table has none of _batch."""
+    columns = [f"c{n}" for n in range(40)]
+    path = described('[t]\nkey=["c0"]\n[t.columns]\n' + "\n".join(f'{name}={{type="integer"}}' for name in columns))
+    for batch, value in (("undated-b", 2), ("undated-c", 3)):
+        write(landing, f"{batch}/t.csv", ",".join(columns) + "\n" + ",".join(["1", *[str(value)] * 39]) + "\n")
+        lakes.job(lake, landing, path, layers=LAYERS)
+    lake.delta("bronze", "t").optimize.compact()
+    write(landing, "undated-a/t.csv", ",".join(columns) + "\n" + ",".join(["1"] * 40) + "\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert silver(lake, "t")[0]["c39"] == 3
+
+
+# -- values
+
+
+def test_values_are_taken_exactly_or_not_at_all(lake, landing, described):
+    cases = {
+        "integer": {
+            "good": {"9007199254740993": 2**53 + 1, "-9223372036854775808": -(2**63), "5.0": 5, " 7 ": 7, "1e3": 1000},
+            "bad": ["9223372036854775808", "9007199254740993.4", "1.5", "0x1F", "1_000", "0b11", "one", "１２", " ", "1,5"],
+        },
+        "decimal(10,2)": {
+            "good": {"99999999.99": Decimal("99999999.99"), "1.5": Decimal("1.50"), ".5": Decimal("0.50"), "1.230": Decimal("1.23")},
+            "bad": ["1.239", "100000000.00", "1.299,00", "$5", "1e-3", "NaN", "."],
+        },
+        "decimal(38,10)": {
+            "good": {"9999999999999999999999999999.9999999999": Decimal("9999999999999999999999999999.9999999999")},
+            "bad": ["1234567890123456789.12345678905"],
+        },
+        "double": {"good": {"1.5e300": 1.5e300, "-0.25": -0.25}, "bad": ["nan", "inf", "-Infinity", "1e400", "0x1p3", "1_0.5"]},
+        "boolean": {"good": {"true": True, "False": False}, "bad": ["perhaps", "2"]},
+        "date": {
+            "good": {"2026-01-31": d.date(2026, 1, 31), "2026-01-31 00:00:00": d.date(2026, 1, 31), "0001-01-01": d.date(1, 1, 1), "9999-12-31": d.date.max},
+            "bad": ["2026-02-30", "2026-01-31 18:30:00", "2026-01-31 noon", "infinity", "2026-01-31 (BC)", "10000-01-01", "31.01.2026", "epoch", "2026-01-31T24:00:00"],
+        },
+        "timestamp": {
+            "good": {
+                "2026-01-31T18:30:00Z": d.datetime(2026, 1, 31, 18, 30, tzinfo=d.UTC),
+                "2026-01-31 18:30:00": d.datetime(2026, 1, 31, 18, 30, tzinfo=d.UTC),
+                "2026-01-31T18:30:00.123456+02:00": d.datetime(2026, 1, 31, 16, 30, 0, 123456, tzinfo=d.UTC),
+                "2026-01-31": d.datetime(2026, 1, 31, tzinfo=d.UTC),
+            },
+            "bad": ["2026-01-31T25:00:00Z", "infinity", "18:30", "2026-01-31 (BC)", "1769884200"],
+        },
+        "text": {"good": {"Null": "Null", "null": "null", " x ": " x ", "O'Brien": "O'Brien"}, "bad": []},
+    }  # fmt: skip
+    for number, (kind, about) in enumerate(cases.items()):
+        lines = json.dumps({"k": -1, "v": None}) + "\n" + json.dumps({"k": -2, "v": "NULL"}) + "\n" + json.dumps({"k": -3, "v": ""})
+        for key, text in enumerate([*about["good"], *about["bad"]]):
+            lines += "\n" + json.dumps({"k": key, "v": text})
+        write(landing, f"2026-01-01/t{number}.jsonl", lines + "\n")
+    path = described(
+        "\n".join(
+            f'[t{number}]\nkey=["k"]\n[t{number}.columns]\nk={{type="integer"}}\nv={{type="{kind}"}}'
+            for number, kind in enumerate(cases)
+        )
+    )
+    lakes.job(lake, landing, path, layers=LAYERS)
+    for number, (kind, about) in enumerate(cases.items()):
+        found = {row["k"]: row["v"] for row in silver(lake, f"t{number}")}
+        assert [found.pop(key) for key in (-1, -2, -3)] == [None] * 3
+        assert found == dict(enumerate(about["good"].values())), kind
+        first_bad = 4 + len(about["good"])
+        wrong = {first_bad + n: f"v: '{text}' is no {kind}" for n, text in enumerate(about["bad"])}
+        assert reasons(lake, f"t{number}") == wrong
+
+
+def test_rules_say_what_is_wrong_and_all_of_it(lake, landing, described):
+    path = described(
+        '[t]\nkey=["k"]\n[t.columns]\nk={type="text"}\nn={type="integer",required=true,min=1,max=9}\n'
+        'w={type="text",allowed=["it\'s","b"]}\nd={type="date",min="2020-01-01"}'
+    )
+    write(
+        landing,
+        "t.csv",
+        "k,n,w,d\na,1,it's,2020-01-01\nb,,b,\n,10,c,2019-12-31\nc,0,,\nNULL,x,b,2020-01-01\nNull,9,,\n",
+    )
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert [row["k"] for row in silver(lake, "t")] == ["Null", "a"]
+    assert reasons(lake, "t") == {
+        3: "n: missing",
+        4: "k: missing; n: '10' is above 9; w: 'c' is not one of it's, b; d: '2019-12-31' is below 2020-01-01",
+        5: "n: '0' is below 1",
+        6: "k: missing; n: 'x' is no integer",
+    }
+    raw = {row["_source_line"]: row["raw"] for row in lakes.rows(lake.delta("quarantine", "t"))}
+    assert json.loads(raw[6]) == {"k": "NULL", "n": "x", "w": "b", "d": "2020-01-01"}
+
+
+# -- a user's own tables
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("text", ["it's", "b\\n", "x" * 200, "\U0010ffff" * 70, "é%_", "a b"]),
+        ("integer", [2**63 - 1, -(2**63), 2**53 + 1]),
+        ("decimal(38,10)", ["1234567890123456789012345678.0123456789", "1234567890123456789012345678.0123456788"]),
+        ("decimal(10,2)", ["1.50", "10.25", "9.00"]),
+        ("date", ["0999-01-01", "2026-01-31"]),
+        ("timestamp", ["2026-01-31T01:02:03.123456Z", "2026-01-31T01:02:03.999999Z", "2025-01-01T00:00:00Z"]),
+        ("double", ["1.5", "2", "1e300"]),
+        ("boolean", ["true", "false"]),
+    ],
+)
+def test_a_key_of_any_type_is_found_again(lake, landing, described, kind, values):
+    path = described(f'[t]\nkey=["k"]\nhistory=true\n[t.columns]\nk={{type="{kind}"}}\nv={{type="integer"}}')
+    for day in (1, 2, 3):
+        text = "".join(json.dumps({"k": value, "v": day}) + "\n" for value in values)
+        write(landing, f"2026-01-0{day}/t.jsonl", text)
+        lakes.job(lake, landing, path, layers=LAYERS)
+    assert [row["v"] for row in silver(lake, "t")] == [3] * len(values)
+    assert len(silver(lake, "t_history")) == 3 * len(values)
+
+
+def test_names_may_be_mixed_reserved_and_not_ascii(lake, landing, described):
+    path = described(
+        '["Größe"]\nkey=["Order","group"]\norder_by="select"\nhistory=true\ndelimiter=";"\n["Größe".columns]\n'
+        'Order={type="text"}\ngroup={type="integer"}\nselect={type="integer"}\n"naïve"={type="text"}\nsource={type="text"}'
+    )
+    write(landing, "2026-01-01/Größe.csv", "ORDER;Group;select;naïve;source\na;1;1;x;s\nA;1;1;y;s\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    write(landing, "2026-01-02/Größe.csv", "group;order;select;naïve\n1;a;2;x2\n1;A;0;older\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert [tuple(row.values()) for row in silver(lake, "Größe")] == [("A", 1, 1, "y", "s"), ("a", 1, 2, "x2", None)]
+    history = [(row["Order"], row["naïve"], row["is_current"]) for row in silver(lake, "Größe_history")]
+    assert history == [("A", "y", True), ("a", "x", False), ("a", "x2", True)]
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_version_number_decides_in_current_state_and_history_alike(lake, landing, described, one_by_one):
+    path = described(
+        '[t]\nkey=["k"]\norder_by="version"\nhistory=true\n[t.columns]\nk={type="integer"}\nversion={type="integer"}\nv={type="text"}'
+    )
+    batches = [("01", "1,5,a\n2,1,a"), ("02", "1,4,older\n2,2,b"), ("03", "1,6,c\n1,7,d\n1,3,old\n2,,none")]
+    for day, text in batches:
+        write(landing, f"2026-01-{day}/t.csv", f"k,version,v\n{text}\n")
+        if one_by_one:
+            lakes.job(lake, landing, path, layers=LAYERS)
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert [row["v"] for row in silver(lake, "t")] == ["d", "b"]
+    history = [(row["k"], row["v"], row["valid_from"].day, row["is_current"]) for row in silver(lake, "t_history")]
+    assert sorted(history) == [(1, "a", 1, False), (1, "d", 3, True), (2, "a", 1, False), (2, "b", 2, True)]
+
+
+def test_history_without_an_order_or_dates_goes_by_delivery(lake, landing, described):
+    path = described('[t]\nkey=["k"]\nhistory=true\n[t.columns]\nk={type="text"}\nv={type="text"}')
+    write(landing, "t.csv", "k,v\na,1\nb,1\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    write(landing, "t.csv", "k,v\na,1\nb,22\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert silver(lake, "t") == [{"k": "a", "v": "1"}, {"k": "b", "v": "22"}]
+    history = sorted(silver(lake, "t_history"), key=lambda row: (row["k"], row["valid_from"]))
+    assert [(row["k"], row["v"], row["is_current"]) for row in history] == [
+        ("a", "1", True),
+        ("b", "1", False),
+        ("b", "22", True),
+    ]
+    assert history[1]["valid_to"] == history[2]["valid_from"]
+
+
+def test_a_late_undated_batch_was_never_in_force(lake, landing, described):
+    path = described('[t]\nkey=["k"]\nhistory=true\n[t.columns]\nk={type="text"}\nv={type="text"}')
+    write(landing, "batch-b/t.csv", "k,v\na,new\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    write(landing, "batch-a/t.csv", "k,v\na,old\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert silver(lake, "t") == [{"k": "a", "v": "new"}]
+    assert [(row["v"], row["is_current"]) for row in silver(lake, "t_history")] == [("new", True)]
+
+
+def test_a_table_may_have_nothing_but_its_key(lake, landing, described):
+    path = described('[t]\nkey=["a","b"]\nhistory=true\n[t.columns]\na={type="text"}\nb={type="date"}')
+    for day in (1, 2):
+        write(landing, f"2026-01-0{day}/t.csv", f"a,b\nx,2026-01-01\ny,2026-01-0{day}\n")
+        lakes.job(lake, landing, path, layers=LAYERS)
+    assert len(silver(lake, "t")) == len(silver(lake, "t_history")) == 3
+    version = lake.delta("silver", "t").version()
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert lake.delta("silver", "t").version() == version
+
+
+def test_another_description_of_the_columns_is_refused_by_name(lake, landing, described):
+    write(landing, "t.csv", "k,v\n1,2\n")
+    columns = '[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}\n'
+    lakes.job(lake, landing, described(columns), layers=LAYERS)
+    before = lakes.versions(lake)
+    for more in ('v={type="text"}', 'v={type="decimal(4, 1)"}'):
+        with pytest.raises(LakehouseError, match=r"silver.t was built from another description .*\(v\): delete s3://"):
+            lakes.job(lake, landing, described(columns + more), layers=LAYERS)
+    assert lakes.versions(lake) == before
+
+
+def test_a_silver_table_that_was_deleted_is_made_again(lake, landing, described):
+    path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}')
+    write(landing, "t.csv", "k\n1\nx\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    keys = [
+        entry["Key"] for entry in lake.s3.list_objects_v2(Bucket=lake.bucket, Prefix=lake.key("silver/"))["Contents"]
+    ]
+    for key in keys:
+        lake.s3.delete_object(Bucket=lake.bucket, Key=key)
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert silver(lake, "t") == [{"k": 1}]
+    assert len(lakes.rows(lake.delta("quarantine", "t"))) == 1
+
+
+# -- MERGE
+
+
+def test_a_daily_batch_rewrites_only_the_files_that_it_touches(lake, landing, described, monkeypatch):
+    monkeypatch.setattr(delta, "FILE_BYTES", 1 << 20)
+    path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}\nv={type="text"}')
+    noise = random.Random(1)
+    write(landing, "2026-01-01/t.csv", "k,v\n" + "".join(f"{n},{noise.randbytes(60).hex()}\n" for n in range(80_000)))
+    lakes.job(lake, landing, path, layers=LAYERS)
+    before = set(lake.delta("silver", "t").file_uris())
+    assert len(before) >= 4
+    write(landing, "2026-01-02/t.csv", "k,v\n5,changed\n79999,changed\n80000,new\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    table = lake.delta("silver", "t")
+    kept = before & set(table.file_uris())
+    assert len(before) - len(kept) == 2
+    assert table.count() == 80_001
+
+
+def test_more_touched_files_than_ranges_are_one_range(lake, landing, described, monkeypatch):
+    monkeypatch.setattr(delta, "_MOST_RANGES", 1)
+    path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="text"}\nv={type="integer"}')
+    for day, keys in ((1, "ab"), (2, "xy"), (3, "abxyz")):
+        write(landing, f"2026-01-0{day}/t.csv", "k,v\n" + "".join(f"{key}'{day // 3},{day}\n" for key in keys))
+        lakes.job(lake, landing, path, layers=LAYERS)
+    assert {row["k"]: row["v"] for row in silver(lake, "t")} == {
+        "a'0": 1, "b'0": 1, "x'0": 2, "y'0": 2, "a'1": 3, "b'1": 3, "x'1": 3, "y'1": 3, "z'1": 3,
+    }  # fmt: skip

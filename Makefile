@@ -17,16 +17,22 @@ VENV = .venv/bin/python
 READY = .venv/.ready
 COMMAND_OF_PID = { tr '\0' ' ' <"/proc/$$pid/cmdline" || ps -ww -p "$$pid" -o args=; } 2>/dev/null
 
-.PHONY: help run lab test bench lock clean look
+.PHONY: help run lab progress notebooks test bench lock clean look
 
 help: ## list the targets (this)
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
 run: $(READY) ## build the lake: landing -> bronze -> silver -> gold; ARGS="--verbose"
 	@$(VENV) ingestion_processor.py $(ARGS)
 
 lab: $(READY) ## open JupyterLab on notebooks/; OPTS="--no-browser"
 	@$(VENV) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(OPTS)
+
+progress: $(READY) ## show which exercises of the course are solved
+	@$(VENV) -m lakehouse_utils.exercises $(ARGS)
+
+notebooks: $(READY) ## run every notebook and save it with its new outputs; ARGS="02 05" for some of them
+	@$(VENV) tests/notebooks/books.py $(ARGS)
 
 test: $(READY) ## run the tests; ARGS="tests/test_lake.py" for some of them
 	@$(VENV) -m pytest -n logical --maxprocesses 4 $(ARGS)

@@ -64,6 +64,8 @@ def main(landing, address, layers, tables, described, report_file, strict, quiet
         if unknown:
             known = ", ".join([*tables_described, *gold.TABLES])
             raise LakehouseError(f"--tables: no table is called {', '.join(sorted(unknown))}; there are {known}.")
+        if report_file:
+            write_report(None, report_file)
         with watch:
             lake = Lake.open(address, config)
             report = run(lake, landing or config.landing, tables_described, watch, layers, tables)
@@ -74,7 +76,8 @@ def main(landing, address, layers, tables, described, report_file, strict, quiet
     except KeyboardInterrupt:
         fail("Interrupted. What is finished stays; the next run goes on from there.", verbose, code=130)
     except Exception as error:  # nobody foresaw it: still one sentence, and the way to more
-        fail(f"Unexpected {type(error).__name__}: {error} (--verbose shows where.)", verbose)
+        said = " ".join(str(error).split())
+        fail(f"Unexpected {type(error).__name__}: {said} (--verbose shows where.)", verbose)
     watch.sums_up(report)
     sys.exit(ROWS_WERE_QUARANTINED if strict and report.quarantined else 0)
 
@@ -92,9 +95,12 @@ def plain_console(**options) -> Console:
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
 
 
-def write_report(report: Report, path: Path) -> None:
+def write_report(report: Report | None, path: Path) -> None:
+    """Write the report; without one, try whether it could be, so that the work isn't done in vain."""
     try:
-        path.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+        with path.open("a" if report is None else "w", encoding="utf-8") as file:
+            if report:
+                file.write(json.dumps(report.as_json(), indent=2) + "\n")
     except OSError as error:
         raise LakehouseError(f"The report can't be written to {path}: {error.strerror}. Check --report.") from None
 

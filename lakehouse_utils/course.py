@@ -2,8 +2,8 @@
 
     lake = course.start("02", LAKE, SCALE, tables=["bronze/orders", "silver/customers"])
 
-Lies below the lake's root: `notebooks/<notebook>-<run>/` for each run of a notebook, and `prepared/scale-<n>/`, what the
-pipeline makes of the raw files, built once and copied from. The user's own tables beside them are never touched.
+Below the lake's root lie `notebooks/<notebook>-<run>/`, for each run of a notebook, and `prepared/scale-<n>/`, what
+the pipeline makes of the raw files, built once and copied from. The user's own tables beside them are never touched.
 """
 
 import hashlib
@@ -67,8 +67,8 @@ def raw(scale: float = 1) -> Path:
     made_by = _digest([Path(sample_data.__file__)])
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{out}.lock"):
-        note = out / ".made-by"
-        if not note.is_file() or note.read_text() != made_by:
+        note = Path(f"{out}.made-by")
+        if not (out.is_dir() and note.is_file() and note.read_text() == made_by):
             with _Line(f"Generating raw files at scale {scale:g}") as line:
                 _remove_folder(out)
                 sample_data.generate(out, scale, progress=lambda batch, done, total: line.show(batch))

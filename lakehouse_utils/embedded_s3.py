@@ -108,7 +108,7 @@ class Server:
     """A running server and the keys that open it."""
 
     endpoint: str
-    access_key: str
+    access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     pid: int
     region: str = REGION

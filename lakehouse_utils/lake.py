@@ -9,7 +9,6 @@ import os
 import tempfile
 import threading
 import time
-from copy import copy
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -87,9 +86,7 @@ class Lake:
 
     def sibling(self, uri: str) -> "Lake":
         """The place `uri` on this lake's server, with this lake's credentials; renewed for one, they are for both."""
-        other = copy(self)
-        Lake.__init__(other, uri, self._account)
-        return other
+        return Lake(uri, self._account)
 
     def uri(self, *names: str) -> str:
         """The address below the lake: `lake.uri("silver", "orders")` is `s3://bucket/prefix/silver/orders`."""

@@ -144,7 +144,7 @@ def _fill_in(env_file: Path) -> None:
 
 def _read(env_file: Path) -> Mapping[str, str | None]:
     try:
-        return dotenv_values(env_file, encoding="utf-8-sig")
+        return dotenv_values(env_file)
     except UnicodeDecodeError:  # it holds the file's content
         raise LakehouseError(f"{env_file} is not UTF-8 text: save it as UTF-8.") from None
     except OSError as error:

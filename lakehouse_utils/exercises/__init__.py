@@ -1,6 +1,6 @@
 """`check("02.1", answer)` says whether an exercise is solved, and `summary("02")` which of a notebook's are.
 
-A notebook's exercises are in `exercises/nb<number>.py`, found by that name; each is a function that looks at the answer:
+The exercises of notebook 02 are in `exercises/nb02.py`, found by that name; each is a function that looks at an answer:
 
     @exercise("02.1", "Load the brands", hint="write_deltalake takes a DataFrame.", expects=DeltaTable)
     def brands(answer, lake):
@@ -121,7 +121,9 @@ def _judge(id: str, answer: object) -> Verdict:
     try:
         there = of_notebook(number)
         if id not in there:
-            return Verdict(id, "wrong", f"There is no such exercise; notebook {number} has {', '.join(there) or 'none'}.")
+            return Verdict(
+                id, "wrong", f"There is no such exercise; notebook {number} has {', '.join(there) or 'none'}."
+            )
         task = there[id]
         if _is_open(answer):
             return Verdict(id, "open", task.hint)

@@ -46,12 +46,13 @@ def refresh(
     file that could not be read at all; such a file is noted in quarantine and doesn't stop the others.
     """
     table = lake.delta("bronze", source.name)
+    loaded = delta.progress_of_many(lake, table, "bronze", source.name)
     counts, refused = Counts(), []
     for file in arrived:
         fingerprint = 0
         try:
             fingerprint = landing.fingerprint(file)
-            if delta.progress(table, _app_id(file)) == fingerprint:
+            if loaded(_app_id(file)) == fingerprint:
                 advance(file.size)
                 continue
             uploaded = _upload(lake, landing, file, source, advance)
@@ -145,6 +146,7 @@ def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now
             part.files.append(delta.put_parquet(lake, "bronze", source.name, rows, stats))
         if block.broken:
             part.broken_files.append(_put_broken(lake, file, source, block.broken, now))
+        block = rows = None  # the next one needs its memory
     return part, size
 
 

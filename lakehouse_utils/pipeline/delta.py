@@ -10,11 +10,13 @@ import io
 import json
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError
@@ -50,6 +52,29 @@ def transaction(app_id: str, version: int) -> CommitProperties:
 def progress(table: DeltaTable | None, app_id: str) -> int | None:
     """The version last committed under `app_id`; None when nothing was."""
     return None if table is None else table.transaction_version(app_id)
+
+
+def progress_of_many(lake: Lake, table: DeltaTable | None, layer: str, name: str) -> Callable[[str], int | None]:
+    """`progress` for asking it often: delta-rs reads the log anew each time, this reads it once."""
+    if table is None:
+        return {}.get
+    done, first = {}, 0
+    try:
+        with explained(f"read the log of {layer}.{name}", lake):
+            if hint := _log_file(lake, layer, name, "_last_checkpoint"):
+                first = json.loads(hint)["version"] + 1
+                checkpoint = _log_file(lake, layer, name, f"{first - 1:020}.checkpoint.parquet")
+                if first - 1 > table.version() or checkpoint is None:  # in several parts, by another engine
+                    return partial(progress, table)
+                known = pq.read_table(io.BytesIO(checkpoint), columns=["txn"])["txn"].to_pylist()
+                done = {entry["appId"]: entry["version"] for entry in known if entry}
+            for number in range(first, table.version() + 1):
+                for action in _actions(lake, layer, name, number):
+                    if "txn" in action:
+                        done[action["txn"]["appId"]] = action["txn"]["version"]
+    except _NoSuchCommit:
+        return partial(progress, table)
+    return done.get
 
 
 def put_parquet(lake: Lake, layer: str, table: str, rows: pl.DataFrame, stats: dict[str, tuple]) -> AddAction:
@@ -95,8 +120,8 @@ def append(
                 storage_options=lake.storage_options,
                 configuration=configuration,
             )
-        known = {field.name.casefold() for field in delta.schema().fields}
-        lacking = [field for field in Schema.from_arrow(schema).fields if field.name.casefold() not in known]
+        known = {field.name.lower() for field in delta.schema().fields}
+        lacking = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in known]
         if lacking:
             delta.alter.add_columns([Field(f.name, f.type, nullable=True) for f in lacking])
             delta.update_incremental()
@@ -141,15 +166,25 @@ class _NoSuchCommit(Exception):
 
 
 def _added_by(lake: Lake, layer: str, name: str, version: int) -> list[str]:
+    actions = _actions(lake, layer, name, version)
+    return [action["add"]["path"] for action in actions if "add" in action and action["add"]["dataChange"]]
+
+
+def _actions(lake: Lake, layer: str, name: str, version: int) -> list[dict]:
+    text = _log_file(lake, layer, name, f"{version:020}.json")
+    if text is None:
+        raise _NoSuchCommit
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _log_file(lake: Lake, layer: str, name: str, file: str) -> bytes | None:
     try:
-        key = lake.key(layer, name, "_delta_log", f"{version:020}.json")
-        text = lake.s3.get_object(Bucket=lake.bucket, Key=key)["Body"].read()
+        key = lake.key(layer, name, "_delta_log", file)
+        return lake.s3.get_object(Bucket=lake.bucket, Key=key)["Body"].read()
     except ClientError as error:
         if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-            raise _NoSuchCommit from None
+            return None
         raise
-    actions = [json.loads(line) for line in text.splitlines() if line.strip()]
-    return [action["add"]["path"] for action in actions if "add" in action and action["add"]["dataChange"]]
 
 
 # -- MERGE

@@ -36,10 +36,12 @@ from lakehouse_utils.pipeline.sources import Source
 csv.field_size_limit(2**31 - 1)  # a long field is no error
 MIB = 1 << 20
 BLOCK = 24 * MIB  # of text; becomes one Parquet file of about a third
-LONGEST_RECORD = 128 * MIB  # a longer line is quarantined, with its first MiB
+LONGEST_RECORD = 128 * MIB  # a longer line is quarantined, with its first LONGEST_RAW
 LONGEST_QUOTED = 64 * MIB  # a quote still open after this much is taken for an unclosed one
 LONGEST_HEADER = 16 * MIB
-MOST_CELLS = 1 << 20  # that are Python's objects at a time
+LONGEST_RAW = 16 * MIB  # of a line in quarantine
+MOST_CELLS = 6 << 20  # of a block: short values take more memory than their text
+MOST_OBJECTS = 1 << 20  # of Python, for cells
 
 LINE = "_source_line"
 _NEWLINE, _RETURN, _QUOTE = b'\n\r"'
@@ -265,9 +267,9 @@ def _column_names(names: list[str], source: Source) -> list[str]:
     return fit
 
 
-def _text_frame(columns: dict[str, list[str | None]], lines: list[int]) -> pl.DataFrame:
-    schema = dict.fromkeys(columns, pl.String) | {LINE: pl.Int64}
-    return pl.DataFrame(columns | {LINE: lines}, schema=schema)
+def _text_frame(columns: dict[str, list], lines: list[int], kind: type[pl.DataType] = pl.String) -> pl.DataFrame:
+    schema = dict.fromkeys(columns, kind) | {LINE: pl.Int64}
+    return pl.DataFrame(columns | {LINE: lines}, schema=schema).cast({pl.Binary: pl.String})
 
 
 class _AppleStream:
@@ -305,26 +307,26 @@ def _beginning(stream: BinaryIO, line_end: re.Pattern[bytes]) -> tuple[BinaryIO,
 
 
 def _chunks(
-    stream: BinaryIO, buffer: bytes, line: int, cut: Callable[[bytes], int]
+    stream: BinaryIO, buffer: bytes, line: int, cut: Callable[[bytes, bool], int]
 ) -> Iterator[tuple[int, bytes, int | None]]:
-    """(line it begins on, whole records that end in \\n, None), or (line, first MiB, size) of one that is too long.
+    """(line it begins on, whole records that end in \\n, None), or (line, its start, size) of one that is too long.
 
-    `cut(buffer)` tells how many bytes from the start are whole records.
+    `cut(buffer, ended)` tells how many bytes from the start are whole records: some, once the file has ended.
     """
     ended = False
-    while not ended:
+    while buffer or not ended:
         part = stream.read(BLOCK)
         ended = not part
         buffer += part
         if ended and buffer and not buffer.endswith(b"\n"):
             buffer += b"\n"
-        end = len(buffer) if ended else cut(buffer)
+        end = cut(buffer, ended)
         if end:
             data, buffer = buffer[:end], buffer[end:]
             yield line, data, None
             line += _count(data, _NEWLINE)
         elif len(buffer) > LONGEST_RECORD:
-            start, size = buffer[:MIB], len(buffer)
+            start, size = buffer[:LONGEST_RAW], len(buffer)
             while (buffer := stream.read(BLOCK)) and b"\n" not in buffer:
                 size += len(buffer)
             rest, _, buffer = buffer.partition(b"\n")
@@ -337,9 +339,8 @@ def _count(data: bytes, byte: int) -> int:
 
 
 def _too_long(line: int, start: bytes, size: int) -> list[Block]:
-    raw = start.decode(errors="backslashreplace")
     reason = f"the line has {size:,} bytes, more than {LONGEST_RECORD:,}; raw holds the first {len(start):,}"
-    return [Block(_text_frame({}, []), [(line, raw, reason)], 1, size)]
+    return [Block(_text_frame({}, []), [(line, start.decode(errors="backslashreplace"), reason)], 1, size)]
 
 
 # CSV (RFC 4180). Clean blocks go through Polars, whose count of rows and fields is held against the block's own line
@@ -395,7 +396,9 @@ def _csv_header(stream: BinaryIO, head: bytes, delimiter: str) -> tuple[list[str
 def _csv_field(delimiter: str) -> re.Pattern[bytes]:
     """A field, quoted or plain, and what ends it."""
     end = re.escape(delimiter.encode())
-    return re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"(?=\r?\n|%b)\r?|((?!")(?:(?!%b)[^\n])*+))(%b|\n)' % (end, end, end))
+    # Not possessive as a group: Python 3.11.2 then reads past the delimiter.
+    plain = rb"[^%b\n]*+" % end if len(delimiter.encode()) == 1 else rb"(?:(?!%b)[^\n])*" % end
+    return re.compile(rb'(?:"([^"]*+(?:""[^"]*+)*+)"(?=\r?\n|%b)\r?|((?!")%b))(%b|\n)' % (end, plain, end))
 
 
 def _csv_record(data: bytes, start: int, limit: int, delimiter: str) -> tuple[int, list[bytes], str | None]:
@@ -422,84 +425,95 @@ def _csv_record(data: bytes, start: int, limit: int, delimiter: str) -> tuple[in
 
 
 def _csv_quotes(codes: np.ndarray, delimiter: str) -> np.ndarray | None:
-    """Where the quotes are; None when one stands where none belongs, so that odd and even tell nothing.
+    """Where the quotes around fields are; None when one stands where none belongs, so that odd and even tell nothing.
 
     `codes` are whole lines.
     """
+    if len(delimiter.encode()) > 1:
+        return None
     quotes = np.flatnonzero(codes == _QUOTE)
+    before = codes[quotes - 1]  # before the first byte: the last, a line end
+    begins = (before == ord(delimiter)) | (before == _NEWLINE)
+    if not begins.any():
+        return quotes[:0]
     closing = quotes[1::2]
-    before, after = codes[quotes[::2] - 1], codes[closing + 1]  # before the first byte: the last, a line end
-    open_well = (before == ord(delimiter)) | (before == _NEWLINE) | (before == _QUOTE)
-    close_well = (after == ord(delimiter)) | (after == _NEWLINE) | (after == _QUOTE)
-    close_well[after == _RETURN] = codes[closing[after == _RETURN] + 2] == _NEWLINE
-    return quotes if open_well.all() and close_well.all() else None
+    after = codes[closing + 1]
+    ends = (after == ord(delimiter)) | (after == _NEWLINE) | (after == _QUOTE)
+    ends[after == _RETURN] = codes[closing[after == _RETURN] + 2] == _NEWLINE
+    return quotes if ends.all() and (begins | (before == _QUOTE))[::2].all() else None
 
 
-def _whole_csv_records(buffer: bytes, delimiter: str) -> int:
-    """Up to where the last record ends, as far as that is to be seen yet."""
+def _whole_csv_records(buffer: bytes, ended: bool, delimiter: str) -> int:
+    """Up to where the last record ends, as far as that is to be seen yet; up to a quote's line when it is given up."""
     whole = buffer.rfind(b"\n") + 1
     if buffer.find(b'"', 0, whole) < 0:
         return whole
-    if len(delimiter.encode()) == 1:
-        quotes = _csv_quotes(np.frombuffer(buffer, np.uint8, whole), delimiter)
-        if quotes is not None:
-            end = whole
-            while (before := np.searchsorted(quotes, end)) % 2:
-                end = buffer.rfind(b"\n", 0, quotes[before - 1]) + 1
-            if end or len(buffer) <= LONGEST_QUOTED:
-                return end
+    patience = 0 if ended else LONGEST_QUOTED
+    quotes = _csv_quotes(np.frombuffer(buffer, np.uint8, whole), delimiter)
+    if quotes is not None:
+        end = whole
+        while (before := np.searchsorted(quotes, end)) % 2:
+            end = buffer.rfind(b"\n", 0, quotes[before - 1]) + 1
+        if end or len(buffer) <= patience:
+            return end
     position = 0
     while (quote := buffer.find(b'"', position, whole)) >= 0:
         start = max(buffer.rfind(b"\n", position, quote) + 1, position)
         position, _, wrong = _csv_record(buffer, start, whole, delimiter)
-        if wrong == _OPEN and len(buffer) - start <= LONGEST_QUOTED:
-            return start
+        if wrong == _OPEN:
+            return start if start or len(buffer) <= patience else position
     return whole
 
 
 def _parse_csv(line: int, data: bytes, columns: list[str], delimiter: str) -> Iterator[Block]:
-    lines = _csv_record_lines(line, data, len(columns), delimiter)
-    rows = None if lines is None else _csv_frame(data, columns, delimiter)
+    lines, quoted = _csv_record_lines(line, data, len(columns), delimiter)
+    if len(lines) > 1 and len(lines) * len(columns) > MOST_CELLS:
+        below = lines[len(lines) // 2]
+        middle = int(np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)[below - line - 1]) + 1
+        yield from _parse_csv(line, data[:middle], columns, delimiter)
+        yield from _parse_csv(int(below), data[middle:], columns, delimiter)
+        return
+    rows = _csv_frame(data, columns, delimiter, quoted) if len(lines) else None
     if rows is not None and len(rows) == len(lines):
         yield Block(rows.with_columns(pl.Series(LINE, lines, dtype=pl.Int64)), read=len(lines), size=len(data))
     else:
         yield from _parse_csv_carefully(line, data, columns, delimiter)
 
 
-def _csv_record_lines(line: int, data: bytes, width: int, delimiter: str) -> np.ndarray | range | None:
-    """The line on which each record begins; None when the delimiters show that not all have `width` fields."""
-    if len(delimiter.encode()) > 1 or data.startswith(_BOM):  # which Polars would take for one of the file
-        return None
-    if b"\n\n" in data or b"\n\r\n" in data or data.startswith((b"\n", b"\r\n")):
-        return None
-    if b"\r" in data and data.count(b"\r") > data.count(b"\r\n"):
-        return None  # Polars takes some of them away
+def _csv_record_lines(line: int, data: bytes, width: int, delimiter: str) -> tuple[np.ndarray | range, bool]:
+    """The line on which each record begins, and whether quotes mean anything.
+
+    There are no lines where the delimiters show that not all records have `width` fields, and where Polars would read
+    something else: of empty lines, of some lone \\r, and of what begins like a file.
+    """
+    unlike = range(0), True
     codes = np.frombuffer(data, np.uint8)
-    if b'"' not in data:
+    quotes = _csv_quotes(codes, delimiter) if b'"' in data else codes[:0]
+    if quotes is None or len(quotes) % 2 or len(delimiter.encode()) > 1 or data.startswith((_BOM, b"\n", b"\r\n")):
+        return unlike
+    if b"\n\n" in data or b"\n\r\n" in data or b"\r" in data and data.count(b"\r") > data.count(b"\r\n"):
+        return unlike
+    if not len(quotes):
         records = _count(data, _NEWLINE)
         lines = range(line, line + records)
         delimiters = _count(data, ord(delimiter))
     else:
-        quotes = _csv_quotes(codes, delimiter)
-        if quotes is None or len(quotes) % 2:
-            return None
         ends = np.flatnonzero(codes == _NEWLINE)
         outside = np.searchsorted(quotes, ends) % 2 == 0
-        starts = np.concatenate([[0], np.flatnonzero(outside)[:-1] + 1])
-        lines = line + starts
-        records = int(outside.sum())
+        lines = line + np.concatenate([[0], np.flatnonzero(outside)[:-1] + 1])
+        records = len(lines)
         delimiters = int((np.searchsorted(quotes, np.flatnonzero(codes == ord(delimiter))) % 2 == 0).sum())
-    return lines if records and delimiters == records * (width - 1) else None
+    return (lines, len(quotes) > 0) if delimiters == records * (width - 1) else unlike
 
 
-def _csv_frame(data: bytes, columns: list[str], delimiter: str) -> pl.DataFrame | None:
+def _csv_frame(data: bytes, columns: list[str], delimiter: str, quoted: bool) -> pl.DataFrame | None:
     try:
         return pl.read_csv(
             data,
             has_header=False,
             schema=dict.fromkeys(columns, pl.String),
             separator=delimiter,
-            quote_char='"' if b'"' in data else None,
+            quote_char='"' if quoted else None,
             empty_string_is_null=False,
         )
     except pl.exceptions.PolarsError:  # broken UTF-8, or more fields in one record and fewer in another
@@ -507,7 +521,7 @@ def _csv_frame(data: bytes, columns: list[str], delimiter: str) -> pl.DataFrame 
 
 
 def _parse_csv_carefully(line: int, data: bytes, columns: list[str], delimiter: str) -> Iterator[Block]:
-    def records() -> Iterator[tuple[int, bytes, dict[str, str] | str]]:
+    def records() -> Iterator[tuple[int, bytes, dict[str, bytes] | str]]:
         number, position = line, 0
         while position < len(data):
             end, fields, wrong = _csv_record(data, position, len(data), delimiter)
@@ -515,26 +529,22 @@ def _parse_csv_carefully(line: int, data: bytes, columns: list[str], delimiter: 
             if not wrong and len(fields) != len(columns):
                 wrong = f"{len(fields)} fields where the header has {len(columns)}"
             if raw not in (b"\n", b"\r\n"):
-                try:
-                    yield number, raw, wrong or {n: v.decode() for n, v in zip(columns, fields, strict=True)}
-                except UnicodeDecodeError:
-                    yield number, raw, _not_utf8(raw)
+                yield number, raw, wrong or _not_utf8(raw) or dict(zip(columns, fields, strict=True))
             number += raw.count(b"\n")
             position = end
 
-    return _assembled(records(), len(data))
+    return _assembled(records(), len(data), pl.Binary)
 
 
-def _assembled(records: Iterable[tuple[int, bytes, dict[str, str | None] | str]], size: int) -> Iterator[Block]:
+def _assembled(records: Iterable[tuple[int, bytes, dict | str]], size: int, kind: type[pl.DataType]) -> Iterator[Block]:
     """Blocks of `records`, each of them (line, raw, the row or else what is wrong), `size` bytes in all."""
-    columns: dict[str, list[str | None]] = {}
+    columns: dict[str, list] = {}
     lines, broken = [], []
     read = 0
     for line, raw, row in records:
         read += 1
         if isinstance(row, str):
-            text = raw.decode(errors="backslashreplace").removesuffix("\n").removesuffix("\r")
-            broken.append((line, text, row))
+            broken.append((line, *_broken(raw, row)))
             continue
         for name, value in row.items():
             if name not in columns:
@@ -545,18 +555,25 @@ def _assembled(records: Iterable[tuple[int, bytes, dict[str, str | None] | str]]
             for values in columns.values():
                 if len(values) < len(lines):
                     values.append(None)
-        if len(columns) * len(lines) > MOST_CELLS:
-            yield Block(_text_frame(columns, lines), broken, read)
+        if len(columns) * len(lines) > MOST_OBJECTS:
+            yield Block(_text_frame(columns, lines, kind), broken, read)
             columns, lines, broken, read = {}, [], [], 0
-    yield Block(_text_frame(columns, lines), broken, read, size)
+    yield Block(_text_frame(columns, lines, kind), broken, read, size)
 
 
-def _not_utf8(raw: bytes) -> str:
+def _broken(raw: bytes, reason: str) -> tuple[str, str]:
+    if len(raw) > LONGEST_RAW:
+        reason += f"; the line has {len(raw):,} bytes, raw holds the first {LONGEST_RAW:,}"
+        raw = raw[:LONGEST_RAW]
+    return raw.decode(errors="backslashreplace").removesuffix("\n").removesuffix("\r"), reason
+
+
+def _not_utf8(raw: bytes) -> str | None:
     try:
         raw.decode()
     except UnicodeDecodeError as error:
         return f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}"
-    raise AssertionError("UTF-8 after all")
+    return None
 
 
 # JSON lines. Numbers stay as they are written, and so does what is nested.
@@ -568,7 +585,7 @@ _JSON_TEXT = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str
 
 def _read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Part]:
     stream, head, adapted = _beginning(stream, _JSON_LINE_END)
-    for line, data, size in _chunks(stream, head, 1, lambda buffer: buffer.rfind(b"\n") + 1):
+    for line, data, size in _chunks(stream, head, 1, lambda buffer, _: buffer.rfind(b"\n") + 1):
         if size is None:
             yield adapted(partial(_parse_json_lines, line, data, source))
         else:
@@ -594,7 +611,7 @@ def _parse_json_lines(line: int, data: bytes, source: Source) -> Iterator[Block]
             else:
                 yield number, raw, fit
 
-    return _assembled(records(), len(data))
+    return _assembled(records(), len(data), pl.String)
 
 
 def _json_object(raw: bytes) -> dict[str, str | None]:
@@ -605,18 +622,17 @@ def _json_object(raw: bytes) -> dict[str, str | None]:
     except UnicodeDecodeError:
         raise ValueError(_not_utf8(raw)) from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at position {error.pos + 1}") from None
+        raise ValueError(f"not JSON: {error.msg.removesuffix(' at')} at position {error.pos + 1}") from None
     except RecursionError:
         raise ValueError("not JSON that can be read: it is nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError("JSON, but not an object: each line must be one")
-    written = None
-    for name, value in row.items():
-        if isinstance(value, bool):
-            row[name] = str(value).lower()
-        elif isinstance(value, dict | list):
-            written = written or _json_as_written(text)
-            row[name] = written[name]
+    nested = [name for name, value in row.items() if isinstance(value, dict | list)]
+    row |= {name: str(value).lower() for name, value in row.items() if isinstance(value, bool)}
+    if nested:
+        row |= dict.fromkeys(nested)  # its memory is needed
+        written = _json_as_written(text)
+        row |= {name: written[name] for name in nested}
     if "\\u" in text:
         try:
             "".join([*row, *filter(None, row.values())]).encode()

@@ -91,7 +91,8 @@ class _Step:
         columns = ", ".join(f"NULL::VARCHAR AS {quoted(column)}" for column in self.source.columns)
         origin = "NULL::VARCHAR AS _batch, NULL::VARCHAR AS _source_file, NULL::BIGINT AS _source_line"
         nothing = f"SELECT {columns}, {origin}, NULL::TIMESTAMPTZ AS _ingested_at WHERE false"
-        of_files = f"SELECT * FROM read_parquet({files!r}, union_by_name = true) UNION ALL BY NAME " if files else ""
+        listed = ", ".join(map(_string, files))
+        of_files = f"SELECT * FROM read_parquet([{listed}], union_by_name = true) UNION ALL BY NAME " if files else ""
         self.db.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {of_files}{nothing}")
         accepted = statement(
             "silver",

@@ -1,4 +1,4 @@
-"""What the tables must hold, worked out from the raw files with the standard library alone: slow, plain, and independent.
+"""What the tables must hold, worked out from the raw files in plain Python: slow, simple, and independent.
 
 It shares no code with the pipeline, reads everything anew, and knows nothing of runs. `tables(...)` gives the rows of
 silver, both histories, gold and quarantine as they are when all files have arrived, in whichever order they did.
@@ -87,7 +87,9 @@ def _versions(landing: Path, table: str, source: dict) -> tuple[list[Version], l
 def _read(path: Path, delimiter: str) -> tuple[list[tuple[int, dict]], list[int]]:
     """(line, values as text) of the records that can be split, and the lines of those that can't."""
     if path.suffix == ".parquet":
-        return [(n, {k: _text(v) for k, v in row.items()}) for n, row in enumerate(pq.read_table(path).to_pylist(), 1)], []
+        return [
+            (n, {k: _text(v) for k, v in row.items()}) for n, row in enumerate(pq.read_table(path).to_pylist(), 1)
+        ], []
     data = path.read_bytes()
     data = gzip.decompress(data) if path.suffix == ".gz" else data
     lines = data.removeprefix(b"\xef\xbb\xbf").decode(errors="surrogateescape").split("\n")
@@ -236,8 +238,7 @@ def _gold(silver: dict[str, list[dict]], history: dict[str, dict]) -> dict[str, 
             | {
                 "staff_sk": ("staffs", key, 0),
                 "store_name": stores.get(row["store_id"], {}).get("store_name", "Unknown"),
-                "manager_name": (boss := staffs.get(row["manager_id"]))
-                and f"{boss['first_name']} {boss['last_name']}",
+                "manager_name": (boss := staffs.get(row["manager_id"])) and f"{boss['first_name']} {boss['last_name']}",
             }
             for key, row in staffs.items()
         ]

@@ -6,14 +6,9 @@ import io
 import json
 import random
 import re
-import resource
-import subprocess
-import sys
-import tracemalloc
 import uuid
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -90,7 +85,27 @@ def tiny_blocks(monkeypatch):
 
 # -- CSV against readers that are too simple to be wrong
 
-WORDS = ["", "a", "bc", " ", "é", "🚲", '"', '""', ",", "\n", "\r\n", "\r", "\u2028", "\0", "\ufeff", "NULL", "x,y", "#", "'"]
+WORDS = [
+    "",
+    "a",
+    "bc",
+    " ",
+    "é",
+    "🚲",
+    '"',
+    '""',
+    ",",
+    "\n",
+    "\r\n",
+    "\r",
+    "\u2028",
+    "\0",
+    "\ufeff",
+    "NULL",
+    "x,y",
+    "#",
+    "'",
+]
 
 
 def written_csv(chance: random.Random) -> tuple[str, list[tuple[int, tuple[str, ...]]]]:
@@ -113,7 +128,7 @@ def written_csv(chance: random.Random) -> tuple[str, list[tuple[int, tuple[str, 
     return text, rows
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(80))
 def test_well_formed_csv_comes_out_as_it_is_written(seed, tiny_blocks):
     chance = random.Random(seed)
     text, rows = written_csv(chance)
@@ -172,10 +187,10 @@ def by_character(text: str, width: int) -> tuple[list, list]:
     return good, broken
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.parametrize("seed", range(80))
 def test_broken_csv_is_split_the_same_wherever_blocks_end(seed, tiny_blocks):
     chance = random.Random(seed)
-    letters = chance.choice(['a,"\n', 'aé,,"\n\r', 'a,,,\n\n\r', 'a,"",""\n'])
+    letters = chance.choice(['a,"\n', 'aé,,"\n\r', "a,,,\n\n\r", 'a,"",""\n'])
     for _ in range(6):
         text = "".join(chance.choices(letters, k=chance.randrange(60))) + "\n"
         good, broken = by_character(text, 3)
@@ -190,13 +205,15 @@ def test_broken_csv_is_split_the_same_wherever_blocks_end(seed, tiny_blocks):
                 assert raw.split("\n")[0].rstrip("\r") == physical[line - shift - 1].rstrip("\r")
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_the_fast_and_the_careful_reader_agree(seed):
     chance = random.Random(seed)
     text, rows = written_csv(chance)
     body = text[text.index("\n", text.index("note")) + 1 :] if rows else "1,2,3\n"
     data = (body if body.endswith("\n") else body + "\n").encode()
     careful = list(landing._parse_csv_carefully(5, data, NAMES, ","))
+    lines, _ = landing._csv_record_lines(5, data, len(NAMES), ",")
+    assert not len(lines) or list(lines) == careful[0].rows[LINE].to_list()
     (either,) = landing._parse_csv(5, data, NAMES, ",")
     assert either.rows.equals(careful[0].rows)
     assert (either.broken, either.read, either.size) == (careful[0].broken, careful[0].read, careful[0].size)
@@ -213,7 +230,7 @@ def test_clean_blocks_go_the_fast_way(monkeypatch):
     [
         "1,a\n2,b,c,d\n",  # too few and too many make up for each other
         "1,a,b,c\n2,b\n",
-        '1,5" tube,a\n2,6" tube,b\n',
+        '1,5" tube,"a"\n2,6" tube,b\n',
         '1,"a\n2,b"x,c\n',
         "1,a,b\n\n2,a,b\n",
         "\ufeff1,a,b\n",
@@ -284,7 +301,7 @@ def test_a_byte_that_is_not_utf8_costs_its_row_only():
         ("id,_source_line", ["id", "column_source_line"]),
         ("id,(net) price\t=;{x}", ["id", "column_net__price____x_"]),
         ('id,"two\nlines"', ["id", "two_lines"]),
-        ('id,"a ""b"" c\'d.e`f%g#h"', ["id", "a_\"b\"_c'd.e`f%g#h"]),
+        ('id,"a ""b"" c\'d.e`f%g#h"', ["id", 'a_"b"_c\'d.e`f%g#h']),
         ("id,Größe", ["id", "größe"]),
         ("id,a\0b".replace("\0", "\x01"), ["id", "a_b"]),
     ],
@@ -377,6 +394,7 @@ def test_a_quote_that_is_never_closed_costs_one_line_and_little_memory(tiny_bloc
 def test_a_line_that_is_too_long(longest, monkeypatch):
     monkeypatch.setattr(landing, "BLOCK", 8)
     monkeypatch.setattr(landing, "MIB", 16)
+    monkeypatch.setattr(landing, "LONGEST_RAW", 16)
     monkeypatch.setattr(landing, "LONGEST_RECORD", longest)
     long = "2," + "é" * 100 + ",b"
     content = read_csv(f"id,name,note\n1,a,b\n{long}\n3,c,d\n{long}")
@@ -404,7 +422,7 @@ def test_ten_thousand_columns():
 # -- JSON lines
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_json_lines_come_out_as_they_are_written(seed, tiny_blocks):
     chance = random.Random(seed)
     text, rows = "", []
@@ -481,7 +499,7 @@ def test_json_lines_that_are_broken_cost_no_other(line, reason):
     assert reason in content.reasons[2]
 
 
-@pytest.mark.parametrize("raw", [b'{"id":"\xfc"}', b'{"id":"\xed\xa0\x80"}', b'{\0"\0i\0d\0"\0:\0' + b'1\0}\0'])
+@pytest.mark.parametrize("raw", [b'{"id":"\xfc"}', b'{"id":"\xed\xa0\x80"}', b'{\0"\0i\0d\0"\0:\0' + b"1\0}\0"])
 def test_json_lines_that_are_not_utf8(raw):
     content = read_json(b'{"id":1}\n' + raw + b'\n{"id":3}\n')
     assert content.lines == [1, 3]
@@ -509,7 +527,7 @@ def test_columns_come_and_go_between_blocks(tiny_blocks):
 
 
 def test_a_line_with_keys_of_its_own_each_does_not_fill_memory(monkeypatch):
-    monkeypatch.setattr(landing, "MOST_CELLS", 10_000)
+    monkeypatch.setattr(landing, "MOST_OBJECTS", 10_000)
     content = read_json("".join(f'{{"id":{i},"k{i}":{i}}}\n' for i in range(1500)))
     assert content.lines == list(range(1, 1501))
     assert [row[0] for row in content.values] == [str(i) for i in range(1500)]

@@ -57,7 +57,9 @@ def test_pandas_keeps_moments_and_decimals(finished):
 
 def test_duckdb_reads_a_filter_on_a_moment_to_the_microsecond(finished, db):
     """The log's statistics of moments are in milliseconds: a reader must not skip a file for that."""
-    moment = db.sql(f"SELECT max(_ingested_at) FROM delta_scan('{finished.lake.uri('bronze', 'orders')}')").fetchone()[0]
+    moment = db.sql(f"SELECT max(_ingested_at) FROM delta_scan('{finished.lake.uri('bronze', 'orders')}')").fetchone()[
+        0
+    ]
     found = db.execute(
         f"SELECT count(*) FROM delta_scan('{finished.lake.uri('bronze', 'orders')}') WHERE _ingested_at = ?", [moment]
     )

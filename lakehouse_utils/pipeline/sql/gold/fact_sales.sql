@@ -21,7 +21,8 @@ WHERE _bronze_version > {order_items}
     OR product_id IN (SELECT product_id FROM silver.products_history WHERE _bronze_version > {products_history})
 
 -- name: rows
--- Customer and product: the version in force when the day of the order ended. What isn't known gets the unknown member.
+-- Customer and product: the version in force when the day of the order ended, today's where no day is known (`least`
+-- passes over NULL). What isn't known gets the unknown member.
 WITH customers AS (
     SELECT
         customer_id,
@@ -48,7 +49,7 @@ lines AS (
         o.store_id,
         o.order_date,
         o.order_status,
-        CAST(coalesce(o.order_date + INTERVAL 1 DAY, DATE '9999-12-30') AS TIMESTAMPTZ) AS day_end
+        CAST(least(o.order_date + INTERVAL 1 DAY, DATE '9999-12-31') AS TIMESTAMPTZ) AS day_end
     FROM silver.order_items AS i
     LEFT JOIN silver.orders AS o ON i.order_id = o.order_id
     WHERE i.order_id IN (SELECT order_id FROM scope)

@@ -1,0 +1,225 @@
+"""Exactly once: a second run changes nothing, and a run that was killed anywhere is made good by the next."""
+
+import itertools
+import shutil
+import time
+from pathlib import Path
+
+import crashes
+import lakes
+import pytest
+from s3_gateway import Gateway
+
+from lakehouse_utils import embedded_s3
+from lakehouse_utils.lake import Lake
+
+ONE_TABLE = """
+[t]
+key = ["k"]
+order_by = "at"
+history = true
+[t.columns]
+k = { type = "integer" }
+at = { type = "date" }
+v = { type = "text" }
+n = { type = "integer" }
+"""
+SHORT = ["--layers", "bronze,silver"]
+COUNTS = {"bronze.t": 9, "quarantine.t": 5, "silver.t": 3, "silver.t_history": 6}
+DAYS = {
+    "2026-01-01": "k,at,v,n\n1,2026-01-01,a,1\n2,2026-01-01,a,1\n3,2026-01-01,a,one\nbroken\n",
+    "2026-01-03": "k,at,v,n\n1,2026-01-03,b,1\n4,2026-01-03,a,1\n5,2026-01-03,a,two\nbroken,too\n",
+    "2026-01-02": "k,at,v,n,more\n1,2026-01-02,c,1,x\n2,2026-01-03,b,3,x\n6,,,three,x\n",
+}
+
+
+@pytest.fixture
+def keys(s3_server, s3_state_dir) -> dict[str, str]:
+    """The environment of a job that takes the server for somebody else's."""
+    keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key, "AWS_SECRET_ACCESS_KEY": s3_server.secret_key}
+    return lakes.environment(s3_state_dir, AWS_REGION=s3_server.region, AWS_ENDPOINT_URL=s3_server.endpoint, **keys)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A folder with sources.toml and the raw files of one small table with all that may go wrong."""
+    (tmp_path / "sources.toml").write_text(ONE_TABLE, encoding="utf-8")
+    for batch, text in DAYS.items():
+        (tmp_path / "landing" / batch).mkdir(parents=True)
+        (tmp_path / "landing" / batch / "t.csv").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+# -- again
+
+
+def test_the_second_run_changes_no_version_and_says_so(finished):
+    before = lakes.versions(finished.lake)
+    report = lakes.job(finished.lake, finished.landing)
+    assert not report.changed_anything
+    assert lakes.versions(finished.lake) == before
+    versions = {name: counts.version for name, counts in report.rows.items()}
+    assert versions == {name: version for name, version in before.items() if not name.startswith("quarantine")}
+
+
+def test_nor_does_it_after_maintenance_by_somebody_else(lake, small, tmp_path):
+    lakes.job(lake, small)
+    contents = lakes.contents(lake)
+    for _, table in lakes.opened(lake):
+        table.optimize.compact()
+        table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
+        table.create_checkpoint()
+    before = lakes.versions(lake)
+    assert not lakes.job(lake, small).changed_anything
+    assert lakes.versions(lake) == before
+    shutil.copytree(small, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(small / "2026-01-07", tmp_path / "2026-01-08")
+    lakes.job(lake, tmp_path, tables=("customers", "orders", "fact_sales"))
+    for name, rows in lakes.contents(lake).items():
+        if name.startswith(("silver", "gold")):
+            assert rows == contents[name], name
+
+
+def test_an_empty_landing_is_said_and_filled_later(lake, tmp_path, small, small_expected):
+    watch = lakes.Silent()
+    lakes.job(lake, tmp_path, watch=watch)
+    assert watch.said == [f"there are no files to load at {tmp_path} (--landing, LAKEHOUSE_LANDING)"]
+    lakes.job(lake, small)
+    assert lakes.unlike(lake, small_expected) == {}
+    assert {name: version for name, version in lakes.versions(lake).items() if version > 9} == {}
+
+
+# -- killed
+
+
+@pytest.mark.parametrize("first", [[], ["2026-01-01"]], ids=["filling", "merging"])
+def test_killed_before_any_of_its_writes_and_started_again(table, s3_server, s3_state_dir, keys, prefix, first):
+    """When it is started again the third batch is there, too, and is late."""
+
+    def arguments(lake: Lake, batches: list[str]) -> list[str]:
+        landing = table / f"landing-{len(batches)}"
+        for batch in batches:
+            shutil.copytree(table / "landing" / batch, landing / batch, dirs_exist_ok=True)
+        return ["--lake", lake.root, "--landing", landing, "--sources", table / "sources.toml", "--quiet", *SHORT]
+
+    output, batches = table / "output", list(DAYS)
+    begun, whole = (lakes.at(f"{prefix}/{name}", s3_state_dir) for name in ("begun", "whole"))
+    with crashes.Proxy.to(s3_server.endpoint) as proxy:
+        if first:
+            assert proxy.run(None, arguments(begun, first), keys, output) == 0, output.read_text()
+        for arrived in filter(None, (first, batches[:2], batches)):
+            assert proxy.run(None, arguments(whole, arrived), keys, output) == 0, output.read_text()
+        expected = lakes.contents(whole)
+        assert {name: len(rows) for name, rows in expected.items()} == COUNTS
+        code = -9
+        for number in itertools.count(1):
+            lake = lakes.at(f"{prefix}/{number}", s3_state_dir)
+            lakes.copy(begun, lake)
+            code = proxy.run(number, arguments(lake, batches[:2]), keys, output)
+            assert proxy.run(None, arguments(lake, batches), keys, output) == 0, output.read_text()
+            assert lakes.contents(lake) == expected, f"killed before write {number}"
+            if code == 0:
+                break
+        assert number > 8
+        assert proxy.run(None, arguments(lake, batches), keys, output) == 0
+        assert proxy.writes == 0
+
+
+def test_the_whole_job_killed_again_and_again(small, small_expected, s3_server, s3_state_dir, keys, lake, tmp_path):
+    arguments = ["--lake", lake.root, "--landing", small, "--quiet"]
+    with crashes.Proxy.to(s3_server.endpoint) as proxy:
+        deaths = 0
+        for kill_at in (3, 18, 33, 48, 41, None):
+            code = proxy.run(kill_at, arguments, keys, tmp_path / "output")
+            assert code == (-9 if kill_at else 0) or (code == 0 and deaths > 3), (tmp_path / "output").read_text()
+            deaths += code == -9
+        assert deaths > 3
+    assert lakes.unlike(lake, small_expected) == {}
+
+
+def test_killed_at_any_time_of_a_refresh_of_gold(table, small, small_expected, s3_server, s3_state_dir, keys, lake):
+    """Gold follows silver in several commits: dimensions, facts, marts. Any of them may be the last."""
+    lakes.job(lake, small, layers=("bronze", "silver"))
+    names = ("dim_products", "fact_stocks", "fact_sales", "dim_stores", "mart_product_sales", "dim_customers")
+    arguments = ["--lake", lake.root, "--landing", small, "--layers", "gold", "--tables", ",".join(names)]
+    with crashes.Proxy.to(s3_server.endpoint) as proxy:
+        kill_at = 0
+        while (code := proxy.run(kill_at := kill_at + 1, arguments, keys, table / "output")) == -9:
+            pass
+        assert code == 0 and kill_at > 4, (table / "output").read_text()
+    lakes.job(lake, small)
+    assert lakes.unlike(lake, small_expected) == {}
+
+
+def test_the_s3_server_killed_under_the_job(small, small_expected, tmp_path):
+    """Its own server, for others share the usual one."""
+    state_dir = tmp_path / "state"
+    lake = lakes.at(embedded_s3.ensure(state_dir).uri + "/killed", state_dir)
+    environment, output = lakes.environment(state_dir), tmp_path / "output"
+    arguments = ["--lake", lake.root, "--landing", small]
+    try:
+        process = crashes.start(arguments, environment, output)
+        while "silver.customers:" not in output.read_text(errors="replace") if output.exists() else True:
+            assert process.is_alive(), output.read_text()
+            time.sleep(0.05)
+        embedded_s3.stop(state_dir)
+        process.join()
+        said = output.read_text().splitlines()
+        assert process.exitcode in (0, 1)
+        if process.exitcode:
+            assert said[-1].startswith("Error: Could not ") and "Traceback" not in output.read_text(), said
+        assert crashes.run(arguments, environment, output) == 0, output.read_text()
+        assert lakes.unlike(lake, small_expected) == {}
+    finally:
+        embedded_s3.stop(state_dir)
+
+
+# -- at the same time
+
+
+def test_two_jobs_at_the_same_time(small, small_expected, s3_server, s3_state_dir, lake, tmp_path):
+    arguments = ["--lake", lake.root, "--landing", small]
+    environment = lakes.environment(s3_state_dir)
+    jobs = [crashes.start(arguments, environment, tmp_path / f"output{n}") for n in range(2)]
+    for number, job in enumerate(jobs):
+        job.join()
+        assert job.exitcode == 0, (tmp_path / f"output{number}").read_text()
+    assert lakes.unlike(lake, small_expected) == {}
+    before = lakes.versions(lake)
+    assert not lakes.job(lake, small).changed_anything
+    assert lakes.versions(lake) == before
+
+
+# -- a token that expires
+
+
+def test_a_role_is_asked_again_when_its_token_expires_in_the_middle(
+    small, small_expected, s3_server, s3_state_dir, tmp_path, prefix
+):
+    with Gateway.start(s3_server) as gateway:
+        environment = lakes.environment(s3_state_dir, LAKEHOUSE_URI=prefix, **gateway.environment())
+        process = crashes.start(["--landing", small], environment, tmp_path / "output")
+        while len(gateway.requests()) < 50 and process.is_alive():
+            time.sleep(0.05)
+        for _ in range(4):
+            gateway.expire(after=60)
+            seen = len(gateway.requests())
+            while len(gateway.requests()) < seen + 150 and process.is_alive():
+                time.sleep(0.05)
+        process.join()
+        assert process.exitcode == 0, (tmp_path / "output").read_text()
+        assert sum(entry["code"] == "ExpiredToken" for entry in gateway.requests()) > 2
+    assert lakes.unlike(lakes.at(prefix, s3_state_dir), small_expected) == {}
+
+
+@pytest.mark.parametrize("after", [5, 120, 400])
+def test_fixed_keys_that_expire_end_the_job_in_one_sentence(small, s3_server, s3_state_dir, tmp_path, prefix, after):
+    with Gateway.start(s3_server) as gateway:
+        keys = gateway.issue()
+        gateway.expire(keys, after=after)
+        environment = lakes.environment(s3_state_dir, LAKEHOUSE_URI=prefix, **gateway.environment(keys))
+        code = crashes.run(["--landing", small, "--quiet"], environment, tmp_path / "output")
+        said = (tmp_path / "output").read_text()
+    assert code == 1
+    assert said.startswith("Error: Could not ") and said.count("\n") == 1, said
+    assert "renew AWS_SESSION_TOKEN" in said and keys.token not in said and keys.secret_key not in said

@@ -24,7 +24,7 @@ from lakehouse_utils.pipeline.sources import Column, Source
 from lakehouse_utils.pipeline.sql import quoted, statement
 
 _LINEAGE = ["_version_at", "_batch", "_source_file", "_source_line", "_bronze_version"]
-_OF_HISTORY = ["valid_from", "valid_to", "is_current"]
+_OF_HISTORY = ["valid_from", "valid_to", "is_first", "is_current"]
 _DELTA_TYPES = {"integer": "long", "text": "string"}  # the others have the same name there
 
 # How values are spelled: regular expressions.

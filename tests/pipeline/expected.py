@@ -186,7 +186,7 @@ def _history(versions: list[Version], source: dict) -> list[dict]:
             continue
         if rows:
             rows[-1] |= {"valid_to": at, "is_current": False}
-        rows.append({**values, "valid_from": at, "valid_to": None, "is_current": True})
+        rows.append({**values, "valid_from": at, "valid_to": None, "is_first": not rows, "is_current": True})
     return rows
 
 
@@ -205,7 +205,8 @@ def _gold(silver: dict[str, list[dict]], history: dict[str, dict]) -> dict[str, 
 
     def versions(table: str) -> list[dict]:
         return [
-            {**row, "valid_from": row["valid_from"] if number else BEGINNING, f"{table[:-1]}_sk": (table, key, number)}
+            without(row, "is_first")
+            | {"valid_from": row["valid_from"] if number else BEGINNING, f"{table[:-1]}_sk": (table, key, number)}
             for key, rows in history[table].items()
             for number, row in enumerate(rows)
         ]

@@ -79,6 +79,8 @@ def tiny_blocks(monkeypatch):
     def shrink(block: int) -> None:
         monkeypatch.setattr(landing, "BLOCK", block)
         monkeypatch.setattr(landing, "MIB", max(block, 4))  # a byte order mark is read whole
+        monkeypatch.setattr(landing, "MOST_CELLS", block)
+        monkeypatch.setattr(landing, "MOST_OBJECTS", block)
 
     return shrink
 
@@ -223,6 +225,14 @@ def test_clean_blocks_go_the_fast_way(monkeypatch):
     monkeypatch.setattr(landing, "_parse_csv_carefully", lambda *args: pytest.fail("the careful reader was called"))
     content = read_csv('id,name,note\r\n1,"a ""b"", c",x\r\n2,"two\r\nlines",\r\n3,é,"",\r\n'.replace('"",\r', '""\r'))
     assert content.rows == [(2, ("1", 'a "b", c', "x")), (3, ("2", "two\r\nlines", "")), (5, ("3", "é", ""))]
+
+
+def test_blocks_of_many_short_values_are_halved(monkeypatch):
+    monkeypatch.setattr(landing, "MOST_CELLS", 9)
+    content = read_csv("id,name,note\n" + '1,"\n",\n2,"\n\n",\n3,,\n' * 20)
+    assert [line for line, _ in content.rows] == [2 + 6 * i + j for i in range(20) for j in (0, 2, 5)]
+    assert [values[1] for _, values in content.rows] == ["\n", "\n\n", ""] * 20
+    assert max(block.rows.height for block in content.blocks) <= 3
 
 
 @pytest.mark.parametrize(
@@ -385,7 +395,7 @@ def test_a_quote_that_is_never_closed_costs_one_line_and_little_memory(tiny_bloc
     content = read_csv("id,name,note\n" + "\n".join(lines))
     assert [values[0] for values in content.values] == [str(i) for i in range(2000) if i != 700]
     assert content.broken == [(2 + 2 * 700, '700,"a,b', "a quote is opened and never closed")]
-    assert max(block.size for block in content.blocks) < 8000
+    assert max(block.rows.height for block in content.blocks) < 1000
     for (line, _), i in zip(content.rows, (i for i in range(2000) if i != 700), strict=True):
         assert line == 2 + i + min(i, 700) + max(0, i - 1600)
 

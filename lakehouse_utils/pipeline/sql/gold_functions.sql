@@ -8,5 +8,5 @@ CREATE OR REPLACE TEMP MACRO surrogate_key(id, since) AS
 
 -- name: in_force_from
 -- The first version of a row also holds for what happened before the shop's systems told of it.
-CREATE OR REPLACE TEMP MACRO in_force_from(valid_from, previous) AS
-    CASE WHEN previous IS NULL THEN TIMESTAMPTZ '1900-01-01 00:00:00+00' ELSE valid_from END
+CREATE OR REPLACE TEMP MACRO in_force_from(valid_from, is_first) AS
+    CASE WHEN is_first THEN TIMESTAMPTZ '1900-01-01 00:00:00+00' ELSE valid_from END

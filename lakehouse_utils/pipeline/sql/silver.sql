@@ -97,6 +97,7 @@ SELECT
     {columns},
     valid_from,
     lead(valid_from) OVER (PARTITION BY {key} ORDER BY valid_from) AS valid_to,
+    row_number() OVER (PARTITION BY {key} ORDER BY valid_from) = 1 AS is_first,
     lead(valid_from) OVER (PARTITION BY {key} ORDER BY valid_from) IS NULL AS is_current,
     {bronze_version} AS _bronze_version
 FROM changes

@@ -20,7 +20,7 @@ SELECT
     city,
     state,
     zip_code,
-    in_force_from(valid_from, lag(valid_from) OVER (PARTITION BY customer_id ORDER BY valid_from)) AS valid_from,
+    in_force_from(valid_from, is_first) AS valid_from,
     valid_to,
     is_current
 FROM silver.customers_history

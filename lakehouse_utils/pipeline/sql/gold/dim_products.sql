@@ -21,7 +21,7 @@ SELECT
     coalesce(c.category_name, 'Unknown') AS category_name,
     p.model_year,
     p.list_price,
-    in_force_from(p.valid_from, lag(p.valid_from) OVER (PARTITION BY p.product_id ORDER BY p.valid_from)) AS valid_from,
+    in_force_from(p.valid_from, p.is_first) AS valid_from,
     p.valid_to,
     p.is_current
 FROM silver.products_history AS p

@@ -27,7 +27,7 @@ WITH customers AS (
     SELECT
         customer_id,
         surrogate_key(customer_id, valid_from) AS customer_sk,
-        in_force_from(valid_from, lag(valid_from) OVER (PARTITION BY customer_id ORDER BY valid_from)) AS valid_from,
+        in_force_from(valid_from, is_first) AS valid_from,
         coalesce(valid_to, TIMESTAMPTZ '9999-12-31 00:00:00+00') AS valid_to
     FROM silver.customers_history
 ),
@@ -36,7 +36,7 @@ products AS (
     SELECT
         product_id,
         surrogate_key(product_id, valid_from) AS product_sk,
-        in_force_from(valid_from, lag(valid_from) OVER (PARTITION BY product_id ORDER BY valid_from)) AS valid_from,
+        in_force_from(valid_from, is_first) AS valid_from,
         coalesce(valid_to, TIMESTAMPTZ '9999-12-31 00:00:00+00') AS valid_to
     FROM silver.products_history
 ),

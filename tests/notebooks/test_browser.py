@@ -29,7 +29,6 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium o
 BOOK = Book(PATHS[0]) if PATHS else None
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page, not only those in view
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
 }
 # The contrast of an element's text with what is behind it, as the Web Content Accessibility Guidelines count it.
 CONTRAST = """element => {

@@ -40,9 +40,7 @@ from lakehouse_utils.errors import LakehouseError
 
 SOURCES = Path(__file__).resolve().parent.parent / "data" / "sources.toml"
 START = date(2024, 1, 1)  # day 0, when the shop opened
-CLOSED = (
-    730  # day number of 2025-12-31, whose evening the full load shows; on New Year's Day the shop is closed
-)
+CLOSED = 730  # day number of 2025-12-31, whose evening the full load shows; on New Year's Day the shop is closed
 BATCHES = tuple(f"2026-01-0{day}" for day in range(1, 8))
 CHUNK = 65_536  # rows that are in memory at a time, about
 BYTES_PER_SCALE = 400_000  # on disk, about
@@ -292,16 +290,12 @@ def _money(cents: np.ndarray) -> pa.Array:
 
 def _phone(what: str, ids: np.ndarray) -> pa.Array:
     """Numbers that nobody has: (555) 010-0000 to (555) 019-9999."""
-    return _join(
-        "(555) 01", _text(_draw(what + " area", ids, 10)), "-", _pick(FOUR_DIGITS, _draw(what, ids, 10_000))
-    )
+    return _join("(555) 01", _text(_draw(what + " area", ids, 10)), "-", _pick(FOUR_DIGITS, _draw(what, ids, 10_000)))
 
 
 def _fold(words: list[str]) -> list[str]:
     """As an email address spells them."""
-    plain = [
-        unicodedata.normalize("NFKD", word.lower()).replace("ø", "o").replace("ı", "i") for word in words
-    ]
+    plain = [unicodedata.normalize("NFKD", word.lower()).replace("ø", "o").replace("ı", "i") for word in words]
     return ["".join(letter for letter in word if letter.isascii() and letter.isalpha()) for word in plain]
 
 
@@ -476,13 +470,9 @@ class _Shop:
     def _buyers(self, ids: np.ndarray, day: np.ndarray) -> np.ndarray:
         """Most customers buy once or never, a few again and again; a third of new orders is of new ones."""
         habit = _draw("habit", ids, 10)
-        rank = np.where(
-            habit < 4, _draw("buyer", ids, self.customers), _draw_low("buyer", ids, self.customers)
-        )
+        rank = np.where(habit < 4, _draw("buyer", ids, self.customers), _draw_low("buyer", ids, self.customers))
         rank = np.where(habit == 9, _draw_low("regular", ids, np.maximum(rank, 1)), rank)
-        buyer = (
-            rank * 2_147_483_647 + 12_345
-        ) % self.customers + 1  # the good ones are not the ones with low numbers
+        buyer = (rank * 2_147_483_647 + 12_345) % self.customers + 1  # the good ones are not the ones with low numbers
         new = self.known_new[day]
         return np.where(
             (new > 0) & (_draw("new buyer", ids, 3) == 0),
@@ -509,9 +499,7 @@ class _Shop:
         day, _, store = self.placed(ids)
         return self._status(ids, day, self._shipping(ids, day, store), as_of)
 
-    def _status(
-        self, ids: np.ndarray, day: np.ndarray, ships: np.ndarray, as_of: int | np.ndarray
-    ) -> np.ndarray:
+    def _status(self, ids: np.ndarray, day: np.ndarray, ships: np.ndarray, as_of: int | np.ndarray) -> np.ndarray:
         rejected = _draw("rejected", ids, 100) < 3
         return np.where(day >= as_of, 1, np.where(rejected, 3, np.where(ships <= as_of, 4, 2)))
 
@@ -611,9 +599,7 @@ class _Run:
             self.report(name.partition("/")[0], self.rows, max(self.rows, self.total))
 
     @contextmanager
-    def file(
-        self, name: str, columns: Iterable[str], *, bom: bool = False, end: str = "\n"
-    ) -> Iterator["_File"]:
+    def file(self, name: str, columns: Iterable[str], *, bom: bool = False, end: str = "\n") -> Iterator["_File"]:
         """The file to write rows to; by its ending CSV, gzipped CSV or JSON lines."""
         path = self.out / name
         self.folder(path.parent)
@@ -665,8 +651,7 @@ class _File:
         values = [row.get(name) for name in self.columns]
         if self.json:
             known = {
-                name: None if value in ("NULL", "") else value
-                for name, value in zip(self.columns, values, strict=True)
+                name: None if value in ("NULL", "") else value for name, value in zip(self.columns, values, strict=True)
             }
             text = json.dumps(known, ensure_ascii=False)
         else:
@@ -765,9 +750,7 @@ def _category_rows(ids: np.ndarray) -> Table:
 # --- The daily batches -------------------------------------------------------------------------------------
 
 CATEGORY_COLUMNS = _words("category_id category_name updated_at")
-CUSTOMER_COLUMNS = _words(
-    "customer_id first_name last_name phone email street city state zip_code updated_at"
-)
+CUSTOMER_COLUMNS = _words("customer_id first_name last_name phone email street city state zip_code updated_at")
 PRODUCT_COLUMNS = _words("product_id product_name brand_id category_id model_year list_price updated_at")
 ORDER_COLUMNS = _words(
     "order_id customer_id order_status order_date required_date shipped_date store_id staff_id updated_at"
@@ -796,9 +779,7 @@ class _Day:
         return self.run.file(f"{self.batch}/{name}", columns, **how)
 
     def missing(self, name: str) -> None:
-        self.run.quirks.append(
-            Quirk(self.batch, None, "no file at all", f"{name}: nothing came that day", None)
-        )
+        self.run.quirks.append(Quirk(self.batch, None, "no file at all", f"{name}: nothing came that day", None))
 
     def stamped(self, what: str, table: Table, ids: np.ndarray, day: int | None = None) -> Iterator[Row]:
         return _rows(table | {"updated_at": _stamp(what, ids, day or self.day)})
@@ -819,9 +800,7 @@ class _Day:
     def moved_customers(self) -> Iterator[Row]:
         """Each day some; those below 150 are left to the quirks."""
         for ranks in _chunks(1, self.shop.moved_customers):
-            yield from self.customers(
-                150 + np.unique(_draw(f"moves {self.day}", ranks, self.shop.customers - 149))
-            )
+            yield from self.customers(150 + np.unique(_draw(f"moves {self.day}", ranks, self.shop.customers - 149)))
 
     # orders
 
@@ -843,9 +822,7 @@ class _Day:
 
     def changed_orders(self) -> Iterator[Row]:
         """Earlier ones whose status is another than in the batch before."""
-        for ids in _chunks(
-            int(self.shop.order_bound[self.day - 15]) + 1, int(self.shop.order_bound[self.day - 1])
-        ):
+        for ids in _chunks(int(self.shop.order_bound[self.day - 15]) + 1, int(self.shop.order_bound[self.day - 1])):
             before = np.full(len(ids), CLOSED if self.day == CLOSED + 2 else self.day - 1)
             for order, (placed, arrives) in self.shop.late.items():
                 if arrives == self.day:
@@ -949,9 +926,7 @@ def _january_3(day: _Day) -> None:
         file.rows(day.stamped("category", _category_rows(ids), ids), *renamed, category_name="Cruisers")
 
     with day.file("products.csv", PRODUCT_COLUMNS, bom=True, end="\r\n") as file:
-        file.note(
-            "a file with BOM and CRLF line ends", "and its times name no zone, as Windows tools write them"
-        )
+        file.note("a file with BOM and CRLF line ends", "and its times name no zone, as Windows tools write them")
         ids = sorted({8, *day.each(40, 60), *day.each(95, 60), *day.each(121, 60)})
         for nth, product in enumerate(ids):
             day.new_price(product, (108, 95, 112, 90)[nth % 4])
@@ -968,9 +943,7 @@ def _january_3(day: _Day) -> None:
         file.rows(newer, *both, updated_at=f"{day.batch}T16:40:05Z")
         file.rows(older, *both, updated_at=f"{day.batch}T09:12:44Z")
         for row in day.customers(day.each(31)):
-            file.raw(
-                _csv_line(list(row.values())[:6]), "too few fields", f"customer {row['customer_id']}", LINE
-            )
+            file.raw(_csv_line(list(row.values())[:6]), "too few fields", f"customer {row['customer_id']}", LINE)
         for row in day.customers(day.each(32)):
             more = _csv_line([*row.values(), "x", "y"])
             file.raw(more, "too many fields", f"customer {row['customer_id']}", LINE)
@@ -1059,9 +1032,7 @@ def _january_6(day: _Day) -> None:
         day.new_price(8, 94)
         day.new_price(77, 106)
         file.rows(day.products([8, 77]), *NEW_PRICE)
-        file.rows(
-            day.products([shop.products + 1, shop.products + 2]), "a new product", "product {product_id}"
-        )
+        file.rows(day.products([shop.products + 1, shop.products + 2]), "a new product", "product {product_id}")
         low = "a value below its minimum", "product 42: list_price -10.00", VALUE
         file.rows(day.products([42]), *low, list_price="-10.00")
         missing = "a required value is missing", "product 43: product_name", VALUE
@@ -1075,9 +1046,7 @@ def _january_6(day: _Day) -> None:
             if row["order_id"] == shop.walk_in:
                 file.rows([row], "an order without a customer", "order {order_id}: a sale without an account")
             elif row["order_id"] == shop.stranger:
-                file.rows(
-                    [row], "an order whose customer is unknown", "order {order_id}: customer {customer_id}"
-                )
+                file.rows([row], "an order whose customer is unknown", "order {order_id}: customer {customer_id}")
             else:
                 file.row(row)
         status = "a value that is not allowed", "order {order_id}: order_status 7", VALUE
@@ -1106,9 +1075,7 @@ def _january_7(day: _Day) -> None:
             detail = f"customer {row['customer_id']}: Müller in Latin-1"
             file.raw(latin, "a byte that is not UTF-8", detail, LINE)
         file.rows(day.moved_customers(), *MOVED)
-        (row,) = day.customers(
-            [36]
-        )  # in the last line: all that follows an unclosed quote belongs to its field
+        (row,) = day.customers([36])  # in the last line: all that follows an unclosed quote belongs to its field
         open_quote = _csv_line((row | {"street": "1 Oak Lane"}).values()).replace("1 Oak Lane", '"1 Oak Lane')
         file.raw(open_quote, "an unclosed quote", "customer 36: street", LINE)
 
@@ -1138,16 +1105,12 @@ def dictionary(sources: Path = SOURCES) -> str:
     parts = []
     for name, table in tables.items():
         facts = ["Key: " + ", ".join(f"`{column}`" for column in table["key"])]
-        facts.append(
-            f"order: `{table['order_by']}`" if "order_by" in table else "order: the later batch wins"
-        )
+        facts.append(f"order: `{table['order_by']}`" if "order_by" in table else "order: the later batch wins")
         facts.append("history: every version is kept" if table.get("history") else "history: none")
         lines = [f"### {name}", "", table["description"] + " " + "; ".join(facts) + ".", ""]
         lines += ["| column | type | rules | meaning |", "|---|---|---|---|"]
         for column, about in table["columns"].items():
-            lines.append(
-                f"| `{column}` | {about['type']} | {_rules(column, table)} | {about['description']} |"
-            )
+            lines.append(f"| `{column}` | {about['type']} | {_rules(column, table)} | {about['description']} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -1155,9 +1118,7 @@ def dictionary(sources: Path = SOURCES) -> str:
 def _rules(column: str, table: dict) -> str:
     about = table["columns"][column]
     rules = ["key"] if column in table["key"] else ["required"] if about.get("required") else []
-    rules += [
-        f"{sign} {about[name]}" for name, sign in (("min", "at least"), ("max", "at most")) if name in about
-    ]
+    rules += [f"{sign} {about[name]}" for name, sign in (("min", "at least"), ("max", "at most")) if name in about]
     if "allowed" in about:
         rules.append("one of " + ", ".join(map(str, about["allowed"])))
     if "references" in about:
@@ -1170,9 +1131,7 @@ def batches(summary: Summary) -> str:
     lines = ["| batch | what happens in it | files (rows) |", "|---|---|---|"]
     for batch, write in zip(BATCHES, (_full_load, *DAYS), strict=True):
         files = [
-            f"{name.partition('/')[2]} ({n:,})"
-            for name, n in summary.files.items()
-            if name.startswith(batch + "/")
+            f"{name.partition('/')[2]} ({n:,})" for name, n in summary.files.items() if name.startswith(batch + "/")
         ]
         lines.append(f"| {batch} | {write.__doc__} | {', '.join(files)} |")
     return "\n".join(lines)
@@ -1207,9 +1166,7 @@ def refresh(text: str) -> str:
 
 @click.command()
 @click.option("--scale", type=float, default=1, show_default=True, help="How large: 1 is about 1,600 orders.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="The folder to write to: empty, or not there yet."
-)
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write to: empty, or not there yet.")
 @click.option(
     "--readme",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),

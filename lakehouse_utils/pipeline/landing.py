@@ -53,6 +53,7 @@ _NO_TEXT = {
     b"PK\3\4": "it is a zip archive or an Excel file: unpack it, or save it as CSV",
     b"\x1f\x8b": "it is gzipped: name it .gz",
 }
+_FILE_NAME = re.compile(r"(?P<table>[^.]+)\.(?P<kind>csv|jsonl|ndjson|parquet(?!\.gz))(?P<gz>\.gz)?", re.IGNORECASE)
 _UNFIT_FOR_NAMES = str.maketrans(dict.fromkeys([*map(chr, range(32)), *" ,;{}()=\x7f"], "_"))  # for Delta and Parquet
 
 
@@ -105,25 +106,21 @@ class Landing:
             *folders, name = path.split("/")
             if any(part.startswith((".", "_")) for part in (*folders, name)):
                 continue  # hidden, or a marker like _SUCCESS
-            stem, *endings = name.lower().split(".")
             shown = path.encode(errors="backslashreplace").decode()
-            match endings:
-                case _ if len(folders) > 1 or "" in folders:
-                    ignored[f"{'/'.join(folders[:2])}/: deeper than <batch>/<table>; left alone"] = None
-                case _ if not name:
-                    ignored[f"{path}: the folder can't be listed; left alone"] = None
-                case _ if shown != path:
-                    ignored[f"{shown}: its name is not UTF-8; left alone"] = None
-                case [("csv" | "jsonl" | "ndjson" | "parquet") as kind, *gz] if size is not None and (
-                    not gz or gz == ["gz"] and kind != "parquet"
-                ):
-                    kind = "jsonl" if kind == "ndjson" else kind
-                    batch = folders[0] if folders else "."
-                    found.append(LandingFile(batch, name[: len(stem)], path, kind, bool(gz), size, etag))
-                case _:
-                    ignored[
-                        f"{path}: not a file <batch>/<table>.csv, .jsonl (both also .gz) or .parquet; left alone"
-                    ] = None
+            if len(folders) > 1 or "" in folders:
+                shown, reason = "/".join(shown.split("/")[:2]) + "/", "deeper than <batch>/<table>"
+            elif not name:
+                reason = "the folder can't be listed"
+            elif shown != path:
+                reason = "its name is not UTF-8"
+            elif size is None or not (parts := _FILE_NAME.fullmatch(name)):
+                reason = "not a file <batch>/<table>.csv, .jsonl (both also .gz) or .parquet"
+            else:
+                kind = parts["kind"].lower().replace("ndjson", "jsonl")
+                batch = folders[0] if folders else "."
+                found.append(LandingFile(batch, parts["table"], path, kind, bool(parts["gz"]), size, etag))
+                continue
+            ignored[f"{shown}: {reason}; left alone"] = None
         return sorted(found, key=lambda file: (file.batch, file.path)), list(ignored)
 
     def _list(self) -> Iterator[tuple[str, int | None, str]]:
@@ -206,6 +203,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, int | None, str]]:
             else:
                 yield (place / name).as_posix(), status.st_size if stat.S_ISREG(status.st_mode) else None, ""
     for error in denied:
+        if Path(error.filename) == folder:
+            raise LakehouseError(f"The landing folder {folder} can't be listed: {error.strerror}.")
         yield Path(error.filename).relative_to(folder).as_posix() + "/", None, ""
 
 
@@ -253,18 +252,21 @@ def _column_name(name: str, source: Source, position: int = 0) -> str:
 
 def _column_names(names: list[str], source: Source) -> list[str]:
     """The names of a file's columns; one that is there twice gets its position, if it isn't described."""
-    fit = []
+    fit = {}
     for position, name in enumerate(names, start=1):
         name = _column_name(name, source, position)
         if name in source.columns and name in fit:
             raise UnreadableFile(f"the column {name!r} is there twice")
-        fit.append(f"{name}_{position}" if name in fit else name)
-    if not source.columns.keys() & set(fit):
+        if name in fit:
+            while name in fit or name in source.columns:
+                name += f"_{position}"
+        fit[name] = None
+    if not source.columns.keys() & fit.keys():
         raise UnreadableFile(
             f"none of its columns ({', '.join(names)[:100]!r}) is in the description of {source.name}: is the header"
             f" missing, or the delimiter not {source.delimiter!r}?"
         )
-    return fit
+    return list(fit)
 
 
 def _text_frame(columns: dict[str, list], lines: list[int], kind: type[pl.DataType] = pl.String) -> pl.DataFrame:

@@ -324,6 +324,9 @@ def test_csv_headers(header, columns):
 
 def test_names_that_are_there_twice_are_told_apart_unless_they_are_described():
     assert read_csv("id,x,X,x\n1,2,3,4\n").columns == ["id", "x", "x_3", "x_4"]
+    assert read_csv("id,x,x_4,x\n1,2,3,4\n").columns == ["id", "x", "x_4", "x_4_4"]
+    described = THINGS.model_copy(update={"columns": THINGS.columns | {"x_3": THINGS.columns["note"]}})
+    assert read_csv("id,x,x\n1,2,3\n", described).columns == ["id", "x", "x_3_3"]
     assert "'id' is there twice" in refusal(read_csv, "id,name,ID\n1,2,3\n")
 
 

@@ -164,16 +164,26 @@ def test_superfluous_slashes_dont_make_two_places_of_one(load):
 # Proxies
 
 
-def test_the_loopback_is_exempt_whichever_spelling_the_others_are_in(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "corp.example, 10.0.0.1")
+@pytest.fixture
+def proxies(monkeypatch) -> pytest.MonkeyPatch:
+    """An environment without proxy variables: in either spelling, and whichever of them the code sets meanwhile."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        for spelling in (name, name.lower()):
+            monkeypatch.setenv(spelling, "")  # makes sure that it is restored
+            monkeypatch.delenv(spelling)
+    return monkeypatch
+
+
+def test_the_loopback_is_exempt_whichever_spelling_the_others_are_in(proxies):
+    proxies.setenv("NO_PROXY", "corp.example, 10.0.0.1")
     settings.bypass_proxy_for("127.0.0.1")
     settings.bypass_proxy_for("127.0.0.1")
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == "corp.example,10.0.0.1,127.0.0.1"
 
 
-def test_the_variable_that_leads_through_a_proxy_is_known(monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
-    monkeypatch.setenv("NO_PROXY", "minio.example")
+def test_the_variable_that_leads_through_a_proxy_is_known(proxies):
+    proxies.setenv("HTTPS_PROXY", "http://proxy:3128")
+    proxies.setenv("NO_PROXY", "minio.example")
     assert settings.proxy_variable("https://s3.eu-west-1.amazonaws.com") == "HTTPS_PROXY"
     assert settings.proxy_variable("http://s3.example") is None
     assert settings.proxy_variable("https://minio.example:9000") is None

@@ -121,7 +121,7 @@ BAD: dict[str, tuple[str, Callable[[Plant], object]]] = {
     "a wrong number": ("has_exercises", lambda p: p.say("### Exercise 00.3 · ", "### Exercise 00.4 · ")),
     "another title": ("has_exercises", lambda p: p.say("· Count the orders", "· Count the cows")),
     "no stub": ("has_exercises", lambda p: p.tagged("exercise").metadata.pop("tags")),
-    "an answer in the stub": ("has_exercises", lambda p: p.code("answer = ...    #", "answer = 7    #")),
+    "an answer in the stub": ("has_exercises", lambda p: p.code("answer = ...  #", "answer = 7  #")),
     "no check": ("has_exercises", lambda p: p.tagged("exercise").update(source="answer = ...")),
     "no hint": ("has_exercises", lambda p: p.say("<summary>Hint", "<summary>Help")),
     "no solution": ("has_exercises", lambda p: p.say("<summary>Solution", "<summary>Help")),

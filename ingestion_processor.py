@@ -177,5 +177,14 @@ def in_words(counts: Counts) -> str:
     return ", ".join(f"{n:,} {name}" for name, n in figures.items() if n) or "nothing new"
 
 
+class WithoutPandas:
+    """Nothing here uses pandas, but DuckDB and Arrow import it wherever it is installed, and that takes seconds."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is left out of this process", name=name)
+
+
 if __name__ == "__main__":
+    sys.meta_path.insert(0, WithoutPandas())
     main()

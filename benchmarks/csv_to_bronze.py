@@ -9,11 +9,14 @@ it. The pipeline keeps text, and the line that each row came from; Polars writes
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lakehouse_utils import embedded_s3
@@ -77,9 +80,19 @@ def order_lines(rows: int, folder: Path) -> Path:
     return landing
 
 
+@contextmanager
+def own_server(folder: Path) -> Iterator[None]:
+    """The embedded server with all of its data in `folder`, for as long as it takes."""
+    os.environ["LAKEHOUSE_STATE_DIR"] = str(folder / "server")
+    try:
+        yield
+    finally:
+        embedded_s3.stop(folder / "server")
+
+
 def measure(script: str, landing: Path, lake: str, rows: int) -> dict[str, float]:
     command = [sys.executable, "-c", script + PEAK, str(landing), lake]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures = json.loads(done.stdout)
     assert figures["rows"] == rows, figures
     return figures
@@ -91,7 +104,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     figures: dict[str, list[dict[str, float]]] = {"pipeline": [], "polars": []}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)):
         landing = order_lines(arguments.rows, Path(folder))
         size = (landing / "order_items.csv").stat().st_size
         print(f"{arguments.rows:,} order lines, {size / 1e6:,.0f} MB of CSV", flush=True)

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from csv_to_bronze import order_lines
+from csv_to_bronze import order_lines, own_server
 
 from lakehouse_utils import embedded_s3
 from lakehouse_utils.lake import Lake
@@ -31,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
     medians = []
     for rows in arguments.rows:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)):
             medians.append(measure(rows, arguments.runs, Path(folder)))
     print("ratios to the first size:", ", ".join(f"{m / medians[0]:.2f}" for m in medians))
 
@@ -43,7 +43,7 @@ def measure(rows: int, runs: int, folder: Path) -> float:
     full.mkdir()
     (landing / "order_items.csv").rename(full / "order_items.csv")
     last_order = int((full / "order_items.csv").read_bytes()[-200:].split(b"\n")[-2].split(b",")[0])
-    lake = Lake.open(f"s3://{embedded_s3.BUCKET}/benchmark-merge-{rows}-{time.time_ns()}")
+    lake = Lake.open(f"s3://{embedded_s3.BUCKET}/lake")
     db, source = lake.duckdb(memory_limit="300MB"), sources.load()["order_items"]
     print(f"{rows:,} rows", flush=True)
     seconds = []

@@ -26,7 +26,7 @@ from lakehouse_utils.pipeline.run import run
 _KEPT = timedelta(days=1)  # of what a run left behind
 _COPIES_AT_A_TIME = 8
 _LANDING = settings.CHECKOUT / "data" / "landing"
-_MADE_BY = ("deltalake", "duckdb", "polars", "pyarrow")
+_MADE_BY = ("deltalake", "duckdb", "pyarrow")
 
 _current: Lake | None = None
 _runs: dict[str, Lake] = {}  # of this kernel, by notebook

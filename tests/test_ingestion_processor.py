@@ -66,6 +66,16 @@ def test_in_a_pipe_it_prints_a_line_a_table(job, prefix):
     assert again.stderr == ""
 
 
+def test_pandas_which_takes_seconds_to_import_stays_out(shop, prefix, s3_state_dir):
+    command = [sys.executable, "-X", "importtime", settings.CHECKOUT / "ingestion_processor.py", "--lake", prefix]
+    command += ["--landing", shop / "landing", "--sources", shop / "sources.toml", "--verbose"]
+    environment = os.environ | {"LAKEHOUSE_STATE_DIR": str(s3_state_dir)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "2 rows or files are in quarantine" in done.stdout, done.stderr[-2000:]
+    imported = re.findall(r"\| +(\S+)$", done.stderr, re.MULTILINE)
+    assert "duckdb" in imported and [name for name in imported if name.startswith(("pandas.", "polars."))] == []
+
+
 def test_strict_exits_with_3_when_rows_were_quarantined(job):
     assert job("--strict").exit_code == 3
     assert job("--strict").exit_code == 0  # the second time there were none

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-import polars as pl
+import numpy as np
 import pyarrow as pa
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
 from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.landing import LINE, Landing, LandingFile, Part, UnreadableFile, read
+from lakehouse_utils.pipeline.landing import LINE, Landing, LandingFile, Part, UnreadableFile, read, text_table
 from lakehouse_utils.pipeline.sources import Source
 
 _ORIGIN = [
@@ -30,7 +30,7 @@ _ORIGIN = [
 _REASON = [pa.field("layer", pa.string()), pa.field("reason", pa.string()), pa.field("raw", pa.string())]
 _APPEND_ONLY = {"delta.appendOnly": "true"}
 _MOST_COLUMNS = 20_000  # of a file; a table's schema is in its log, again with each new column
-_WORKERS = 2  # each holds a block; Polars uses all cores within one anyway
+_WORKERS = 2  # each holds a block; Arrow uses all cores within one anyway
 
 
 def refresh(
@@ -134,15 +134,15 @@ def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now
         part.read += block.read
         part.rows += len(block.rows)
         part.broken += len(block.broken)
-        part.columns |= dict.fromkeys(name for name in block.rows.columns if name != LINE)
+        part.columns |= dict.fromkeys(name for name in block.rows.column_names if name != LINE)
         if len(block.rows):
             lines = block.rows[LINE]
             stats = {
                 "_batch": (file.batch, file.batch),
                 "_source_file": (file.path, file.path),
-                LINE: (lines[0], lines[-1]),
+                LINE: (lines[0].as_py(), lines[-1].as_py()),
             }
-            rows = block.rows.with_columns(**_origin(file, now))
+            rows = _with_origin(block.rows, file, now)
             part.files.append(delta.put_parquet(lake, "bronze", source.name, rows, stats))
         if block.broken:
             part.broken_files.append(_put_broken(lake, file, source, block.broken, now))
@@ -151,17 +151,26 @@ def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now
 
 
 def _put_broken(lake: Lake, file: LandingFile, source: Source, broken: list[tuple], now: datetime) -> AddAction:
-    schema = {LINE: pl.Int64, "raw": pl.String, "reason": pl.String}
-    rows = pl.DataFrame(broken, schema=schema, orient="row").with_columns(**_origin(file, now), layer=pl.lit("bronze"))
+    lines, raw, reasons = (list(values) for values in zip(*broken, strict=True))
+    rows = text_table({"raw": raw, "reason": reasons}, lines)
+    rows = _with_origin(rows, file, now).append_column("layer", _constant("bronze", len(rows)))
     return delta.put_parquet(lake, "quarantine", source.name, rows, {})
 
 
-def _origin(file: LandingFile, now: datetime) -> dict[str, pl.Expr]:
-    return {
-        "_batch": pl.lit(file.batch),
-        "_source_file": pl.lit(file.path),
-        "_ingested_at": pl.lit(now).cast(pl.Datetime("us", "UTC")),
-    }
+def _with_origin(rows: pa.Table, file: LandingFile, now: datetime) -> pa.Table:
+    micros = np.full(len(rows), int(now.timestamp() * 1_000_000), np.int64)
+    kind = pa.timestamp("us", "UTC")
+    return (
+        rows.append_column("_batch", _constant(file.batch, len(rows)))
+        .append_column("_source_file", _constant(file.path, len(rows)))
+        .append_column("_ingested_at", pa.Array.from_buffers(kind, len(rows), [None, pa.py_buffer(micros)]))
+    )
+
+
+def _constant(value: str, rows: int) -> pa.Array:
+    """A column of `value`, as one word and so many references to it."""
+    references = pa.Array.from_buffers(pa.int32(), rows, [None, pa.py_buffer(bytes(4 * rows))])
+    return pa.DictionaryArray.from_arrays(references, text_table({"word": [value]}, [0])["word"].chunk(0))
 
 
 def _in_order(pool: ThreadPoolExecutor, tasks: Iterator[Callable]) -> Iterator:

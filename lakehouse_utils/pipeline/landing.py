@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from arro3.core import Array, DataType, Table
 from botocore.exceptions import ClientError
 
 from lakehouse_utils import settings
@@ -78,7 +79,7 @@ class LandingFile:
 class Block:
     """A part of a file: `rows` are text columns and `_source_line`; `broken` is a list of (line, raw, reason)."""
 
-    rows: pl.DataFrame
+    rows: pa.Table
     broken: list[tuple[int | None, str, str]] = field(default_factory=list)
     read: int = 0  # records, counted from the raw bytes, not from what parsing made of them
     size: int = 0  # of the raw bytes
@@ -269,15 +270,27 @@ def _column_names(names: list[str], source: Source) -> list[str]:
     return list(fit)
 
 
-def _text_frame(columns: dict[str, list], lines: list[int], kind: type[pl.DataType] = pl.String) -> pl.DataFrame:
-    schema = dict.fromkeys(columns, kind) | {LINE: pl.Int64}
-    return pl.DataFrame(columns | {LINE: lines}, schema=schema).cast({pl.Binary: pl.String})
+def text_table(columns: dict[str, list], lines: list[int]) -> pa.Table:
+    """The values, each of them UTF-8 or text, as columns of text, and the lines that they came from.
+
+    By way of arro3, which delta-rs brings: `pa.array` of Python's objects imports pandas first, and that takes seconds.
+    """
+    first = next((value for values in columns.values() for value in values if value is not None), None)
+    kind = DataType.binary() if isinstance(first, bytes) else DataType.string()
+    arrays = [*(Array(values, type=kind) for values in columns.values()), Array(lines, type=DataType.int64())]
+    table = pa.RecordBatchReader.from_stream(Table.from_arrays(arrays, names=[*columns, LINE])).read_all()
+    return table.cast(pa.schema([*((name, pa.string()) for name in columns), (LINE, pa.int64())]))
+
+
+def _numbers(values: np.ndarray) -> pa.Array:
+    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values.astype(np.int64, copy=False))])
 
 
 class _AppleStream:
     """A stream whose lines end in \\r, as on the first Macintosh, with \\r and \\n exchanged."""
 
     exchange = bytes.maketrans(b"\r\n", b"\n\r")
+    back = str.maketrans("\r\n", "\n\r")
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -289,9 +302,13 @@ class _AppleStream:
     def part(parse: Part) -> Iterator[Block]:
         """What `parse` makes of the exchanged bytes, exchanged back."""
         for block in parse():
-            back = pl.col(pl.String).str.replace_many(["\r", "\n"], ["\n", "\r"])
-            broken = [(line, raw.translate({10: 13, 13: 10}), reason) for line, raw, reason in block.broken]
-            yield Block(block.rows.with_columns(back), broken, block.read, block.size)
+            rows = block.rows
+            for position, column in enumerate(rows.columns[:-1]):
+                if pc.any(pc.match_substring_regex(column, "[\r\n]")).as_py():
+                    values = [value and value.translate(_AppleStream.back) for value in column.to_pylist()]
+                    rows = rows.set_column(position, rows.field(position), pa.array(values, pa.string()))
+            broken = [(line, raw.translate(_AppleStream.back), reason) for line, raw, reason in block.broken]
+            yield Block(rows, broken, block.read, block.size)
 
 
 def _beginning(stream: BinaryIO, line_end: re.Pattern[bytes]) -> tuple[BinaryIO, bytes, Callable[[Part], Part]]:
@@ -337,17 +354,19 @@ def _chunks(
 
 
 def _count(data: bytes, byte: int) -> int:
-    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == byte))
+    codes = np.frombuffer(data, np.uint8)
+    return sum(int(np.count_nonzero(codes[start : start + MIB] == byte)) for start in range(0, len(codes), MIB))
 
 
 def _too_long(line: int, start: bytes, size: int) -> list[Block]:
     reason = f"the line has {size:,} bytes, more than {LONGEST_RECORD:,}; raw holds the first {len(start):,}"
-    return [Block(_text_frame({}, []), [(line, start.decode(errors="backslashreplace"), reason)], 1, size)]
+    return [Block(text_table({}, []), [(line, start.decode(errors="backslashreplace"), reason)], 1, size)]
 
 
-# CSV (RFC 4180). Clean blocks go through Polars, whose count of rows and fields is held against the block's own line
-# ends and delimiters; a block where anything is off is read again, record by record, by a reader that explains itself.
-# Empty lines are no records. A quote within a field that doesn't begin with one is text, and so is a lone \r.
+# CSV (RFC 4180). Clean blocks go through Arrow, which counts the fields of each row, and whose count of rows is held
+# against the block's own line ends; a block where anything is off is read again, record by record, by a reader that
+# explains itself. Empty lines are no records. A quote within a field that doesn't begin with one is text, and so is a
+# lone \r.
 
 _CSV_LINE_END = re.compile(rb'(?:[^"\r\n]++|"[^"]*+")*+(\r?\n|\r)')
 _CSV_QUOTED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"')
@@ -468,57 +487,57 @@ def _whole_csv_records(buffer: bytes, ended: bool, delimiter: str) -> int:
 
 
 def _parse_csv(line: int, data: bytes, columns: list[str], delimiter: str) -> Iterator[Block]:
-    lines, quoted = _csv_record_lines(line, data, len(columns), delimiter)
+    lines, quoted = _csv_record_lines(line, data, delimiter)
     if len(lines) > 1 and len(lines) * len(columns) > MOST_CELLS:
         below = lines[len(lines) // 2]
         middle = int(np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)[below - line - 1]) + 1
         yield from _parse_csv(line, data[:middle], columns, delimiter)
         yield from _parse_csv(int(below), data[middle:], columns, delimiter)
         return
-    rows = _csv_frame(data, columns, delimiter, quoted) if len(lines) else None
+    rows = _csv_table(data, columns, delimiter, quoted) if len(lines) else None
     if rows is not None and len(rows) == len(lines):
-        yield Block(rows.with_columns(pl.Series(LINE, lines, dtype=pl.Int64)), read=len(lines), size=len(data))
+        yield Block(rows.append_column(LINE, _numbers(lines)), read=len(lines), size=len(data))
     else:
         yield from _parse_csv_carefully(line, data, columns, delimiter)
 
 
-def _csv_record_lines(line: int, data: bytes, width: int, delimiter: str) -> tuple[np.ndarray | range, bool]:
+def _csv_record_lines(line: int, data: bytes, delimiter: str) -> tuple[np.ndarray, bool]:
     """The line on which each record begins, and whether quotes mean anything.
 
-    There are no lines where the delimiters show that not all records have `width` fields, and where Polars would read
-    something else: of empty lines, of some lone \\r, and of what begins like a file.
+    There are no lines where Arrow would read something else: of some lone \\r, and of what begins like a file.
     """
-    unlike = range(0), True
+    unlike = np.arange(0), True
     codes = np.frombuffer(data, np.uint8)
     quotes = _csv_quotes(codes, delimiter) if b'"' in data else codes[:0]
-    if quotes is None or len(quotes) % 2 or len(delimiter.encode()) > 1 or data.startswith((_BOM, b"\n", b"\r\n")):
+    if quotes is None or len(quotes) % 2 or len(delimiter.encode()) > 1 or data.startswith(_BOM):
         return unlike
-    if b"\n\n" in data or b"\n\r\n" in data or b"\r" in data and data.count(b"\r") > data.count(b"\r\n"):
+    if b"\r" in data and data.count(b"\r") > data.count(b"\r\n"):
         return unlike
     if not len(quotes):
-        records = _count(data, _NEWLINE)
-        lines = range(line, line + records)
-        delimiters = _count(data, ord(delimiter))
-    else:
-        ends = np.flatnonzero(codes == _NEWLINE)
-        outside = np.searchsorted(quotes, ends) % 2 == 0
-        lines = line + np.concatenate([[0], np.flatnonzero(outside)[:-1] + 1])
-        records = len(lines)
-        delimiters = int((np.searchsorted(quotes, np.flatnonzero(codes == ord(delimiter))) % 2 == 0).sum())
-    return (lines, len(quotes) > 0) if delimiters == records * (width - 1) else unlike
+        return np.arange(line, line + _count(data, _NEWLINE)), False
+    ends = np.flatnonzero(codes == _NEWLINE)
+    outside = np.searchsorted(quotes, ends) % 2 == 0
+    return line + np.concatenate([[0], np.flatnonzero(outside)[:-1] + 1]), True
 
 
-def _csv_frame(data: bytes, columns: list[str], delimiter: str, quoted: bool) -> pl.DataFrame | None:
+def _csv_table(data: bytes, columns: list[str], delimiter: str, quoted: bool) -> pa.Table | None:
+    # At once where there are quotes: between two blocks, Arrow loses the \n of a \r\n within a field.
+    size = len(data) if quoted else MIB
     try:
-        return pl.read_csv(
-            data,
-            has_header=False,
-            schema=dict.fromkeys(columns, pl.String),
-            separator=delimiter,
-            quote_char='"' if quoted else None,
-            empty_string_is_null=False,
+        return pa_csv.read_csv(
+            pa.BufferReader(data),
+            read_options=pa_csv.ReadOptions(column_names=columns, block_size=size),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()),
+                strings_can_be_null=False,
+                check_utf8=not data.isascii(),
+            ),
+            memory_pool=pa.system_memory_pool(),  # Arrow's own gives memory back and asks for it again, all the time
         )
-    except pl.exceptions.PolarsError:  # broken UTF-8, or more fields in one record and fewer in another
+    except pa.ArrowInvalid:  # broken UTF-8, more fields in one record and fewer in another, or a very long one
         return None
 
 
@@ -535,10 +554,10 @@ def _parse_csv_carefully(line: int, data: bytes, columns: list[str], delimiter: 
             number += raw.count(b"\n")
             position = end
 
-    return _assembled(records(), len(data), pl.Binary)
+    return _assembled(records(), len(data))
 
 
-def _assembled(records: Iterable[tuple[int, bytes, dict | str]], size: int, kind: type[pl.DataType]) -> Iterator[Block]:
+def _assembled(records: Iterable[tuple[int, bytes, dict | str]], size: int) -> Iterator[Block]:
     """Blocks of `records`, each of them (line, raw, the row or else what is wrong), `size` bytes in all."""
     columns: dict[str, list] = {}
     lines, broken = [], []
@@ -558,9 +577,9 @@ def _assembled(records: Iterable[tuple[int, bytes, dict | str]], size: int, kind
                 if len(values) < len(lines):
                     values.append(None)
         if len(columns) * len(lines) > MOST_OBJECTS:
-            yield Block(_text_frame(columns, lines, kind), broken, read)
+            yield Block(text_table(columns, lines), broken, read)
             columns, lines, broken, read = {}, [], [], 0
-    yield Block(_text_frame(columns, lines, kind), broken, read, size)
+    yield Block(text_table(columns, lines), broken, read, size)
 
 
 def _broken(raw: bytes, reason: str) -> tuple[str, str]:
@@ -613,7 +632,7 @@ def _parse_json_lines(line: int, data: bytes, source: Source) -> Iterator[Block]
             else:
                 yield number, raw, fit
 
-    return _assembled(records(), len(data), pl.String)
+    return _assembled(records(), len(data))
 
 
 def _json_object(raw: bytes) -> dict[str, str | None]:
@@ -698,15 +717,15 @@ def _parquet_blocks(row: int, batch: pa.RecordBatch, columns: list[str]) -> Iter
         values[name], bad = _as_text(column)
         for index, raw, reason in bad:
             unfit.setdefault(index, []).append((name, raw, reason))
-    values[LINE] = pa.array(range(row, row + batch.num_rows), pa.int64())
+    values[LINE] = _numbers(np.arange(row, row + batch.num_rows))
     broken = []
     for index, bad in unfit.items():
         raw = {name: values[name][index].as_py() for name in columns} | {name: raw for name, raw, _ in bad}
         reason = "; ".join(f"{name}: {reason}" for name, _, reason in bad)
         broken.append((row + index, json.dumps(raw, ensure_ascii=False), reason))
-    rows = pl.from_arrow(pa.table(values))
+    rows = pa.Table.from_arrays([*values.values()], names=[*values])
     if unfit:
-        rows = rows.filter(~pl.col(LINE).is_in([row + index for index in unfit]))
+        rows = rows.filter(pc.invert(pc.is_in(rows[LINE], pa.array([row + index for index in unfit]))))
     yield Block(rows, broken, batch.num_rows, batch.nbytes)
 
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import partial
 
-import polars as pl
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.schema import PrimitiveType
@@ -182,7 +181,7 @@ class _Step:
             delta.attach(self.db, "held", held)
             rows = self.db.sql(statement("silver", "not_held"))
         put = partial(delta.put_parquet, self.lake, "quarantine", self.source.name, stats={})
-        return [put(rows=pl.from_arrow(batch)) for batch in rows.to_arrow_reader(1 << 16) if batch.num_rows]
+        return [put(rows=pa.Table.from_batches([batch])) for batch in rows.to_arrow_reader(1 << 16) if batch.num_rows]
 
     # history
 

@@ -18,7 +18,8 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
 from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.landing import LINE, Landing, LandingFile, Part, UnreadableFile, read, text_table
+from lakehouse_utils.pipeline.formats import LINE, Part, read, text_table
+from lakehouse_utils.pipeline.landing import Landing, LandingFile, UnreadableFile
 from lakehouse_utils.pipeline.sources import Source
 
 _ORIGIN = [

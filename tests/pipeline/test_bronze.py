@@ -19,7 +19,7 @@ import pytest
 
 from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import bronze, delta, landing
+from lakehouse_utils.pipeline import bronze, delta, formats, landing
 from lakehouse_utils.pipeline.delta import Counts
 from lakehouse_utils.pipeline.landing import Landing
 from lakehouse_utils.pipeline.sources import Source
@@ -380,11 +380,11 @@ MEASURED = """
     from pathlib import Path
     from lakehouse_utils import settings
     from lakehouse_utils.lake import Lake
-    from lakehouse_utils.pipeline import bronze, landing
+    from lakehouse_utils.pipeline import bronze, formats, landing
     from lakehouse_utils.pipeline.sources import Source
 
     state_dir, uri, folder, block = sys.argv[1:]
-    landing.BLOCK = int(block)
+    formats.BLOCK = int(block)
     lake = Lake.open(uri, settings.Settings(state_dir=Path(state_dir)))
     things = Source(name="things", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "text"}})
     place = landing.Landing(folder, lake)
@@ -396,7 +396,7 @@ MEASURED = """
 """
 
 
-def measured(supplier: Supplier, state_dir: Path, block: int = landing.BLOCK) -> tuple[int, int, int]:
+def measured(supplier: Supplier, state_dir: Path, block: int = formats.BLOCK) -> tuple[int, int, int]:
     """Rows added, rows quarantined, and the peak memory in MiB of a process that loads what was delivered."""
     code = [sys.executable, "-c", textwrap.dedent(MEASURED)]
     arguments = [state_dir, supplier.lake.root, supplier.folder, block]
@@ -418,7 +418,7 @@ def test_a_line_of_100_mb(kind, folder, s3_state_dir):
     assert peak < 1000
     if quarantined:
         ((_, line, raw, reason),) = folder.quarantined()
-        assert (line, raw) == (3, "2," + "x" * (landing.LONGEST_RAW - 2))
+        assert (line, raw) == (3, "2," + "x" * (formats.LONGEST_RAW - 2))
         assert (
             reason == "3 fields where the header has 2; the line has 100,000,004 bytes, raw holds the first 16,777,216"
         )

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lakehouse_utils.pipeline import landing
-from lakehouse_utils.pipeline.landing import LINE, LandingFile, UnreadableFile
+from lakehouse_utils.pipeline import formats
+from lakehouse_utils.pipeline.formats import LINE
+from lakehouse_utils.pipeline.landing import LandingFile, UnreadableFile
 from lakehouse_utils.pipeline.sources import Source
 
 THINGS = Source(
@@ -33,7 +34,7 @@ class Content:
     def __init__(self, data: bytes, kind: str, source: Source, gzipped: bool = False) -> None:
         stream = io.BytesIO(data)
         file = LandingFile("b", source.name, f"b/{source.name}.{kind}", kind, gzipped, len(data))
-        self.blocks = [block for part in landing.read(stream, file, source) for block in part()]
+        self.blocks = [block for part in formats.read(stream, file, source) for block in part()]
         frames = [pl.from_arrow(block.rows) for block in self.blocks if len(block.rows)]
         frame = pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema={LINE: pl.Int64})
         assert set(frame.drop(LINE).dtypes) <= {pl.String}
@@ -77,10 +78,10 @@ def tiny_blocks(monkeypatch):
     """Makes the sizes so small that every boundary is somewhere in a short file."""
 
     def shrink(block: int) -> None:
-        monkeypatch.setattr(landing, "BLOCK", block)
-        monkeypatch.setattr(landing, "MIB", max(block, 4))  # a byte order mark is read whole
-        monkeypatch.setattr(landing, "MOST_CELLS", block)
-        monkeypatch.setattr(landing, "MOST_OBJECTS", block)
+        monkeypatch.setattr(formats, "BLOCK", block)
+        monkeypatch.setattr(formats, "MIB", max(block, 4))  # a byte order mark is read whole
+        monkeypatch.setattr(formats, "MOST_CELLS", block)
+        monkeypatch.setattr(formats, "MOST_OBJECTS", block)
 
     return shrink
 
@@ -213,22 +214,22 @@ def test_the_fast_and_the_careful_reader_agree(seed):
     text, rows = written_csv(chance)
     body = text[text.index("\n", text.index("note")) + 1 :] if rows else "1,2,3\n"
     data = (body if body.endswith("\n") else body + "\n").encode()
-    careful = list(landing._parse_csv_carefully(5, data, NAMES, ","))
-    lines, _ = landing._csv_record_lines(5, data, ",")
+    careful = list(formats._parse_csv_carefully(5, data, NAMES, ","))
+    lines, _ = formats._csv_record_lines(5, data, ",")
     assert len(lines) != len(careful[0].rows) or list(lines) == careful[0].rows[LINE].to_pylist()
-    (either,) = landing._parse_csv(5, data, NAMES, ",")
+    (either,) = formats._parse_csv(5, data, NAMES, ",")
     assert either.rows.equals(careful[0].rows)
     assert (either.broken, either.read, either.size) == (careful[0].broken, careful[0].read, careful[0].size)
 
 
 def test_clean_blocks_go_the_fast_way(monkeypatch):
-    monkeypatch.setattr(landing, "_parse_csv_carefully", lambda *args: pytest.fail("the careful reader was called"))
+    monkeypatch.setattr(formats, "_parse_csv_carefully", lambda *args: pytest.fail("the careful reader was called"))
     content = read_csv('id,name,note\r\n1,"a ""b"", c",x\r\n2,"two\r\nlines",\r\n3,é,"",\r\n'.replace('"",\r', '""\r'))
     assert content.rows == [(2, ("1", 'a "b", c', "x")), (3, ("2", "two\r\nlines", "")), (5, ("3", "é", ""))]
 
 
 def test_blocks_of_many_short_values_are_halved(monkeypatch):
-    monkeypatch.setattr(landing, "MOST_CELLS", 9)
+    monkeypatch.setattr(formats, "MOST_CELLS", 9)
     content = read_csv("id,name,note\n" + '1,"\n",\n2,"\nx\n",\n3,,\n' * 20)
     assert [line for line, _ in content.rows] == [2 + 6 * i + j for i in range(20) for j in (0, 2, 5)]
     assert [values[1] for _, values in content.rows] == ["\n", "\nx\n", ""] * 20
@@ -248,8 +249,8 @@ def test_blocks_of_many_short_values_are_halved(monkeypatch):
 )
 def test_blocks_that_are_not_clean_go_the_careful_way(body, monkeypatch):
     careful = []
-    parse = landing._parse_csv_carefully
-    monkeypatch.setattr(landing, "_parse_csv_carefully", lambda *args: careful.append(args) or parse(*args))
+    parse = formats._parse_csv_carefully
+    monkeypatch.setattr(formats, "_parse_csv_carefully", lambda *args: careful.append(args) or parse(*args))
     read_csv("id,name,note\n" + body)
     assert careful
 
@@ -356,11 +357,11 @@ def test_files_that_are_no_csv(data, reason):
 
 
 def test_a_header_that_never_ends_is_given_up_early(monkeypatch):
-    monkeypatch.setattr(landing, "MIB", 1000)
-    monkeypatch.setattr(landing, "LONGEST_HEADER", 5000)
+    monkeypatch.setattr(formats, "MIB", 1000)
+    monkeypatch.setattr(formats, "LONGEST_HEADER", 5000)
     stream = io.BytesIO(b'id,"name\n' + b"1,a\n" * 100_000)
     file = LandingFile("b", "things", "b/things.csv", "csv", False, 0)
-    assert "doesn't end within 5,000 bytes" in refusal(lambda: list(landing.read(stream, file, THINGS)))
+    assert "doesn't end within 5,000 bytes" in refusal(lambda: list(formats.read(stream, file, THINGS)))
     assert stream.tell() < 10_000
 
 
@@ -390,7 +391,7 @@ def test_one_column(text):
 
 def test_a_quote_that_is_never_closed_costs_one_line_and_little_memory(tiny_blocks, monkeypatch):
     tiny_blocks(1000)
-    monkeypatch.setattr(landing, "LONGEST_QUOTED", 5000)
+    monkeypatch.setattr(formats, "LONGEST_QUOTED", 5000)
     lines = [f'{i},"a\nb",c' for i in range(2000)]
     lines[700] = '700,"a,b'
     for i in range(701, 1600):
@@ -405,10 +406,10 @@ def test_a_quote_that_is_never_closed_costs_one_line_and_little_memory(tiny_bloc
 
 @pytest.mark.parametrize("longest", [40, 100])
 def test_a_line_that_is_too_long(longest, monkeypatch):
-    monkeypatch.setattr(landing, "BLOCK", 8)
-    monkeypatch.setattr(landing, "MIB", 16)
-    monkeypatch.setattr(landing, "LONGEST_RAW", 16)
-    monkeypatch.setattr(landing, "LONGEST_RECORD", longest)
+    monkeypatch.setattr(formats, "BLOCK", 8)
+    monkeypatch.setattr(formats, "MIB", 16)
+    monkeypatch.setattr(formats, "LONGEST_RAW", 16)
+    monkeypatch.setattr(formats, "LONGEST_RECORD", longest)
     long = "2," + "é" * 100 + ",b"
     content = read_csv(f"id,name,note\n1,a,b\n{long}\n3,c,d\n{long}")
     assert content.rows == [(2, ("1", "a", "b")), (4, ("3", "c", "d"))]
@@ -540,7 +541,7 @@ def test_columns_come_and_go_between_blocks(tiny_blocks):
 
 
 def test_a_line_with_keys_of_its_own_each_does_not_fill_memory(monkeypatch):
-    monkeypatch.setattr(landing, "MOST_OBJECTS", 10_000)
+    monkeypatch.setattr(formats, "MOST_OBJECTS", 10_000)
     content = read_json("".join(f'{{"id":{i},"k{i}":{i}}}\n' for i in range(1500)))
     assert content.lines == list(range(1, 1501))
     assert [row[0] for row in content.values] == [str(i) for i in range(1500)]
@@ -658,7 +659,7 @@ def test_parquet_shapes():
 
 
 def test_parquet_is_read_in_batches_of_about_a_block(monkeypatch):
-    monkeypatch.setattr(landing, "BLOCK", 10_000)
+    monkeypatch.setattr(formats, "BLOCK", 10_000)
     table = pa.table({"id": range(100), "name": ["x" * 999] * 100})
     content = read_parquet(table, use_dictionary=False, row_group_size=50)
     assert content.lines == list(range(1, 101))

@@ -146,12 +146,13 @@ def changes(
     for the pipeline's own, whose names begin with `_`. Reads both versions whole: for small tables.
     """
     key = [key] if isinstance(key, str) else list(key)
-    old, new = (_rows(table, version, key) for version in (before, after))
-    wanted = list(columns) or [name for name in new.columns if not name.startswith("_")]
+    (_, old), (names, new) = (_rows(table, version, key) for version in (before, after))
+    wanted = list(columns) or [name for name in names if not name.startswith("_") and name not in key]
     rows = []
-    for where in sorted(set(old.index) | set(new.index), key=lambda where: tuple(map(_sortable, where))):
-        was = old.loc[where].to_dict() if where in old.index else None
-        now = new.loc[where].to_dict() if where in new.index else None
+    for where in sorted(old.keys() | new.keys(), key=lambda where: tuple(map(_sortable, where))):
+        was, now = old.get(where), new.get(where)
+        if was == now:
+            continue
         cells = {name: _cell(was, now, name) for name in wanted}
         if any(cells.values()):
             change = "inserted" if was is None else "deleted" if now is None else "updated"
@@ -200,11 +201,12 @@ def _in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 
 
 def use_style() -> None:
-    """One look for all figures of the course, and for the saved notebook: small, white behind, titles to the left.
+    """One look for all of the course: figures small, white behind, titles to the left; long words in tables whole.
 
     In a notebook a figure's titles and axis labels also become the alternative text of its picture.
     """
     plt.rcParams.update(_STYLE)
+    pd.set_option("display.max_colwidth", 160)
     try:
         from IPython import get_ipython
     except ImportError:
@@ -218,19 +220,22 @@ def use_style() -> None:
 def timeline(table: DeltaTable) -> Figure:
     """The log as a time line: a dot a commit with its operation, a bar for each data file while it is live."""
     log = list(_log(table))
-    lives: dict[str, list[int | None]] = {}
+    lives: dict[str, list[list[int | None]]] = {}  # by file: [from, to]; more than one where a restore brought it back
     for version, actions in log:
         for kind, action in sorted(actions, key=lambda pair: _rank(pair[1])):
-            if kind == "add":
-                lives.setdefault(action["path"], [version, None])[1] = None
-            elif kind == "remove" and action["path"] in lives:
-                lives[action["path"]][1] = version
+            spans = lives.get(action.get("path"), [])
+            is_live = spans and spans[-1][1] is None
+            if kind == "add" and not is_live:
+                lives.setdefault(action["path"], []).append([version, None])
+            elif kind == "remove" and is_live:
+                spans[-1][1] = version
     last = table.version()
     figure, axes = plt.subplots(figsize=(_WIDTH, 1.4 + 0.22 * max(4, min(len(lives), 24))))
-    alive = sum(end is None for _, end in lives.values())
-    for row, (begin, end) in enumerate(lives.values()):
-        axes.barh(-row - 1, (last + 0.5 if end is None else end) - begin, left=begin, height=0.6,
-                  color=BLUE if end is None else "#C0C0C0")  # fmt: skip
+    alive = sum(spans[-1][1] is None for spans in lives.values())
+    for row, spans in enumerate(lives.values()):
+        for begin, end in spans:
+            axes.barh(-row - 1, (last + 0.5 if end is None else end) - begin, left=begin, height=0.6,
+                      color=BLUE if end is None else "#C0C0C0")  # fmt: skip
     axes.axhline(0, color=_GREY, linewidth=1, zorder=0)
     for version, actions in log:
         axes.plot(version, 0, "o", color=ORANGE, markersize=8)
@@ -412,13 +417,13 @@ def _type(field: dict) -> str:
 # -- values
 
 
-def _rows(table: DeltaTable, version: int, key: list[str]) -> pd.DataFrame:
-    then = DeltaTable(table.table_uri, version=version, storage_options=table._storage_options)
-    rows = then.to_pyarrow_table().to_pandas(types_mapper=pd.ArrowDtype)
-    rows.index = pd.MultiIndex.from_frame(rows[key])
-    if rows.index.has_duplicates:
+def _rows(table: DeltaTable, version: int, key: list[str]) -> tuple[list[str], dict[tuple, dict]]:
+    """The columns at a version, and its rows by their key."""
+    then = DeltaTable(table.table_uri, version=version, storage_options=table._storage_options).to_pyarrow_table()
+    rows = {tuple(row[name] for name in key): row for row in then.to_pylist()}
+    if len(rows) < len(then):
         raise LakehouseError(f"{', '.join(key)} is no key at version {version}: a value comes more than once.")
-    return rows.drop(columns=key)
+    return then.column_names, rows
 
 
 def _cell(was: dict | None, now: dict | None, name: str) -> str:
@@ -429,7 +434,7 @@ def _cell(was: dict | None, now: dict | None, name: str) -> str:
 
 
 def _text(value: object) -> str:
-    return "" if value is None or value is pd.NA or value is pd.NaT else str(value)
+    return "" if value is None else str(value)
 
 
 def _sortable(value: object) -> tuple:

@@ -23,6 +23,7 @@ from lakehouse_utils import embedded_s3, sample_data
 from lakehouse_utils.settings import CHECKOUT, Settings
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+PORTUGUESE = (CHECKOUT / "README.pt-BR.md").read_text(encoding="utf-8")
 MAKEFILE = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
 LOCK = (CHECKOUT / "requirements.txt").read_text(encoding="utf-8")
@@ -34,8 +35,8 @@ COMMANDS = [line for language in ("bash", "powershell") for _, kind, text in BLO
             if kind == language for line in text.splitlines()] + SPANS  # fmt: skip
 
 
-def block(mark: str) -> str:
-    return next(text for name, _, text in BLOCK.findall(README) if name == mark)
+def block(mark: str, readme: str = README) -> str:
+    return next(text for name, _, text in BLOCK.findall(readme) if name == mark)
 
 
 def table(title: str) -> dict[str, str]:
@@ -43,6 +44,26 @@ def table(title: str) -> dict[str, str]:
     lines = README.partition(f"| {title} |")[2].split("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return {row[0].strip("|` "): row[1].strip() for row in cells}
+
+
+def links(readme: str) -> list[str]:
+    return re.findall(r"\]\(([^)]+)\)", BLOCK.sub("", readme))
+
+
+def anchors(readme: str) -> list[str]:
+    """What GitHub calls each heading in a link."""
+    headings = re.findall(r"^#+ (.*)", BLOCK.sub("", readme), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def mapped(readme: str) -> list[str]:
+    """The paths on the map of the repository."""
+    paths, folders = [], []
+    for line in block("map", readme).splitlines():
+        indent, name = re.match(r"( *)(\S+) +\S", line).groups()
+        folders[len(indent) // 2 :] = [name]
+        paths.append("".join(folders))
+    return paths
 
 
 def files() -> list[str]:
@@ -88,7 +109,7 @@ def test_every_option_of_the_main_job_is_explained():
     said = [line.partition("ingestion_processor.py")[2] for line in COMMANDS] + list(table("option").values())
     said += re.findall(r'make run ARGS="([^"]*)"', README)
     assert {name for line in said for name in re.findall(r"--[a-z][\w-]*", line)} <= options
-    assert table("exit code").keys() == {"0", "1", "2", str(job.ROWS_WERE_QUARANTINED)}
+    assert table("exit code").keys() == {"0", "1", "2", str(job.ROWS_WERE_QUARANTINED), "130"}
 
 
 def load_job():
@@ -116,16 +137,14 @@ def test_every_path_exists():
     assert [path for path in paths if not (CHECKOUT / path).exists()] == []
 
 
-def test_links_lead_somewhere():
-    prose = BLOCK.sub("", README)
-    headings = re.findall(r"^#+ (.*)", prose, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", prose) if not link.startswith("https://")]
-    assert links
-    for link in links:
+@pytest.mark.parametrize("readme", [README, PORTUGUESE], ids=["English", "Portuguese"])
+def test_links_lead_somewhere(readme):
+    local = [link for link in links(readme) if not link.startswith("https://")]
+    assert local
+    for link in local:
         path, _, anchor = link.partition("#")
         assert (CHECKOUT / path).exists() and path != link.removesuffix(path) or not path, link
-        assert not anchor or path or anchor in anchors, link
+        assert not anchor or path or anchor in anchors(readme), link
 
 
 def test_the_course_links_the_notebooks_that_exist():
@@ -144,11 +163,7 @@ def test_the_course_links_the_notebooks_that_exist():
 
 
 def test_the_map_shows_the_repository():
-    shown, folders = set(), []
-    for line in block("map").splitlines():
-        indent, name = re.match(r"( *)(\S+) +\S", line).groups()
-        folders[len(indent) // 2 :] = [name]
-        shown.add("".join(folders))
+    shown = set(mapped(README))
     assert [path for path in shown if not (CHECKOUT / path).exists()] == []
     tops = {name if "/" not in name else name.split("/")[0] + "/" for name in FILES} - {".ci/"} | {".ci/run"}
     modules = {name for name in FILES if re.fullmatch(r"lakehouse_utils/(.*/)?(?!__|nb\d\d)\w+\.py", name)}
@@ -197,6 +212,36 @@ def test_the_run_the_query_and_the_own_data_are_as_shown(s3_server, prefix, tmp_
     command = next(line for line in COMMANDS if "--landing shop" in line).replace("s3://lakehouse", prefix)
     output = run(*shlex.split(command.partition(".py")[2]))
     assert any(re.match(r"│ silver\.visits +│ +2 │ +1 │ +0 │ +1 │", line) for line in output), "\n".join(output)
+
+
+# README.pt-BR.md says the same in Portuguese
+
+
+def structure(readme: str) -> dict[str, list]:
+    """What a translation leaves as it is. An anchor counts as the place of its heading."""
+    blocks, prose = BLOCK.findall(readme), BLOCK.sub("", readme)
+    rows = [line.split(" | ") for line in prose.splitlines() if line.startswith("|")]
+    places = {f"#{anchor}": place for place, anchor in enumerate(anchors(readme))}
+    return {
+        "levels of headings": re.findall(r"^#+ ", prose, re.MULTILINE),
+        "code": [found for found in blocks if found[0] != "map" and found[1] != "mermaid"],
+        "map": mapped(readme),
+        "picture": [re.sub(r'"[^"]*"', "", text) for _, kind, text in blocks if kind == "mermaid"],
+        "tables": [(len(row), re.findall(r"`[^`]+`|\d+", row[0])) for row in rows],
+        "paragraphs and lists": [len(re.findall("^- ", part, re.MULTILINE)) for part in prose.split("\n\n")],
+        "links": [places.get(link, link) for link in links(readme)[1:]],
+        "names and numbers": [set(re.findall(r"`[^`\n]+`|\b\d+", part)) for part in re.split(r"\n#+ ", prose)],
+    }
+
+
+@pytest.mark.parametrize("part", structure(README))
+def test_the_portuguese_readme_is_built_as_the_english_one(part):
+    assert structure(PORTUGUESE)[part] == structure(README)[part]
+
+
+def test_each_readme_leads_to_the_other():
+    assert README.splitlines()[2] == "[Português](README.pt-BR.md)"
+    assert PORTUGUESE.splitlines()[2] == "[English](README.md)"
 
 
 # The lock and its doors

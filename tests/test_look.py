@@ -258,6 +258,15 @@ def test_timeline_tells_how_many_files_live(lake: Lake) -> None:
     assert look.timeline(table).axes[0].get_title("left") == "2 commits wrote 2 files; live now: 1"
 
 
+def test_timeline_of_a_file_that_a_restore_brought_back(lake: Lake) -> None:
+    table = write(lake, [1, 2])
+    table.delete("id = 1")
+    table.restore(0)
+    axes = look.timeline(table).axes[0]
+    assert axes.get_title("left") == "3 commits wrote 2 files; live now: 1"
+    assert sorted((bar.get_x(), bar.get_width()) for bar in axes.patches) == [(0, 1), (1, 1), (2, 0.5)]
+
+
 def test_timeline_of_many_commits(lake: Lake) -> None:
     for n in range(25):
         table = write(lake, [n])

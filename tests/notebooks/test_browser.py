@@ -1,4 +1,4 @@
-"""The first notebook in JupyterLab, as a learner meets it: in Chromium, by mouse, in the light and in the dark theme.
+"""Notebooks in JupyterLab, as a learner meets them: in Chromium, by mouse, in the light and in the dark theme.
 
 `playwright` comes with the extra `test`; its browsers aren't downloaded, the system's Chromium does.
 """
@@ -26,7 +26,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
-BOOK = Book(PATHS[0]) if PATHS else None
+OPENED = [path for path in PATHS if path.name[:2] in ("00", "05")]  # the first, and the one with the most plots
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page, not only those in view
 }
@@ -59,7 +59,7 @@ TEXTS = {
 
 @pytest.fixture
 def lab(kernels: None, tmp_path: Path) -> Iterator[str]:
-    """The address of the first notebook in a JupyterLab of its own, which works on a copy: it saves by itself."""
+    """The address of the notebooks' folder in a JupyterLab of its own, which works on a copy: it saves by itself."""
     shutil.copytree(FOLDER, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
     for name, values in SETTINGS.items():
         file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
@@ -85,7 +85,7 @@ def lab(kernels: None, tmp_path: Path) -> Iterator[str]:
         )
     try:
         wait_for(f"http://127.0.0.1:{port}/api/status?token={token}", tmp_path / "lab.log")
-        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{BOOK.path.name}?token={token}"
+        yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{name}}?token={token}"
     finally:
         process.terminate()
         process.wait(30)
@@ -101,14 +101,19 @@ def wait_for(address: str, log: Path) -> None:
     pytest.fail(f"JupyterLab didn't start:\n{log.read_text()}")
 
 
+@pytest.fixture(params=OPENED, ids=lambda path: path.stem)
+def book(request: pytest.FixtureRequest) -> Book:
+    return Book(request.param)
+
+
 @pytest.fixture
-def page(lab: str) -> Iterator["playwright.Page"]:
+def page(lab: str, book: Book) -> Iterator["playwright.Page"]:
     with playwright.sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.set_default_timeout(60_000)
-        page.goto(lab)
-        page.locator(".jp-Notebook .jp-CodeCell").nth(len(BOOK.code) - 1).wait_for(state="attached")
+        page.goto(lab.format(name=book.path.name))
+        page.locator(".jp-Notebook .jp-CodeCell").nth(len(book.code) - 1).wait_for(state="attached")
         yield page
         browser.close()
 
@@ -118,30 +123,30 @@ def choose(page: "playwright.Page", menu: str, item: str) -> None:
     page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{item}$")).click()
 
 
-def test_the_first_notebook_in_jupyterlab(page: "playwright.Page") -> None:
+def test_run_in_jupyterlab(page: "playwright.Page", book: Book) -> None:
     outputs = page.locator(".jp-OutputArea-output")
     choose(page, "Edit", "Clear Outputs of All Cells")
     playwright.expect(outputs).to_have_count(0)
     choose(page, "Run", "Run All Cells")
-    last = page.locator(".jp-CodeCell .jp-InputPrompt").nth(len(BOOK.code) - 1)
-    playwright.expect(last).to_have_text(f"[{len(BOOK.code)}]:", timeout=240_000)
+    last = page.locator(".jp-CodeCell .jp-InputPrompt").nth(len(book.code) - 1)
+    playwright.expect(last).to_have_text(f"[{len(book.code)}]:", timeout=240_000)
 
-    shown = sum(len(cell.outputs) for cell in BOOK.code)
+    shown = sum(len(cell.outputs) for cell in book.code)
     playwright.expect(outputs).to_have_count(shown)
     for trouble in ("error", "stderr"):
         playwright.expect(page.locator(f"[data-mime-type='application/vnd.jupyter.{trouble}']")).to_have_count(0)
 
     plots = page.locator(".jp-OutputArea-output img")
-    assert plots.count() == sum("image/png" in output.get("data", {}) for cell in BOOK.code for output in cell.outputs)
+    assert plots.count() == sum("image/png" in output.get("data", {}) for cell in book.code for output in cell.outputs)
     pictures = page.locator(".jp-Notebook img")
-    assert pictures.count() > plots.count()  # the map of the layers, too
+    assert pictures.count() > plots.count()  # the drawing at the beginning, too
     for picture in pictures.all():
         picture.scroll_into_view_if_needed()
         assert picture.is_visible()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 500
 
     solutions = page.locator("details", has=page.locator("summary", has_text=re.compile("^Solution$")))
-    assert solutions.count() == len(list(BOOK.tasks()))
+    assert solutions.count() == len(list(book.tasks()))
     for solution in solutions.all():
         code = solution.locator("pre")
         assert not code.is_visible()

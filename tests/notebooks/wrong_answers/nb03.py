@@ -1,0 +1,152 @@
+"""Wrong answers to the exercises of notebook 03."""
+
+_LINES = 'my_lines, lines = new_table("my_lines", batch("order_items", 1)), batch("order_items", 4)\n'
+_LINE = '"target.order_id = source.order_id AND target.item_id = source.item_id", "source", "target"'
+_COUNT = """my_stocks = new_table("my_stocks", batch("stocks", 1, "(store_id, product_id) <> (2, 8)"))
+counted = batch("stocks", 1, "store_id = 2 AND quantity > 3").to_pandas()
+counted["quantity"] -= 1
+"""
+_ADDRESSES = '''my_addresses = new_table("my_addresses", db.sql("""
+    SELECT customer_id, street, city, zip_code,
+           TIMESTAMPTZ '2026-01-01 00:00:00+00' AS valid_from,
+           NULL::TIMESTAMPTZ AS valid_to, true AS is_current
+    FROM customers WHERE _batch = '2026-01-01'
+""").to_arrow_table())
+new = batch("customers", 4)
+close = {"valid_to": "source.updated_at", "is_current": "false"}
+row = {name: f"source.{name}" for name in ("customer_id", "street", "city", "zip_code")}
+row |= {"valid_from": "source.updated_at", "is_current": "true"}
+keyed = new.append_column("merge_key", new["customer_id"])
+'''
+
+WRONG_ANSWERS = [
+    (
+        "03.1",
+        _LINES
+        + """answer = (
+    my_lines.merge(lines, "target.order_id = source.order_id", "source", "target")
+    .when_matched_update_all(predicate=NEWER).when_not_matched_insert_all().execute()
+)""",
+        "needs the whole key",
+    ),
+    (
+        "03.1",
+        _LINES + f"answer = my_lines.merge(lines, {_LINE}).when_not_matched_insert_all().execute()",
+        "Is there a clause for rows that match",
+    ),
+    (
+        "03.1",
+        _LINES
+        + f"""answer = (
+    my_lines.merge(lines, {_LINE})
+    .when_matched_update_all(predicate="source.updated_at > target.updated_at")
+    .when_not_matched_insert_all().execute()
+)""",
+        "let a NULL in target.updated_at pass",
+    ),
+    (
+        "03.1",
+        _LINES + f"answer = my_lines.merge(lines, {_LINE}).when_matched_update_all().execute()",
+        "is there a clause for rows that don't match",
+    ),
+    (
+        "03.1",
+        _LINES
+        + """my_lines.merge(lines, "false", "source", "target").when_not_matched_insert_all().execute()
+answer = metrics""",
+        "is there twice",
+    ),
+    (
+        "03.1",
+        _LINES + f"answer = my_lines.merge(lines, {_LINE}).when_not_matched_insert_all()",
+        "it is of TableMerger",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """answer = (
+    my_stocks.merge(counted, SAME_SHELF, "source", "target")
+    .when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete().execute()
+)""",
+        "shelves of stores 1 and 3 are gone",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """answer = (
+    my_stocks.merge(counted, SAME_SHELF + " AND target.store_id = 2", "source", "target")
+    .when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete().execute()
+)""",
+        "in the merge's own predicate it won't help",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """answer = (
+    my_stocks.merge(counted, SAME_SHELF, "source", "target")
+    .when_matched_update_all().when_not_matched_insert_all().execute()
+)""",
+        "which clause deletes?",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """answer = (
+    my_stocks.merge(counted, SAME_SHELF, "source", "target")
+    .when_not_matched_insert_all().when_not_matched_by_source_delete(predicate="target.store_id = 2").execute()
+)""",
+        "which clause updates",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """answer = (
+    my_stocks.merge(counted, SAME_SHELF, "source", "target")
+    .when_matched_update_all().when_not_matched_by_source_delete(predicate="target.store_id = 2").execute()
+)""",
+        "which clause inserts?",
+    ),
+    (
+        "03.3",
+        _ADDRESSES
+        + """answer = [
+    my_addresses.merge(keyed, "target.customer_id = source.merge_key", "source", "target")
+    .when_matched_update({name: f"source.{name}" for name in ("street", "city", "zip_code")})
+    .when_not_matched_insert(row).execute() for _ in range(2)
+]""",
+        "that is an upsert",
+    ),
+    (
+        "03.3",
+        _ADDRESSES
+        + """answer = [
+    my_addresses.merge(keyed, "target.customer_id = source.merge_key AND target.is_current", "source", "target")
+    .when_matched_update(close).when_not_matched_insert(row).execute()
+]
+answer *= 2""",
+        "no new one is open",
+    ),
+    (
+        "03.3",
+        _ADDRESSES
+        + """answer = [
+    my_addresses.merge(keyed, "target.customer_id = source.merge_key AND target.is_current", "source", "target")
+    .when_matched_update(close).when_not_matched_insert(row).execute() for _ in range(2)
+]""",
+        "close a row that is as new as its own",
+    ),
+    (
+        "03.3",
+        _ADDRESSES
+        + """def move():
+    staged = db.sql("FROM keyed UNION ALL BY NAME SELECT * EXCLUDE merge_key, NULL AS merge_key FROM keyed"
+                    " WHERE customer_id <= 1500").to_arrow_table()
+    return my_addresses.merge(
+        staged, "target.customer_id = source.merge_key AND target.is_current", "source", "target"
+    ).when_matched_update(close, predicate="source.updated_at > target.valid_from").when_not_matched_insert(
+        row).execute()
+answer = [move(), move()]""",
+        "current rows of",
+    ),
+    ("03.3", "answer = [metrics]", "Two runs"),
+]

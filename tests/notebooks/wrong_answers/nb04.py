@@ -1,0 +1,73 @@
+"""Wrong answers to the exercises of notebook 04."""
+
+_MERGE = """begin_again()
+DeltaTable(stocks, storage_options=lake.storage_options).merge(
+    db.sql(f"FROM delta_scan('{{stocks}}', version => 0) WHERE {where}").to_arrow_table(),
+    "{on}", source_alias="s", target_alias="t",
+).when_matched_update({{"quantity": "s.quantity"}}).execute()
+answer = DeltaTable(stocks, storage_options=lake.storage_options)"""
+_KEY = "t.store_id = s.store_id AND t.product_id = s.product_id"
+
+WRONG_ANSWERS = [
+    (
+        "04.1",
+        """feed = pa.table(DeltaTable(prices, storage_options=lake.storage_options).load_cdf(2)).to_pandas()
+rows = feed[(feed["product_id"] == 95)].groupby("_commit_version")["list_price"].nunique()
+answer = [int(version) for version in rows[rows > 1].index]""",
+        "feed begins at version 2",
+    ),
+    (
+        "04.1",
+        """table = DeltaTable(prices, storage_options=lake.storage_options)
+answer = [entry["version"] for entry in table.history() if "num_updated_rows" in entry.get("operationMetrics", {})
+          or entry.get("operationMetrics", {}).get("num_target_rows_updated")]""",
+        "In version 3 product 95 costs what it did",
+    ),
+    ("04.1", "answer = [0, 1, 4, 6, 7, 8]", "for the first time"),
+    ("04.1", "answer = [1, 4]", "A restore changes rows, too"),
+    ("04.1", "answer = [1, 4, 6, 7, 8, 99]", "no version 99"),
+    (
+        "04.2",
+        """table = DeltaTable(prices, storage_options=lake.storage_options)
+table.load_as_version(on_her_clock + "Z")
+answer = table.count()""",
+        "five hours too early",
+    ),
+    (
+        "04.2",
+        """table = DeltaTable(prices, storage_options=lake.storage_options)
+table.load_as_version(datetime.fromisoformat(on_her_clock))
+answer = table.count()""",
+        "five hours too early",
+    ),
+    (
+        "04.2",
+        """answer = DeltaTable(prices, storage_options=lake.storage_options).count()""",
+        "count of the newest version",
+    ),
+    (
+        "04.3",
+        """begin_again()
+table = DeltaTable(stocks, storage_options=lake.storage_options)
+table.restore(0)
+answer = table""",
+        "A restore takes back all that came after",
+    ),
+    ("04.3", _MERGE.format(where="product_id <= 20 AND store_id <> 2", on=_KEY), "overwrote 2 later counts"),
+    (
+        "04.3",
+        _MERGE.format(where="product_id <= 20", on=f"{_KEY} AND t.quantity = 0"),
+        "that part of Sam's change was meant",
+    ),
+    (
+        "04.3",
+        _MERGE.format(where="product_id <= 20 AND store_id = 1", on=f"{_KEY} AND t.quantity = 0"),
+        "not yet what they were before",
+    ),
+    (
+        "04.3",
+        """begin_again()
+answer = DeltaTable(stocks, storage_options=lake.storage_options)""",
+        "no commit came after version 2",
+    ),
+]

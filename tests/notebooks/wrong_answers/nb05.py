@@ -1,0 +1,75 @@
+"""Wrong answers to the exercises of notebook 05."""
+
+_DAILY = 'daily = fresh("daily", partition_by=["day"])\n'
+_PAGES = 'pages = fresh("pages")\n'
+_ARCHIVE = """archive = fresh("archive")
+archive.delete("seconds > 200")
+archive.delete("seconds > 100")
+crashed = lake.key("exercise", "archive", "part-of-a-crash.parquet")
+lake.s3.put_object(Bucket=lake.bucket, Key=crashed, Body=bytes(300_000))
+"""
+
+WRONG_ANSWERS = [
+    ("05.1", _DAILY + "answer = daily", "nothing was compacted yet"),
+    ("05.1", _DAILY + "daily.optimize.compact(target_size=1000)\nanswer = daily", "no room for two"),
+    ("05.1", _DAILY + "answer = daily.optimize.compact()", "it is of dict"),
+    ("05.1", _DAILY + "daily.optimize.compact(target_size=int(350_000 * SCALE))\nanswer = daily", "smaller than a day"),
+    (
+        "05.1",
+        _DAILY + 'daily.optimize.compact(partition_filters=[("day", "=", "2026-01-06")])\nanswer = daily',
+        "compact all partitions",
+    ),
+    (
+        "05.1",
+        _DAILY + 'write_deltalake(daily, daily.to_pyarrow_table(), mode="overwrite")\nanswer = daily',
+        "the rows were written anew",
+    ),
+    ("05.2", _PAGES + "answer = pages", "as fresh wrote it"),
+    ("05.2", _PAGES + 'pages.optimize.z_order(["page_id"])\nanswer = pages', "pass the target_size"),
+    (
+        "05.2",
+        _PAGES + 'pages.optimize.z_order(["session"], target_size=int(250_000 * SCALE))\nanswer = pages',
+        "another column than page_id",
+    ),
+    (
+        "05.2",
+        _PAGES + 'pages.optimize.z_order(["page_id", "viewed_at"], target_size=int(250_000 * SCALE))\nanswer = pages',
+        "take more bits",
+    ),
+    (
+        "05.2",
+        _PAGES + 'pages.optimize.z_order(["page_id", "customer_id"], target_size=int(250_000 * SCALE))\nanswer = pages',
+        "shares the order",
+    ),
+    ("05.2", "answer = table", "another table"),
+    (
+        "05.3",
+        _ARCHIVE
+        + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, full=True, dry_run=False)\n"
+        + "answer = archive",
+        "Version 5 has lost files",
+    ),
+    (
+        "05.3",
+        _ARCHIVE
+        + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, keep_versions=[5], dry_run=False)\n"
+        + "answer = archive",
+        "lite goes by the log",
+    ),
+    (
+        "05.3",
+        _ARCHIVE
+        + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, full=True, keep_versions=[5])\n"
+        + "answer = archive",
+        "Was it a dry run",
+    ),
+    ("05.3", _ARCHIVE + "archive.vacuum(full=True, dry_run=False)\nanswer = archive", "is the retention too long"),
+    (
+        "05.3",
+        _ARCHIVE
+        + "archive.restore(5)\n"
+        + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, full=True, dry_run=False)\n"
+        + "answer = archive",
+        "don't go back to 5",
+    ),
+]

@@ -254,9 +254,10 @@ def timeline(table: DeltaTable) -> Figure:
 def ranges(table: DeltaTable, *columns: str) -> Figure:
     """A bar for each live file from the smallest to the largest value of a column, a panel a column.
 
-    Bars side by side mean that a query on the column skips files; bars on top of each other, that it can't.
+    The files are in the order of the first column. Bars side by side mean that a query on the column skips files; bars
+    on top of each other, that it can't.
     """
-    found = files(table, columns)
+    found = files(table, columns).sort_values([f"min {columns[0]}", f"max {columns[0]}"], kind="stable")
     figure, panels = plt.subplots(
         1, len(columns), squeeze=False, figsize=(_WIDTH, 1.2 + 0.22 * max(4, min(len(found), 24)))
     )
@@ -265,7 +266,7 @@ def ranges(table: DeltaTable, *columns: str) -> Figure:
         least = (high.max() - low.min()) / 200
         axes.barh(range(len(found)), (high - low).clip(lower=least), left=low, height=0.7, color=BLUE)
         axes.invert_yaxis()
-        axes.set_title(f"{column}: {_overlap(low, high)}")
+        axes.set_title(f"{column}: {_overlap(low, high)}", fontsize=10 if len(columns) == 1 else 8.5)
         axes.set_xlabel(column)
         axes.set_yticks([])
         if pd.api.types.is_datetime64_any_dtype(pd.Series(_dates(found[f"min {column}"]))):

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableMerger
 from deltalake.transaction import AddAction
@@ -225,7 +225,10 @@ def write_sorted(
             )
             if not is_empty(delta):
                 raise CommitFailedError(f"{layer}.{table} was filled by another writer meanwhile")
-        write_deltalake(delta, rows, mode="append", target_file_size=FILE_BYTES, commit_properties=commit)
+        small = WriterProperties(max_row_group_size=1 << 17)  # the writer holds a whole one in memory
+        write_deltalake(
+            delta, rows, mode="append", target_file_size=FILE_BYTES, writer_properties=small, commit_properties=commit
+        )
         return delta
 
 

@@ -77,9 +77,11 @@ def refresh(lake: Lake, db: DuckDBPyConnection, name: str) -> Counts:
         db.execute(f"CREATE OR REPLACE TEMP TABLE scope AS {scope.format(**before)}")
     commit = CommitProperties(app_transactions=[Transaction(label, version) for label, version in now.items()])
     with explained(f"refresh gold.{name}", lake):
-        if delta.is_empty(table):
-            return _fill(lake, db, name, plan, table, commit)
-        return _merge(db, plan, table, commit)
+        counts = (
+            _fill(lake, db, name, plan, table, commit) if delta.is_empty(table) else _merge(db, plan, table, commit)
+        )
+    db.execute("DROP TABLE IF EXISTS scope; DROP TABLE IF EXISTS fresh")  # the next table needs their memory
+    return counts
 
 
 def _open(lake: Lake, name: str, layer: str, table: str) -> DeltaTable:

@@ -4,17 +4,29 @@
 -- reads: gold.fact_sales, gold.dim_customers
 
 -- name: rows
-WITH sales AS (
+-- Step by step, each materialized, and orders counted as rows: distinct ones would have to fit into memory.
+WITH orders AS MATERIALIZED (
+    SELECT
+        customer_sk,
+        order_id,
+        min(order_date) AS order_date,
+        sum(quantity) AS units,
+        sum(net_amount) AS revenue
+    FROM gold.fact_sales
+    WHERE coalesce(order_status, 0) <> 3
+    GROUP BY customer_sk, order_id
+),
+
+sales AS MATERIALIZED (
     SELECT
         c.customer_id,
-        min(f.order_date) AS first_order,
-        max(f.order_date) AS last_order,
-        count(DISTINCT f.order_id) AS orders,
-        CAST(sum(f.quantity) AS BIGINT) AS units,
-        CAST(sum(f.net_amount) AS DECIMAL(18, 4)) AS revenue
-    FROM gold.fact_sales AS f
-    INNER JOIN gold.dim_customers AS c ON f.customer_sk = c.customer_sk
-    WHERE coalesce(f.order_status, 0) <> 3
+        min(o.order_date) AS first_order,
+        max(o.order_date) AS last_order,
+        count(*) AS orders,
+        CAST(sum(o.units) AS BIGINT) AS units,
+        CAST(sum(o.revenue) AS DECIMAL(18, 4)) AS revenue
+    FROM orders AS o
+    INNER JOIN gold.dim_customers AS c ON o.customer_sk = c.customer_sk
     GROUP BY c.customer_id
 )
 

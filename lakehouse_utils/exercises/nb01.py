@@ -50,8 +50,11 @@ def weight(answer, lake):
         raise Wrong("Those are the commits alone. The Parquet files hold the rows.")
     if answer == len(sizes):
         raise Wrong("That is how many objects there are. Add up their sizes: `entry['Size']`.")
-    if answer == round(total / 1000):
-        raise Wrong("Those are kB. The answer should be in bytes, as S3 says them.")
+    rounded = sum(max(1, round(size / 1000)) for size in sizes.values())
+    if answer in (round(total / 1000), total // 1024, round(total / 1024), rounded, 1000 * rounded):
+        raise Wrong("Those are kB, or were rounded to them. The answer should be in bytes, as S3 says them.")
+    if answer == 0:
+        raise Wrong("Nothing lies there. Your tables have a prefix of their own in the bucket: lake.key(...) knows it.")
     raise Wrong("The objects below silver/customers/ weigh something else. Is the prefix lake.key(...), with a slash?")
 
 
@@ -141,7 +144,10 @@ def put_if_absent(answer, lake):
 _PATH_STYLE = Config(s3={"addressing_style": "path"})
 _BUSY = (
     SimpleNamespace(status_code=503),
-    {"Error": {"Code": "SlowDown", "Message": "Please reduce your request rate."}, "ResponseMetadata": {}},
+    {
+        "Error": {"Code": "SlowDown", "Message": "Please reduce your request rate."},
+        "ResponseMetadata": {"HTTPStatusCode": 503},
+    },
 )
 
 
@@ -187,6 +193,8 @@ def policy(answer, lake):
     missing = {"Version", "Statement"} - answer.keys()
     if missing:
         raise Wrong(f"The policy has no {' and no '.join(sorted(missing))}.")
+    if not isinstance(answer["Statement"], list):
+        raise Wrong('"Statement" should be a list: one statement about the bucket, and one about objects.')
     if answer["Version"] != "2012-10-17":
         raise Wrong('"Version" is the version of the language of policies, not of yours: "2012-10-17".')
     table, neighbour = lake.key(*_TABLE, ""), lake.key(*_NEIGHBOUR, "")
@@ -197,12 +205,18 @@ def policy(answer, lake):
         may = _as_the_policy_reads(answer, lake)
     tried = [
         (True, "s3:ListBucket", f"{table}_delta_log/", "A reader could not list the log of silver/customers. "
-         "ListBucket's Resource is the bucket itself, without /*, and s3:prefix is the key, without the bucket."),
+         "ListBucket's Resource is the bucket itself, without /*. s3:prefix is the key, without the bucket, as "
+         "lake.key gives it, and StringLike lets it end with *."),
         (True, "s3:GetObject", table + commit, "A reader could not get a commit of silver/customers. GetObject's "
-         "Resource is the objects, so it ends with /*."),
+         "Resource is the objects, so it ends with /*. A condition on s3:prefix is for lists: it stands in a statement "
+         "of its own."),
         (False, "s3:PutObject", f"{table}_delta_log/99999999999999999999.json",
          "That lets its holder write a commit. A reader needs s3:ListBucket and s3:GetObject, and no more."),
         (False, "s3:DeleteObject", f"{table}no-such-object", "That lets its holder delete. A reader doesn't."),
+        (False, "s3:GetObject", lake.key("gold", "fact_sales", commit),
+         "That opens other tables as well, such as gold/fact_sales. Name silver/customers/ in GetObject's Resource."),
+        (False, "s3:ListBucket", lake.key("gold", "fact_sales", "_delta_log", ""),
+         "That lists silver/customers_history too, and all else. A condition narrows it: StringLike, with s3:prefix."),
         (False, "s3:GetObject", neighbour + commit,
          "That opens silver/customers_history too: its keys begin alike. Put a slash before the *."),
         (False, "s3:ListBucket", f"{neighbour}_delta_log/",

@@ -4,6 +4,7 @@ from collections import Counter
 
 from deltalake import DeltaTable
 
+from lakehouse_utils import look
 from lakehouse_utils.exercises import Right, Wrong, exercise
 from lakehouse_utils.lake import Lake
 
@@ -23,7 +24,7 @@ def products(answer, lake):
         raise Wrong(f"The table has no column {missing[0]}. Write the rows of full and daily as they are.")
     rows = _rows(answer, ["_source_file", "_source_line"])
     if "2026-01-03/products.csv" not in rows["_source_file"].values:
-        raise Wrong("The rows of daily are not there yet: append them.")
+        raise Wrong("The rows of daily are not there yet: append them, and open the table after that.")
     if "2026-01-01/products.csv" not in rows["_source_file"].values:
         raise Wrong("The rows of full are gone: an overwrite puts the new rows in place of the old ones. Append.")
     if rows.duplicated().any():
@@ -43,8 +44,9 @@ def products(answer, lake):
 )
 def one_batch(answer, lake):
     """The batch 2026-01-03 replaced, the others as they were, in one commit on top of the stub's four."""
-    before = _rows(_as_of(answer, 3, lake), ["_batch"])["_batch"].value_counts().to_dict()
-    rows = _rows(answer, ["_batch", "quantity"])
+    was = _rows(_as_of(answer, 3, lake), ["_batch", "quantity", "_source_line"])
+    before = was["_batch"].value_counts().to_dict()
+    rows = _rows(answer, ["_batch", "quantity", "_source_line"])
     now = rows["_batch"].value_counts().to_dict()
     if lost := sorted(set(before) - set(now)):
         raise Wrong(f"The batch {lost[0]} is gone. Which rows does your predicate mean, if there is one?")
@@ -54,6 +56,9 @@ def one_batch(answer, lake):
         raise Wrong(f"The batch {changed[0]} has {now[changed[0]]} rows now; it had {before[changed[0]]}.")
     if set(rows["quantity"][rows["_batch"] == "2026-01-03"]) != {"0"}:
         raise Wrong("The batch 2026-01-03 has quantities other than 0: write corrected, and open the table after it.")
+    others = ({*batch[batch["_batch"] != "2026-01-03"].itertuples(index=False, name=None)} for batch in (was, rows))
+    if next(others) != next(others):
+        raise Wrong("Quantities of other batches have changed as well: which rows does your predicate mean?")
     if answer.version() != 4:
         raise Wrong(
             f"The rows are right, but it took {answer.version() - 3} commits. In between, a reader sees a table that is"
@@ -83,11 +88,17 @@ def corrected_batch(answer, lake):
             f"The correction didn't come through: 2026-01-02 has {counts['2026-01-02']} rows, not 5. A transaction of"
             " that batch is no reason to stop; one with the same number is."
         )
-    writes = sum(commit["operation"] != "CREATE TABLE" for commit in answer.history())
-    if writes != 3:
+    writes = [commit["version"] for commit in answer.history() if commit["operation"] != "CREATE TABLE"]
+    if len(writes) != 3:
         raise Wrong(
-            f"The rows are right, but {writes} commits wrote, where 3 are enough. Is the fingerprint in the commit,"
-            " as the transaction's number, and do you ask for it before?"
+            f"The rows are right, but {len(writes)} commits wrote, where 3 are enough. Is the fingerprint in the"
+            " commit, as the transaction's number, and do you ask for it before?"
+        )
+    names = answer.table_uri.removeprefix(lake.uri("")).strip("/").split("/")
+    if not all("txn" in set(look.commit(lake, *names, version=version)["action"]) for version in writes):
+        raise Wrong(
+            "The rows are right today, but the log has no note of what was loaded. What load remembers elsewhere is"
+            " lost at the next start: write a Transaction with the fingerprint in the same commit as the rows."
         )
     return Right("Five deliveries, three commits: what was known changed nothing, and what was new took its place.")
 

@@ -12,7 +12,6 @@ _DONE = ("num_target_rows_inserted", "num_target_rows_updated", "num_target_rows
     "Upsert a day's order lines",
     hint="`my_lines.merge(lines, ...)` with the clauses of step 2; `execute()` returns the metrics. Which columns make"
     " an order line unique?",
-    expects=dict,
 )
 def order_lines(answer, lake):
     """The batch of 2026-01-04 is in my_lines, each line once."""
@@ -25,8 +24,8 @@ def order_lines(answer, lake):
     if lost := old.keys() - there.keys():
         order, item = min(lost)
         raise Wrong(
-            f"Line {item} of order {order} is gone, and {len(lost) - 1} more: a source row has overwritten lines that"
-            " aren't its own. The predicate needs the whole key: order_id AND item_id."
+            f"Lines are gone, {len(lost)} in all, such as line {item} of order {order}: a source row has"
+            " overwritten lines that aren't its own. The predicate needs the whole key: order_id AND item_id."
         )
     if missing := new.keys() - there.keys():
         order, item = min(missing)
@@ -54,7 +53,6 @@ def order_lines(answer, lake):
     "Delete what one store dropped",
     hint="Three clauses: for rows that match, for rows of the list only, and for rows of the table only. The third"
     " needs a predicate.",
-    expects=dict,
 )
 def one_store(answer, lake):
     """my_stocks says for store 2 what the count says, and keeps the others."""
@@ -70,7 +68,10 @@ def one_store(answer, lake):
             " as well. Give that clause a predicate, target.store_id = 2; in the merge's own predicate it won't help."
         )
     if stayed := [key for key in before if key[0] == 2 and key in there and key not in counted]:
-        raise Wrong(f"{len(stayed)} shelves of store 2 that aren't on the list are still there: which clause deletes?")
+        raise Wrong(
+            f"{len(stayed)} shelves of store 2 that aren't on the list are still there. Which"
+            " clause deletes? Its predicate can speak of target alone: a row that the list doesn't have has no source."
+        )
     if missing := counted.keys() - there.keys():
         raise Wrong(f"Product {min(missing)[1]} in store 2 is on the list and not in the table: which clause inserts?")
     if len(rows) != len(there):
@@ -125,7 +126,13 @@ def addresses(answer, lake):
             )
     if by_customer.keys() != old.keys() | new.keys() or len(rows) != len(old) + len(new):
         raise Wrong("Rows of customers who aren't in the batch have changed: compare the table with its version 0.")
-    if again := sum(answer[1][name] for name in _DONE):
+    again = sum(answer[1][name] for name in _DONE)
+    if again and answer[0][_DONE[0]] < len(new):
+        raise Wrong(
+            f"The table is right only after two runs: the first inserted {answer[0][_DONE[0]]} rows of {len(new)}."
+            " Bring each who moved twice in the same run: with the key, to close, and with NULL as the key, to insert."
+        )
+    if again:
         raise Wrong(
             f"The second run has written {again} rows. Stage a customer who moved only where the address differs from"
             " the current row, and is newer."
@@ -147,10 +154,16 @@ def _is_history(customer: int, rows: list[dict], old: dict, new: dict) -> None:
             f"Customer {customer} has the new address only: that is an upsert, and the old one is lost. Close it:"
             " set valid_to and is_current, and nothing else."
         )
+    if not current:
+        raise Wrong(
+            f"Customer {customer} has no current row any more: the second run closed the new address as well. Close a"
+            " row only where source.updated_at > target.valid_from."
+        )
     if len(current) != 1:
         raise Wrong(
             f"Customer {customer} has {len(current)} current rows of {len(rows)}; one is wanted. Does a clause close"
-            " the row that matches, with is_current in the merge's predicate, and does a rerun stage nothing?"
+            " the row that matches? And does a rerun stage nothing: is each compared with its current row alone, and"
+            " staged only if it is newer and differs?"
         )
     if len(closed) != 1:
         raise Wrong(f"Customer {customer} has {len(closed)} closed rows; one is wanted: has a rerun inserted again?")

@@ -58,12 +58,12 @@ def at_her_time(answer, lake):
     if answer == first:
         raise Wrong(
             f"{first} is the count of version 0: you asked for a time before all commits. Without a zone, and with Z,"
-            " her clock is read as UTC, five hours too early."
+            " her clock is read as UTC, five hours too early. +05:00, the wrong sign, makes it ten."
         )
     if answer == newest.count():
         raise Wrong(
-            f"{answer} is the count of the newest version. A later zone, such as +05:00 for -05:00, gives a time in"
-            " the future; a table that was not moved gives the newest, too."
+            f"{answer} is the count of the newest version: the table was not moved to her time, or her time was moved"
+            " by five hours twice, to a time in the future."
         )
     raise Wrong("The list never had that number of products. Is it shop/prices that you count?")
 
@@ -84,7 +84,10 @@ def only_the_mistake(answer, lake):
     if table.version() == 2:
         raise Wrong("shop/stocks is still as Sam and the count left it: no commit came after version 2.")
     if len(now) != table.count():
-        raise Wrong("Some stocks have two rows now. MERGE by both columns of the key, store_id and product_id.")
+        raise Wrong(
+            "Some stocks have two rows now. One that was counted later doesn't match, and a clause that inserts adds it"
+            " once more. A repair of this mistake only updates. Run the cell above the exercise again."
+        )
     counted = {key for key in later if later[key] != spoilt[key]}
     meant = {key for key in before if key[0] == 2 and key[1] <= 20}
     wanted = {key: later[key] if key in counted | meant else before[key] for key in before}

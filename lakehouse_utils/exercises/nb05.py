@@ -31,12 +31,15 @@ def one_file_a_day(answer, lake):
         if (files.groupby("day").size() == 1).any():
             raise Wrong(f"Some days are compacted, and another still has {most} files: compact all partitions.")
         raise Wrong(f"A day still has {most} files: is target_size smaller than a day? Leave it out.")
-    if "OPTIMIZE" not in {commit.operation for commit in look.commits(table).itertuples() if commit.version > 5}:
+    done = {commit.operation for commit in look.commits(table).itertuples() if commit.version > 5}
+    if "OPTIMIZE" not in done:
         raise Wrong(
             "One file a day, but the rows were written anew, so readers of changes see each as a change. Use optimize."
         )
     if table.count() != _at(lake, "daily", 5).count():
         raise Wrong("The number of rows has changed: call fresh again, and only compact.")
+    if other := sorted(done - {"OPTIMIZE", "SET TBLPROPERTIES", "VACUUM START", "VACUUM END"}):
+        raise Wrong(f"One file a day, but the log has a commit {other[0]} as well: call fresh again, and only compact.")
     return Right(f"{len(files)} days in {len(files)} files, and no row has changed.")
 
 
@@ -54,7 +57,9 @@ def column_to_order_by(answer, lake):
     if len(adds) < _FEWEST_FILES:
         if table.version() <= _KEPT:
             raise Wrong(f"The table is as fresh wrote it, and the query reads {read} of {len(adds)} files: order it.")
-        raise Wrong(f"The table has {len(adds)} files now, so there is little to skip: pass the target_size.")
+        raise Wrong(
+            f"The table has {len(adds)} file{'s' * (len(adds) != 1)} now, so there is little to skip: pass target_size."
+        )
     if read <= _MOST_READ:
         return Right(f"The query reads {read} of {len(adds)} files. Only page_id has a range that rules files out.")
     said = f"The query reads {read} of {len(adds)} files"
@@ -89,7 +94,8 @@ def vacuum_with_care(answer, lake):
         raise Wrong("The crashed writer's file is still there: lite goes by the log, and no commit names that file.")
     if useless:
         raise Wrong(
-            f"Data files of no use are still there: {len(useless)}. Was it a dry run, or is the retention too long?"
+            f"Data files of no use are still there: {len(useless)}. Was it a dry run, is the retention too"
+            " long, or do you keep a version that nobody asked for?"
         )
     return Right(f"Version {_KEPT} and the newest can be read, and nothing else takes up room.")
 

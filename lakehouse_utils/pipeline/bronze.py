@@ -18,7 +18,7 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
 from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.formats import LINE, Part, read, text_table
+from lakehouse_utils.pipeline.formats import LINE, Part, read, refuse_too_many, text_table
 from lakehouse_utils.pipeline.landing import Landing, LandingFile, UnreadableFile
 from lakehouse_utils.pipeline.sources import Source
 
@@ -30,7 +30,6 @@ _ORIGIN = [
 ]
 _REASON = [pa.field("layer", pa.string()), pa.field("reason", pa.string()), pa.field("raw", pa.string())]
 _APPEND_ONLY = {"delta.appendOnly": "true"}
-_MOST_COLUMNS = 20_000  # of a file; a table's schema is in its log, again with each new column
 _WORKERS = 2  # each holds a block; Arrow uses all cores within one anyway
 
 
@@ -40,15 +39,17 @@ def refresh(
     source: Source,
     arrived: list[LandingFile],
     advance: Callable[[int], None] = lambda size: None,
+    counts: Counts | None = None,
 ) -> tuple[Counts, list[str]]:
     """Bring `bronze/<table>` up to what has arrived: every file that isn't there yet, in order.
 
     `advance` is told of the bytes that are dealt with. Returns the counts over all new files, and a sentence for each
-    file that could not be read at all; such a file is noted in quarantine and doesn't stop the others.
+    file that could not be read at all; such a file is noted in quarantine and doesn't stop the others. `counts` are
+    those of an attempt that an error ended: what it committed stays in them.
     """
     table = lake.delta("bronze", source.name)
     loaded = delta.progress_of_many(lake, table, "bronze", source.name)
-    counts, refused = Counts(), []
+    counts, refused = Counts() if counts is None else counts, []
     for file in arrived:
         fingerprint = 0
         try:
@@ -117,8 +118,7 @@ def _upload(
             for name in ("read", "rows", "broken", "files", "broken_files"):
                 setattr(whole, name, getattr(whole, name) + getattr(part, name))
             whole.columns |= part.columns
-            if len(whole.columns) > _MOST_COLUMNS:
-                raise UnreadableFile(f"it has more than {_MOST_COLUMNS:,} different columns: are its keys data?")
+            refuse_too_many(whole.columns)
             size = min(size, file.size - seen)  # what was gzipped is longer than the file
             seen += size
             advance(size)
@@ -136,6 +136,7 @@ def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now
         part.rows += len(block.rows)
         part.broken += len(block.broken)
         part.columns |= dict.fromkeys(name for name in block.rows.column_names if name != LINE)
+        refuse_too_many(part.columns)
         if len(block.rows):
             lines = block.rows[LINE]
             stats = {

@@ -6,9 +6,10 @@ more, never makes a file unreadable.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from functools import cache, partial
+from operator import methodcaller
 from typing import BinaryIO
 
 import numpy as np
@@ -29,6 +30,7 @@ LONGEST_HEADER = 16 * MIB
 LONGEST_RAW = 16 * MIB  # of a line in quarantine
 MOST_CELLS = 6 << 20  # of a block: short values take more memory than their text
 MOST_OBJECTS = 1 << 20  # of Python, for cells
+MOST_COLUMNS = 20_000  # of a file; a table's schema is in its log, again with each new column
 
 LINE = "_source_line"
 _NEWLINE, _RETURN, _QUOTE = b'\n\r"'
@@ -65,6 +67,12 @@ def read(stream: BinaryIO, file: LandingFile, source: Source) -> Iterator[Part]:
     return readers[file.format](stream, source)
 
 
+def refuse_too_many(columns: Sized) -> None:
+    """Raises UnreadableFile where a file has more than MOST_COLUMNS: each takes memory, however small the file is."""
+    if len(columns) > MOST_COLUMNS:
+        raise UnreadableFile(f"it has more than {MOST_COLUMNS:,} different columns: are its keys data?")
+
+
 def _column_name(name: str, source: Source, position: int = 0) -> str:
     """A name that Delta accepts, in lower case; a described column gets the description's spelling."""
     fit = name.strip().translate(_UNFIT_FOR_NAMES).lower()
@@ -75,6 +83,7 @@ def _column_name(name: str, source: Source, position: int = 0) -> str:
 
 def _column_names(names: list[str], source: Source) -> list[str]:
     """The names of a file's columns; one that is there twice gets its position, if it isn't described."""
+    refuse_too_many(names)
     fit = {}
     for position, name in enumerate(names, start=1):
         name = _column_name(name, source, position)
@@ -344,7 +353,7 @@ def _csv_record_lines(line: int, data: bytes, delimiter: str) -> tuple[np.ndarra
 
 def _csv_table(data: bytes, columns: list[str], delimiter: str, quoted: bool) -> pa.Table | None:
     # At once where there are quotes: between two blocks, Arrow loses the \n of a \r\n within a field.
-    size = len(data) if quoted else MIB
+    size = len(data) if quoted else max(MIB, len(columns) << 10)  # what is less of a column wastes memory
     try:
         return pa_csv.read_csv(
             pa.BufferReader(data),
@@ -393,6 +402,7 @@ def _assembled(records: Iterable[tuple[int, bytes, dict | str]], size: int) -> I
             if name not in columns:
                 columns[name] = [None] * len(lines)
             columns[name].append(value)
+        refuse_too_many(columns)
         lines.append(line)
         if len(row) < len(columns):
             for values in columns.values():
@@ -565,9 +575,10 @@ def _as_text(values: pa.Array) -> tuple[pa.Array, list[tuple[int, str, str]]]:
         in_utc = values.view(pa.timestamp(values.type.unit)).cast(pa.string())
         return pc.binary_join_element_wise(in_utc, "Z", ""), []
     texts, bad = [], []
+    as_python = _as_python if "[ns" in str(values.type) else methodcaller("as_py")
     for index, value in enumerate(values):
         try:
-            texts.append(_value_as_text(value.as_py()))
+            texts.append(_value_as_text(as_python(value)))
         except UnicodeDecodeError as error:
             texts.append(None)
             bad.append((index, error.object.decode(errors="backslashreplace"), _not_utf8(error.object)))
@@ -575,6 +586,21 @@ def _as_text(values: pa.Array) -> tuple[pa.Array, list[tuple[int, str, str]]]:
             texts.append(None)
             bad.append((index, "", f"no text can be made of it ({error})"))
     return pa.array(texts, pa.string()), bad
+
+
+def _as_python(value: pa.Scalar) -> object:
+    """As `as_py()`, but nanoseconds are text: Python has none, and Arrow would need pandas for them."""
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.MapScalar):
+        return [(_as_python(pair[0]), _as_python(pair[1])) for pair in value.values]
+    if isinstance(value, pa.ListScalar):
+        return [_as_python(item) for item in value.values]
+    if isinstance(value, pa.StructScalar):
+        return _no_repeats([(name, _as_python(item)) for name, item in value.items()])
+    if getattr(value.type, "unit", None) == "ns":
+        return value.cast(pa.string()).as_py()
+    return value.as_py()
 
 
 def _value_as_text(value: object) -> str | None:

@@ -94,7 +94,7 @@ def run(
             arrived = _arrived(place, sources, watch)
             for source in chosen:
                 if files := arrived.get(source.name):
-                    work = partial(_to_bronze, lake, place, source, files, report, watch)
+                    work = partial(_to_bronze, lake, place, source, files, report, watch, Counts())
                     step("bronze", source.name, work, sum(file.size for file in files))
         if "silver" in layers:
             for source in chosen:
@@ -125,9 +125,15 @@ def _arrived(landing: Landing, sources: dict[str, Source], watch: Watch) -> dict
 
 
 def _to_bronze(
-    lake: Lake, landing: Landing, source: Source, files: list[LandingFile], report: Report, watch: Watch
+    lake: Lake,
+    landing: Landing,
+    source: Source,
+    files: list[LandingFile],
+    report: Report,
+    watch: Watch,
+    counts: Counts,
 ) -> Counts:
-    counts, refused = bronze.refresh(lake, landing, source, files, watch.advances)
+    counts, refused = bronze.refresh(lake, landing, source, files, watch.advances, counts)
     report.refused += refused
     for sentence in refused:
         watch.refuses(sentence)

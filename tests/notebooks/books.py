@@ -227,13 +227,15 @@ def refresh(path: Path) -> None:
 
 
 def strip(notebook: NotebookNode) -> None:
-    """Remove times and whatever else papermill and JupyterLab leave in the metadata."""
+    """Remove times and whatever else papermill and JupyterLab leave in the metadata; what was printed is one piece."""
     notebook.metadata = NotebookNode({k: v for k, v in notebook.metadata.items() if k in _KEPT_OF_NOTEBOOK})
     notebook.metadata.kernelspec = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook.metadata.language_info = {"name": "python"}
     for cell in notebook.cells:
         kept = {key: value for key, value in cell.metadata.items() if key in _KEPT_OF_CELL and value}
         cell.metadata = NotebookNode(kept)
+        if cell.cell_type == "code":
+            cell.outputs = coalesce_streams(cell.outputs)
 
 
 def main() -> None:

@@ -13,15 +13,18 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import lakes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake.exceptions import CommitFailedError
 
 from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import bronze, delta, formats, landing
+from lakehouse_utils.pipeline import bronze, delta, formats
 from lakehouse_utils.pipeline.delta import Counts
 from lakehouse_utils.pipeline.landing import Landing
+from lakehouse_utils.pipeline.run import run
 from lakehouse_utils.pipeline.sources import Source
 
 THINGS = Source(name="things", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "text"}})
@@ -190,8 +193,25 @@ def test_after_a_crash_between_the_commits_nothing_is_lost_or_doubled(supplier, 
     assert len(supplier.quarantined()) == 1
 
 
+def test_what_was_loaded_before_another_writer_was_quicker_is_in_the_report(folder, monkeypatch):
+    folder.deliver("1/things.csv", "id,name\n1,a\n2\n")
+    folder.deliver("2/things.csv", "id,name\n3,c\n")
+    commit, failures = bronze._commit, [CommitFailedError("another writer was quicker")]
+
+    def second_fails(lake, table, source, file, *args):
+        if file.batch == "2" and failures:
+            raise failures.pop()
+        return commit(lake, table, source, file, *args)
+
+    monkeypatch.setattr(bronze, "_commit", second_fails)
+    report = run(folder.lake, folder.address, {"things": THINGS}, lakes.Silent(), layers=("bronze",))
+    assert not failures
+    assert report.rows["bronze.things"] == Counts(read=3, added=2, quarantined=1, version=2)
+    assert [row[2] for row in folder.loaded()] == ["1", "3"]
+
+
 def test_columns_that_come_and_go(folder, monkeypatch):
-    monkeypatch.setattr(landing, "BLOCK", 16)
+    monkeypatch.setattr(formats, "BLOCK", 16)
     folder.deliver("1/things.csv", "id,Straße,a.b\n1,x,y\n2,z,w\n")
     folder.deliver("2/things.jsonl", '{"ID":3,"strasse":"s"}\n{"id":4}\n{"id":5,"_id":"m","":0}\n')
     folder.deliver("3/things.parquet", parquet(**{"id": [6], "name": [None], "STRASSE": ["t"], "x`\"'y": [[1]]}))
@@ -255,10 +275,15 @@ def test_a_file_that_cannot_be_read_is_named_once_and_stops_nothing(supplier):
 
 
 def test_too_many_columns(folder, monkeypatch):
-    monkeypatch.setattr(bronze, "_MOST_COLUMNS", 50)
-    folder.deliver("1/things.jsonl", "".join(f'{{"id":{i},"k{i}":1}}\n' for i in range(60)))
+    monkeypatch.setattr(formats, "MOST_COLUMNS", 50)
+    monkeypatch.setattr(formats, "MOST_OBJECTS", 30)
+    parts = []
+    put = delta.put_parquet
+    monkeypatch.setattr(delta, "put_parquet", lambda *args: parts.append(args) or put(*args))
+    folder.deliver("1/things.jsonl", "".join(f'{{"id":{i},"k{i}":1}}\n' for i in range(600)))
     folder.deliver("2/things.jsonl", '{"id":1}')
     assert folder.load()[1] == ["1/things.jsonl: it has more than 50 different columns: are its keys data?"]
+    assert len(parts) < 20  # and not all of them, first
     assert folder.loaded() == [("2/things.jsonl", 1, "1")]
 
 
@@ -302,7 +327,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("how", CHANGES)
 def test_a_file_that_changes_while_it_is_read_is_left_to_the_next_run(how, folder, monkeypatch):
-    monkeypatch.setattr(landing, "BLOCK", 1 << 18)
+    monkeypatch.setattr(formats, "BLOCK", 1 << 18)
     folder.deliver("1/things.csv", "id\n" + "1234567\n" * 300_000)
     folder.deliver("2/things.csv", "id\n1\n")
     path = folder.folder / "1" / "things.csv"

@@ -420,6 +420,12 @@ def test_a_line_that_is_too_long(longest, monkeypatch):
     assert read_json(json_lines).lines == [1, 3]
 
 
+def test_many_columns_are_not_cut_into_many_pieces():
+    names = [f"c{i}" for i in range(4000)]  # a piece of a column takes two pages of memory, however short it is
+    rows = formats._csv_table((b"1," * 3999 + b"1\n") * 500, names, ",", False)
+    assert (rows.num_rows, rows["c0"].num_chunks) == (500, 1)
+
+
 def test_ten_thousand_columns():
     names = ["id", *(f"extra {i}" for i in range(9_999))]
     rows = [[f"{r}.{i}" for i in range(10_000)] for r in range(3)]
@@ -540,6 +546,19 @@ def test_columns_come_and_go_between_blocks(tiny_blocks):
     assert content.values == [("1", "1", None), ("2", None, None), ("3", None, "3"), ("4", "4", None)]
 
 
+def test_more_columns_than_a_table_can_have_are_refused_before_they_fill_memory(monkeypatch):
+    monkeypatch.setattr(formats, "MOST_COLUMNS", 50)
+    names = ["id", *(f"c{i}" for i in range(50))]
+    for refused in (
+        refusal(read_csv, ",".join(names) + "\n"),
+        refusal(read_json, json.dumps(dict.fromkeys(names, 1))),
+        refusal(read_json, "".join(f'{{"id":1,"{name}":1}}\n' for name in names[1:])),
+        refusal(read_parquet, pa.table(dict.fromkeys(names, [1]))),
+    ):
+        assert refused == "it has more than 50 different columns: are its keys data?"
+    assert len(read_csv(",".join(names[:50]) + "\n" + "1," * 49 + "1\n").columns) == 50
+
+
 def test_a_line_with_keys_of_its_own_each_does_not_fill_memory(monkeypatch):
     monkeypatch.setattr(formats, "MOST_OBJECTS", 10_000)
     content = read_json("".join(f'{{"id":{i},"k{i}":{i}}}\n' for i in range(1500)))
@@ -617,6 +636,28 @@ VALUES = {
         ['{"at": "2026-01-01 00:00:00", "b": "1.10", "c": "ff", "d": "é"}'],
     ),
     "map": (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), ['[["a", 1]]']),
+    "nanoseconds in a list": (
+        pa.array([[1], [None], None], pa.list_(pa.timestamp("ns"))),
+        ['["1970-01-01 00:00:00.000000001"]', "[null]", None],
+    ),
+    "nanoseconds in a struct": (
+        pa.array(
+            [{"at": [1_000], "utc": [("a", 1)], "n": 1.5, "time": 1, "for": 1}],
+            pa.struct(
+                {
+                    "at": pa.large_list(pa.timestamp("ns")),
+                    "utc": pa.map_(pa.string(), pa.timestamp("ns", "UTC")),
+                    "n": pa.float64(),
+                    "time": pa.time64("ns"),
+                    "for": pa.duration("ns"),
+                }
+            ),
+        ),
+        [
+            '{"at": ["1970-01-01 00:00:00.000001000"], "utc": [["a", "1970-01-01 00:00:00.000000001Z"]],'
+            ' "n": 1.5, "time": "00:00:00.000000001", "for": "1"}'
+        ],
+    ),
     "uuid": (
         pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\x12" * 16], pa.binary(16))),
         ["12121212-1212-1212-1212-121212121212"],

@@ -41,6 +41,17 @@ WRONG_ANSWERS = [
         "Those are kB",
     ),
     ("01.1", 'answer = look.objects(lake, "silver", "customers")', "it is of DataFrame"),
+    (
+        "01.1",
+        'answer = int(1000 * look.objects(lake, "silver", "customers")["size_kb"].sum())',
+        "were rounded to them",
+    ),
+    (
+        "01.1",
+        _LISTED.replace("PREFIX", '"silver/customers/"').replace('page["Contents"]', 'page.get("Contents", [])')
+        + 'answer = sum(entry["Size"] for entry in found)',
+        "lake.key(...) knows it",
+    ),
     ("01.2", _TAIL + 'answer = int.from_bytes(tail[:4], "big")', "the order isn't"),
     ("01.2", _TAIL + 'answer = int.from_bytes(tail[:4], "little") + 8', "with the 8 bytes behind it"),
     ("01.2", _TAIL + 'answer = int.from_bytes(tail, "little")', "all 8 bytes"),
@@ -83,6 +94,16 @@ WRONG_ANSWERS = [
     (
         "01.3",
         _PUT
+        + """        return True
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 400:
+            return False
+        raise""",
+        "503 SlowDown",
+    ),
+    (
+        "01.3",
+        _PUT
         + """    except ClientError as error:
         return False""",
         "it returned None",
@@ -91,6 +112,24 @@ WRONG_ANSWERS = [
     ("01.4", _POLICY + 'getting["Resource"] = table', "ends with /*"),
     ("01.4", _POLICY + 'getting["Action"] = ["s3:GetObject", "s3:PutObject"]', "lets its holder write a commit"),
     ("01.4", _POLICY + 'getting["Resource"] = f"{table}*"', "opens silver/customers_history too"),
-    ("01.4", _POLICY + 'del listing["Condition"]', "lists silver/customers_history too"),
+    (
+        "01.4",
+        _POLICY + 'getting["Resource"] = f"arn:aws:s3:::{lake.bucket}/*"',
+        "opens other tables as well",
+    ),
+    (
+        "01.4",
+        _POLICY + 'getting["Action"] = [getting["Action"], listing.pop("Action")]\n'
+        'getting["Resource"] = [getting["Resource"], listing["Resource"]]\n'
+        'getting["Condition"] = listing["Condition"]\nanswer["Statement"] = [getting]',
+        "in a statement of its own",
+    ),
+    (
+        "01.4",
+        _POLICY + 'listing["Condition"]["StringLike"]["s3:prefix"] = lake.key("silver", "customers") + "*"',
+        "with a slash before the *",
+    ),
+    ("01.4", _POLICY + 'del listing["Condition"]', "lists silver/customers_history too, and all else"),
+    ("01.4", _POLICY + 'answer["Statement"] = getting', "should be a list"),
     ("01.4", _POLICY + 'answer["Version"] = "1.0"', "2012-10-17"),
 ]

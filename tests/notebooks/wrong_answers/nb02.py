@@ -84,6 +84,13 @@ write_deltalake(place, corrected, mode="append", storage_options=lake.storage_op
     ),
     ("02.2", _STOCKS + _OPEN, "quantities other than 0"),
     (
+        "02.2",
+        _STOCKS
+        + """answer = DeltaTable(place, storage_options=lake.storage_options)
+answer.update(new_values={"quantity": "0"})""",
+        "Quantities of other batches",
+    ),
+    (
         "02.3",
         _AGAIN % 'write_deltalake(table, rows, mode="append", commit_properties=noted)',
         "There are rows twice",
@@ -106,6 +113,22 @@ write_deltalake(place, corrected, mode="append", storage_options=lake.storage_op
         "02.3",
         _AGAIN % """write_deltalake(table, rows, mode="overwrite", predicate=f"_batch = '{batch}'")""",
         "5 commits wrote, where 3 are enough",
+    ),
+    (
+        "02.3",
+        _AGAIN
+        % """if (table.transaction_version(batch) or 0) < fingerprint:
+        write_deltalake(table, rows, mode="overwrite", predicate=f"_batch = '{batch}'", commit_properties=noted)""",
+        "The correction didn't come through",
+    ),
+    (
+        "02.3",
+        "known = {}\n"
+        + _AGAIN
+        % """if known.get(batch) != fingerprint:
+        known[batch] = fingerprint
+        write_deltalake(table, rows, mode="overwrite", predicate=f"_batch = '{batch}'")""",
+        "the log has no note",
     ),
     ("02.3", _AGAIN % "pass", "The table is empty"),
 ]

@@ -59,7 +59,7 @@ answer = metrics""",
     (
         "03.1",
         _LINES + f"answer = my_lines.merge(lines, {_LINE}).when_not_matched_insert_all()",
-        "it is of TableMerger",
+        "what does `.execute()` return?",
     ),
     (
         "03.2",
@@ -86,7 +86,7 @@ answer = metrics""",
     my_stocks.merge(counted, SAME_SHELF, "source", "target")
     .when_matched_update_all().when_not_matched_insert_all().execute()
 )""",
-        "which clause deletes?",
+        "Which clause deletes?",
     ),
     (
         "03.2",
@@ -134,6 +134,38 @@ answer *= 2""",
     .when_matched_update(close).when_not_matched_insert(row).execute() for _ in range(2)
 ]""",
         "close a row that is as new as its own",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """answer = (
+    my_stocks.merge(counted, SAME_SHELF, "source", "target").when_matched_update_all().when_not_matched_insert_all()
+    .when_not_matched_by_source_delete(predicate="source.store_id = 2").execute()
+)""",
+        "can speak of target alone",
+    ),
+    (
+        "03.3",
+        _ADDRESSES
+        + """answer = [
+    my_addresses.merge(keyed, "target.customer_id = source.merge_key AND target.is_current", "source", "target")
+    .when_matched_update(close, predicate="source.updated_at > target.valid_from")
+    .when_not_matched_insert(row).execute() for _ in range(2)
+]""",
+        "with NULL as the key, to insert",
+    ),
+    (
+        "03.3",
+        _ADDRESSES
+        + """def move():
+    old = my_addresses.to_pyarrow_table()
+    staged = db.sql("SELECT * FROM keyed UNION ALL BY NAME SELECT keyed.* EXCLUDE merge_key, NULL AS merge_key"
+                    " FROM keyed JOIN old USING (customer_id) WHERE is_current AND keyed.updated_at > valid_from")
+    return my_addresses.merge(
+        staged.to_arrow_table(), "target.customer_id = source.merge_key AND target.is_current", "source", "target"
+    ).when_matched_update(close).when_not_matched_insert(row).execute()
+answer = [move(), move()]""",
+        "has no current row any more",
     ),
     (
         "03.3",

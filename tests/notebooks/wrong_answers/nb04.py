@@ -42,6 +42,21 @@ answer = table.count()""",
     ),
     (
         "04.2",
+        """table = DeltaTable(prices, storage_options=lake.storage_options)
+table.load_as_version(on_her_clock + "+05:00")
+answer = table.count()""",
+        "the wrong sign",
+    ),
+    (
+        "04.2",
+        """table = DeltaTable(prices, storage_options=lake.storage_options)
+in_utc = datetime.fromisoformat(on_her_clock) + timedelta(hours=5)
+table.load_as_version(in_utc.isoformat() + "-05:00")
+answer = table.count()""",
+        "by five hours twice",
+    ),
+    (
+        "04.2",
         """answer = DeltaTable(prices, storage_options=lake.storage_options).count()""",
         "count of the newest version",
     ),
@@ -58,6 +73,13 @@ answer = table""",
         "04.3",
         _MERGE.format(where="product_id <= 20", on=f"{_KEY} AND t.quantity = 0"),
         "that part of Sam's change was meant",
+    ),
+    (
+        "04.3",
+        _MERGE.format(where="product_id <= 20 AND store_id <> 2", on=f"{_KEY} AND t.quantity = 0").replace(
+            ".execute()", ".when_not_matched_insert_all().execute()"
+        ),
+        "a clause that inserts",
     ),
     (
         "04.3",

@@ -13,6 +13,14 @@ WRONG_ANSWERS = [
     ("05.1", _DAILY + "answer = daily", "nothing was compacted yet"),
     ("05.1", _DAILY + "daily.optimize.compact(target_size=1000)\nanswer = daily", "no room for two"),
     ("05.1", _DAILY + "answer = daily.optimize.compact()", "it is of dict"),
+    (
+        "05.1",
+        _DAILY
+        + """daily.optimize.compact()
+daily.update(new_values={"page_id": 1}, predicate="page_id = 2")
+answer = daily""",
+        "has a commit UPDATE as well",
+    ),
     ("05.1", _DAILY + "daily.optimize.compact(target_size=int(350_000 * SCALE))\nanswer = daily", "smaller than a day"),
     (
         "05.1",
@@ -25,7 +33,7 @@ WRONG_ANSWERS = [
         "the rows were written anew",
     ),
     ("05.2", _PAGES + "answer = pages", "as fresh wrote it"),
-    ("05.2", _PAGES + 'pages.optimize.z_order(["page_id"])\nanswer = pages', "pass the target_size"),
+    ("05.2", _PAGES + 'pages.optimize.z_order(["page_id"])\nanswer = pages', "pass target_size"),
     (
         "05.2",
         _PAGES + 'pages.optimize.z_order(["session"], target_size=int(250_000 * SCALE))\nanswer = pages',
@@ -63,7 +71,14 @@ WRONG_ANSWERS = [
         + "answer = archive",
         "Was it a dry run",
     ),
-    ("05.3", _ARCHIVE + "archive.vacuum(full=True, dry_run=False)\nanswer = archive", "is the retention too long"),
+    (
+        "05.3",
+        _ARCHIVE
+        + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, full=True, keep_versions=[5, 6],\n"
+        "               dry_run=False)\nanswer = archive",
+        "a version that nobody asked for",
+    ),
+    ("05.3", _ARCHIVE + "archive.vacuum(full=True, dry_run=False)\nanswer = archive", "is the retention too"),
     (
         "05.3",
         _ARCHIVE

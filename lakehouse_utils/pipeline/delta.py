@@ -225,7 +225,7 @@ def write_sorted(
             )
             if not is_empty(delta):
                 raise CommitFailedError(f"{layer}.{table} was filled by another writer meanwhile")
-        small = WriterProperties(max_row_group_size=1 << 17)  # the writer holds a whole one in memory
+        small = WriterProperties(compression="SNAPPY", max_row_group_size=1 << 17)  # it holds a whole group in memory
         write_deltalake(
             delta, rows, mode="append", target_file_size=FILE_BYTES, writer_properties=small, commit_properties=commit
         )

@@ -25,6 +25,7 @@ from lakehouse_utils.pipeline.delta import Counts
 from lakehouse_utils.pipeline.run import LAYERS, Report, run
 
 ROWS_WERE_QUARANTINED = 3
+INTERRUPTED = "Interrupted. What is finished stays; the next run goes on from there."
 
 
 def names(allowed: tuple[str, ...] | None = None):
@@ -74,8 +75,10 @@ def main(landing, address, layers, tables, described, report_file, strict, quiet
     except LakehouseError as error:
         fail(str(error), verbose)
     except KeyboardInterrupt:
-        fail("Interrupted. What is finished stays; the next run goes on from there.", verbose, code=130)
+        fail(INTERRUPTED, verbose, code=130)
     except Exception as error:  # nobody foresaw it: still one sentence, and the way to more
+        if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl+C
+            fail(INTERRUPTED, verbose, code=130)
         said = " ".join(str(error).split())
         fail(f"Unexpected {type(error).__name__}: {said} (--verbose shows where.)", verbose)
     watch.sums_up(report)

@@ -9,7 +9,7 @@ the pipeline makes of the raw files, built once and copied from. The user's own 
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
@@ -105,7 +105,7 @@ def _prepared(home: Lake, scale: float) -> Lake:
 
 
 def _is_ready(prepared: Lake) -> bool:
-    return any(entry["Key"] == prepared.key("ready") for entry in _objects(prepared, prepared.key("ready")))
+    return any(entry["Key"] == prepared.key("ready") for entry in prepared.objects(prepared.key("ready")))
 
 
 def _digest(files: Iterable[Path], *words: str) -> str:
@@ -118,7 +118,7 @@ def _digest(files: Iterable[Path], *words: str) -> str:
 
 def _remove_outdated(shelf: Lake, version: str) -> None:
     """Remove what older code has built, if it did so more than a day ago: before, somebody may be copying."""
-    ready = [entry for entry in _objects(shelf, shelf.key("")) if entry["Key"].endswith("/ready")]
+    ready = [entry for entry in shelf.objects(shelf.key("")) if entry["Key"].endswith("/ready")]
     for entry in ready:
         name = entry["Key"].removeprefix(shelf.key("")).partition("/")[0]
         if name != version and _is_old(entry):
@@ -130,11 +130,11 @@ def _copy(prepared: Lake, own: Lake, tables: list[str]) -> None:
     with explained(f"copy tables from {prepared.root}", own):
         keys = []
         for table in tables:
-            found = [entry["Key"] for entry in _objects(prepared, prepared.key(table, ""))]
+            found = [entry["Key"] for entry in prepared.objects(prepared.key(table, ""))]
             if not found:
                 there = sorted(
                     {"/".join(entry["Key"].removeprefix(prepared.key("")).split("/")[:2])
-                     for entry in _objects(prepared, prepared.key("")) if "/_delta_log/" in entry["Key"]}
+                     for entry in prepared.objects(prepared.key("")) if "/_delta_log/" in entry["Key"]}
                 )  # fmt: skip
                 raise LakehouseError(f"No prepared table is called {table!r}; there are {', '.join(there)}.")
             keys += found
@@ -151,14 +151,9 @@ def _copy(prepared: Lake, own: Lake, tables: list[str]) -> None:
 # -- objects
 
 
-def _objects(lake: Lake, prefix: str) -> Iterator[dict]:
-    for page in lake.s3.get_paginator("list_objects_v2").paginate(Bucket=lake.bucket, Prefix=prefix):
-        yield from page.get("Contents", [])
-
-
 def _remove(lake: Lake, name: str) -> None:
     prefix = lake.key(name, "") if name else lake.key("")
-    keys = [{"Key": entry["Key"]} for entry in _objects(lake, prefix)]
+    keys = [{"Key": entry["Key"]} for entry in lake.objects(prefix)]
     for begin in range(0, len(keys), 1000):
         lake.s3.delete_objects(Bucket=lake.bucket, Delete={"Objects": keys[begin : begin + 1000], "Quiet": True})
 
@@ -169,9 +164,9 @@ def _marker(home: Lake, own: Lake) -> str:
 
 
 def _remove_leftovers(home: Lake) -> None:
-    for marker in [entry for entry in _objects(home, home.key("notebooks", ".runs", "")) if _is_old(entry)]:
+    for marker in [entry for entry in home.objects(home.key("notebooks", ".runs", "")) if _is_old(entry)]:
         run = marker["Key"].rpartition("/")[2]
-        if all(_is_old(entry) for entry in _objects(home, home.key("notebooks", run, ""))):
+        if all(_is_old(entry) for entry in home.objects(home.key("notebooks", run, ""))):
             _remove(home, f"notebooks/{run}")
             home.s3.delete_object(Bucket=home.bucket, Key=marker["Key"])
 

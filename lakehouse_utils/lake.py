@@ -9,6 +9,7 @@ import os
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -95,6 +96,11 @@ class Lake:
     def key(self, *names: str) -> str:
         """The same place as S3 calls it, without the bucket: `prefix/silver/orders`."""
         return "/".join([*([self.prefix] if self.prefix else []), *names])
+
+    def objects(self, prefix: str) -> Iterator[dict]:
+        """All objects whose keys begin with `prefix`, as S3 lists them: Key, Size, ETag, LastModified."""
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            yield from page.get("Contents", [])
 
     def check(self) -> None:
         """Raise LakehouseError, in one sentence that names the setting to change, unless the lake can be listed."""

@@ -86,8 +86,7 @@ def objects(lake: Lake, *names: str) -> pd.DataFrame:
     names it).
     """
     below = lake.key(*names, "")
-    pages = lake.s3.get_paginator("list_objects_v2").paginate(Bucket=lake.bucket, Prefix=below)
-    found = {e["Key"][len(below) :]: e["Size"] for page in pages for e in page.get("Contents", [])}
+    found = {entry["Key"][len(below) :]: entry["Size"] for entry in lake.objects(below)}
     table = lake.delta(*names)
     live = {add["path"]: place for place, add in enumerate(_live(table))} if table else {}
     named: dict[str, tuple] = {}

@@ -11,6 +11,7 @@ import pytest
 from s3_gateway import Gateway
 
 from lakehouse_utils import embedded_s3
+from lakehouse_utils.lake import Lake
 
 STATE_DIR = pytest.StashKey[Path]()
 
@@ -65,6 +66,13 @@ def s3_server(s3_state_dir: Path, _no_settings_of_the_developer) -> embedded_s3.
 def prefix(s3_server: embedded_s3.Server) -> str:
     """A fresh s3://bucket/prefix."""
     return f"{s3_server.uri}/test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def lake(prefix: str, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A lake with nothing in it, on the server that the environment names as well."""
+    monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))
+    return Lake.open(prefix)
 
 
 @pytest.fixture(scope="session")

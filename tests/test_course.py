@@ -22,7 +22,7 @@ def on_the_test_server(s3_server, s3_state_dir: Path, monkeypatch: pytest.Monkey
 
 
 def keys(lake: Lake) -> list[str]:
-    return [entry["Key"] for entry in course._objects(lake, lake.key(""))]
+    return [entry["Key"] for entry in lake.objects(lake.key(""))]
 
 
 def home(prefix: str) -> Lake:

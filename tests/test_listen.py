@@ -1,7 +1,5 @@
 """What is heard is what was asked, and asking in its hearing changes nothing."""
 
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 from botocore.exceptions import ClientError
@@ -9,12 +7,6 @@ from deltalake import DeltaTable, write_deltalake
 
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.listen import listening
-
-
-@pytest.fixture
-def lake(prefix: str, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))
-    return Lake.open(prefix)
 
 
 def test_a_commit_is_heard_as_put_if_absent(lake: Lake) -> None:

@@ -1,7 +1,6 @@
 """What a learner sees is true: held against tables whose every file and commit is known."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -12,12 +11,6 @@ from matplotlib.figure import Figure
 from lakehouse_utils import look
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
-
-
-@pytest.fixture
-def lake(prefix: str, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Lake:
-    monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))
-    return Lake.open(prefix)
 
 
 def write(lake: Lake, ids: list[int], names: list[str | None] | None = None, **options) -> DeltaTable:

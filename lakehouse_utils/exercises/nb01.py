@@ -23,8 +23,7 @@ _TABLE, _NEIGHBOUR = ("silver", "customers"), ("silver", "customers_history")
 
 
 def _sizes(lake: Lake, prefix: str) -> dict[str, int]:
-    pages = lake.s3.get_paginator("list_objects_v2").paginate(Bucket=lake.bucket, Prefix=prefix)
-    return {entry["Key"]: entry["Size"] for page in pages for entry in page.get("Contents", [])}
+    return {entry["Key"]: entry["Size"] for entry in lake.objects(prefix)}
 
 
 @exercise(

@@ -82,13 +82,11 @@ class Landing:
         if self._lake is None:
             yield from _walk(Path(self.address))
             return
-        prefix = f"{self._lake.prefix}/" if self._lake.prefix else ""
+        prefix = self._lake.key("")
         with explained(f"list the landing {self.address}", self._lake):
-            pages = self._lake.s3.get_paginator("list_objects_v2").paginate(Bucket=self._lake.bucket, Prefix=prefix)
-            for page in pages:
-                for entry in page.get("Contents", []):
-                    if not entry["Key"].endswith("/"):
-                        yield entry["Key"].removeprefix(prefix), entry["Size"], entry["ETag"]
+            for entry in self._lake.objects(prefix):
+                if not entry["Key"].endswith("/"):
+                    yield entry["Key"].removeprefix(prefix), entry["Size"], entry["ETag"]
 
     @contextmanager
     def open(self, file: LandingFile) -> Iterator[BinaryIO]:

@@ -143,6 +143,11 @@ def play(kernel: Kernel, book: Book) -> NotebookNode:
     return fresh
 
 
+def played_backwards(kernel: Kernel, book: Book) -> list[str]:
+    """The errors of all cells, run from the last to the first."""
+    return [error for cell in reversed(book.code) for error in errors(kernel.run(cell.source))]
+
+
 def errors(outputs: list[NotebookNode]) -> list[str]:
     return [f"{output.ename}: {output.evalue}" for output in outputs if output.output_type == "error"]
 
@@ -209,6 +214,12 @@ def _unlike(old: list, new: list) -> str:
     pairs = [(was, now) for was, now in zip(old, new, strict=False) if was != now] or [(old, new)]
     was, now = pairs[0]
     return f"  committed: {was}\n  now:       {now}"
+
+
+def differences_when_played(book: Book) -> list[str]:
+    """What differs from the committed outputs in a fresh kernel."""
+    with kernel() as running:
+        return compare(book, play(running, book)).differences
 
 
 # -- in place

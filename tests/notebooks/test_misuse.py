@@ -9,22 +9,27 @@ from pathlib import Path
 import pytest
 
 from lakehouse_utils import embedded_s3
-from notebooks.books import PATHS, Book, compare, errors, kernel, play, run
+from notebooks.books import (
+    PATHS,
+    Book,
+    compare,
+    differences_when_played,
+    errors,
+    kernel,
+    play,
+    played_backwards,
+    run,
+)
 
 QUICK = [path for path in PATHS if path.name[:2] in ("00", "01", "03")]
 quick = pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)
-
-
-def play_in_a_kernel(path: Path) -> list[str]:
-    with kernel() as running:
-        return compare(Book(path), play(running, Book(path))).differences
 
 
 @quick
 def test_in_reverse_and_then_twice_in_order(path: Path, kernels: None) -> None:
     book = Book(path)
     with kernel() as running:
-        trouble = [error for cell in reversed(book.code) for error in errors(running.run(cell.source))]
+        trouble = played_backwards(running, book)
         assert trouble
         assert {error.partition(":")[0] for error in trouble} == {"NameError"}
         for _ in range(2):
@@ -38,7 +43,7 @@ def test_from_another_folder(kernels: None, tmp_path: Path) -> None:
 
 def test_in_two_windows_at_once(kernels: None) -> None:
     with ThreadPoolExecutor(2) as windows:
-        assert list(windows.map(play_in_a_kernel, [QUICK[0]] * 2)) == [[], []]
+        assert list(windows.map(differences_when_played, [Book(QUICK[0])] * 2)) == [[], []]
 
 
 def test_while_the_server_goes_away(kernels: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

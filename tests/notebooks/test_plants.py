@@ -7,7 +7,7 @@ import nbformat
 import papermill
 import pytest
 
-from notebooks.books import FOLDER, Book, compare, errors, kernel, play, run
+from notebooks.books import FOLDER, Book, compare, differences_when_played, kernel, play, played_backwards, run
 
 
 def planted(folder: Path, *cells: str) -> Book:
@@ -42,7 +42,7 @@ def test_another_result_when_run_again(kernels: None, tmp_path: Path) -> None:
 def test_cells_that_run_without_those_above(kernels: None, tmp_path: Path) -> None:
     book = planted(tmp_path, "import math", "def area(r):\n    return math.pi * r**2", "1 / 0")
     with kernel() as running:
-        trouble = [error for cell in reversed(book.code) for error in errors(running.run(cell.source))]
+        trouble = played_backwards(running, book)
     assert {error.partition(":")[0] for error in trouble} == {"ZeroDivisionError"}  # in reverse, a NameError is wanted
 
 
@@ -56,10 +56,5 @@ def test_a_path_that_holds_in_one_folder_only(kernels: None, tmp_path: Path) -> 
 def test_a_name_that_two_windows_share(kernels: None, tmp_path: Path) -> None:
     book = planted(tmp_path, "import os", f"os.makedirs({str(tmp_path / 'mine')!r})")
     (tmp_path / "mine").rmdir()
-
-    def window(_: int) -> list[str]:
-        with kernel() as running:
-            return compare(book, play(running, book)).differences
-
     with ThreadPoolExecutor(2) as windows:
-        assert sorted(map(len, windows.map(window, range(2)))) == [0, 1]
+        assert sorted(map(len, windows.map(differences_when_played, [book] * 2))) == [0, 1]

@@ -67,12 +67,11 @@ def command(*arguments: object, **options) -> subprocess.Popen:
 def names(lake: Lake) -> list[str]:
     """All tables of the lake, as <layer>.<table>."""
     found = set()
-    prefix = f"{lake.prefix}/" if lake.prefix else ""
-    for page in lake.s3.get_paginator("list_objects_v2").paginate(Bucket=lake.bucket, Prefix=prefix):
-        for entry in page.get("Contents", []):
-            layer, table, *rest = entry["Key"].removeprefix(prefix).split("/")
-            if rest[0] == "_delta_log":
-                found.add(f"{layer}.{table}")
+    prefix = lake.key("")
+    for entry in lake.objects(prefix):
+        layer, table, *rest = entry["Key"].removeprefix(prefix).split("/")
+        if rest[0] == "_delta_log":
+            found.add(f"{layer}.{table}")
     return sorted(found)
 
 
@@ -148,7 +147,7 @@ def _with_meaning(row: dict, meaning: dict[str, dict[int, tuple]]) -> dict:
 
 def copy(source: Lake, target: Lake) -> None:
     """Copy all objects; a table's log names its files by relative paths."""
-    for entry in source.s3.list_objects_v2(Bucket=source.bucket, Prefix=source.prefix + "/").get("Contents", []):
+    for entry in source.objects(source.key("")):
         place = {"Bucket": source.bucket, "Key": entry["Key"]}
         key = target.prefix + entry["Key"].removeprefix(source.prefix)
         target.s3.copy_object(Bucket=target.bucket, Key=key, CopySource=place)

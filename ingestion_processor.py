@@ -22,7 +22,7 @@ from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import gold, sources
 from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.run import LAYERS, Report, run
+from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Report, open_engine, run
 
 ROWS_WERE_QUARANTINED = 3
 INTERRUPTED = "Interrupted. What is finished stays; the next run goes on from there."
@@ -47,11 +47,15 @@ def names(allowed: tuple[str, ...] | None = None):
 @click.option("--layers", default=",".join(LAYERS), show_default=True, callback=names(LAYERS), help="Which layers.")
 @click.option("--tables", default="", callback=names(), help="Which tables, by name.  [default: all]")
 @click.option("--sources", "described", type=click.Path(path_type=Path), help="Description of your own source tables.")
+@click.option("--engine", type=click.Choice(ENGINES), default="local", show_default=True, help="What does the work.")
+@click.option("--spark-remote", metavar="sc://...", help="A Spark Connect server.  [default: a Sail of its own]")
 @click.option("--report", "report_file", type=click.Path(path_type=Path), help="Write what was done, as JSON.")
 @click.option("--strict", is_flag=True, help=f"Exit with {ROWS_WERE_QUARANTINED} when rows were quarantined.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--verbose", is_flag=True, help="Show tracebacks of errors.")
-def main(landing, address, layers, tables, described, report_file, strict, quiet, verbose) -> None:
+def main(
+    landing, address, layers, tables, described, engine, spark_remote, report_file, strict, quiet, verbose
+) -> None:
     """Bring the lakehouse up to date with the raw files: landing -> bronze -> silver -> gold.
 
     What is there already is left alone, so that it may be stopped, and started again, at any time. Rows that don't
@@ -67,9 +71,12 @@ def main(landing, address, layers, tables, described, report_file, strict, quiet
             raise LakehouseError(f"--tables: no table is called {', '.join(sorted(unknown))}; there are {known}.")
         if report_file:
             write_report(None, report_file)
+        if engine == "local" and __name__ == "__main__":
+            sys.meta_path.insert(0, WithoutPandas())
         with watch:
             lake = Lake.open(address, config)
-            report = run(lake, landing or config.landing, tables_described, watch, layers, tables)
+            worker = open_engine(engine, lake, spark_remote)
+            report = run(lake, landing or config.landing, tables_described, watch, layers, tables, worker)
         if report_file:
             write_report(report, report_file)
     except LakehouseError as error:
@@ -181,7 +188,7 @@ def in_words(counts: Counts) -> str:
 
 
 class WithoutPandas:
-    """Nothing here uses pandas, but DuckDB and Arrow import it wherever it is installed, and that takes seconds."""
+    """Only Spark's client uses pandas, but DuckDB and Arrow import it wherever it is installed, and that takes seconds."""
 
     def find_spec(self, name: str, *_: object) -> None:
         if name == "pandas":
@@ -189,5 +196,4 @@ class WithoutPandas:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, WithoutPandas())
     main()

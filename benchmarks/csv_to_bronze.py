@@ -27,12 +27,12 @@ SCALE_OF_A_MILLION_LINES = 212
 PIPELINE = """
 import json, sys, time
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import bronze, landing, sources
+from lakehouse_utils.pipeline import bronze, landing, local, sources
 lake = Lake.open(sys.argv[2])
 lake.check()
 place = landing.Landing(sys.argv[1], lake)
 started = time.perf_counter()
-counts, refused = bronze.refresh(lake, place, sources.load()["order_items"], place.files()[0])
+counts, refused = bronze.refresh(lake, local.Local(lake), place, sources.load()["order_items"], place.files()[0])
 seconds = time.perf_counter() - started
 assert not refused and counts.quarantined == 0
 rows = counts.added

@@ -19,6 +19,7 @@ from lakehouse_utils import embedded_s3
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, silver, sources
 from lakehouse_utils.pipeline.landing import Landing
+from lakehouse_utils.pipeline.local import Local
 
 HEADER = "order_id,item_id,product_id,quantity,list_price,discount,updated_at\n"
 CHANGED = NEW = 5_000
@@ -44,16 +45,18 @@ def measure(rows: int, runs: int, folder: Path) -> float:
     (landing / "order_items.csv").rename(full / "order_items.csv")
     last_order = int((full / "order_items.csv").read_bytes()[-200:].split(b"\n")[-2].split(b",")[0])
     lake = Lake.open(f"s3://{embedded_s3.BUCKET}/lake")
-    db, source = lake.duckdb(memory_limit="300MB"), sources.load()["order_items"]
+    source = sources.load()["order_items"]
     print(f"{rows:,} rows", flush=True)
     seconds = []
     for day in range(runs + 1):
         if day:
             write_day(landing, day, last_order)
-        bronze.refresh(lake, Landing(str(landing), lake), source, Landing(str(landing), lake).files()[0])
-        started = time.perf_counter()
-        counts = silver.refresh(lake, db, source, source.name)
-        took = time.perf_counter() - started
+        place = Landing(str(landing), lake)
+        with Local(lake) as engine:
+            bronze.refresh(lake, engine, place, source, place.files()[0])
+            started = time.perf_counter()
+            counts = silver.refresh(lake, engine, source, source.name)
+            took = time.perf_counter() - started
         table = lake.delta("silver", source.name)
         if day:
             seconds.append(took)

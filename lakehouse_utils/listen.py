@@ -1,8 +1,8 @@
 """Hear what a program really asks of S3: every request to the lake's server, passed on and noted.
 
-    with listening(lake) as ear:
-        ...  # with ear.address in place of lake.endpoint
-    ear.heard
+with listening(lake) as ear:
+    ...  # with ear.address in place of lake.endpoint
+ear.heard
 """
 
 import json

@@ -18,6 +18,7 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
 from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.pipeline.engine import Engine
 from lakehouse_utils.pipeline.formats import LINE, Part, read, refuse_too_many, text_table
 from lakehouse_utils.pipeline.landing import Landing, LandingFile, UnreadableFile
 from lakehouse_utils.pipeline.sources import Source
@@ -33,8 +34,21 @@ _APPEND_ONLY = {"delta.appendOnly": "true"}
 _WORKERS = 2  # each holds a block; Arrow uses all cores within one anyway
 
 
+@dataclass
+class Uploaded:
+    """Parquet files in the table's folder that no commit names yet, and what is in them."""
+
+    read: int = 0
+    rows: int = 0
+    broken: int = 0
+    files: list[AddAction] = field(default_factory=list)
+    broken_files: list[AddAction] = field(default_factory=list)
+    columns: dict[str, None] = field(default_factory=dict)
+
+
 def refresh(
     lake: Lake,
+    engine: Engine,
     landing: Landing,
     source: Source,
     arrived: list[LandingFile],
@@ -50,20 +64,32 @@ def refresh(
     table = lake.delta("bronze", source.name)
     loaded = delta.progress_of_many(lake, table, "bronze", source.name)
     counts, refused = Counts() if counts is None else counts, []
+
+    def refuse(file: LandingFile, fingerprint: int, error: UnreadableFile) -> None:
+        refused.append(f"{file.path}: {error}")
+        note = partial(_put_broken, lake, file, source, [(None, "", str(error))], datetime.now(UTC))
+        quarantine(lake, source, f"refused:{file.path}", fingerprint, lambda: [note()])
+
+    new = {}
     for file in arrived:
-        fingerprint = 0
         try:
             fingerprint = landing.fingerprint(file)
-            if loaded(_app_id(file)) == fingerprint:
-                advance(file.size)
-                continue
-            uploaded = _upload(lake, landing, file, source, advance)
+        except UnreadableFile as error:
+            refuse(file, 0, error)
+            continue
+        if loaded(_app_id(file)) == fingerprint:
+            advance(file.size)
+        else:
+            new[file] = fingerprint
+    uploads = engine.upload(upload, landing, source, list(new), advance) if new else []
+    for (file, fingerprint), uploaded in zip(new.items(), uploads, strict=True):
+        try:
+            if isinstance(uploaded, UnreadableFile):
+                raise uploaded
             if landing.fingerprint(file) != fingerprint:
                 raise UnreadableFile("the file changed while it was read; the next run takes it as it is then")
         except UnreadableFile as error:
-            refused.append(f"{file.path}: {error}")
-            note = partial(_put_broken, lake, file, source, [(None, "", str(error))], datetime.now(UTC))
-            quarantine(lake, source, f"refused:{file.path}", fingerprint, lambda note=note: [note()])
+            refuse(file, fingerprint, error)
             continue
         if uploaded.broken_files:
             quarantine(lake, source, _app_id(file), fingerprint, lambda files=uploaded.broken_files: files)
@@ -87,30 +113,17 @@ def _app_id(file: LandingFile) -> str:
     return f"landing:{file.path}"
 
 
-def _commit(lake: Lake, table, source: Source, file: LandingFile, fingerprint: int, uploaded: "_Uploaded"):
+def _commit(lake: Lake, table, source: Source, file: LandingFile, fingerprint: int, uploaded: Uploaded):
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *_ORIGIN])
     app_id = _app_id(file)
     return delta.append(lake, table, "bronze", source.name, schema, uploaded.files, app_id, fingerprint, _APPEND_ONLY)
 
 
-@dataclass
-class _Uploaded:
-    """Parquet files in the table's folder that no commit names yet, and what is in them."""
-
-    read: int = 0
-    rows: int = 0
-    broken: int = 0
-    files: list[AddAction] = field(default_factory=list)
-    broken_files: list[AddAction] = field(default_factory=list)
-    columns: dict[str, None] = field(default_factory=dict)
-
-
-def _upload(
-    lake: Lake, landing: Landing, file: LandingFile, source: Source, advance: Callable[[int], None]
-) -> _Uploaded:
+def upload(lake: Lake, landing: Landing, source: Source, file: LandingFile, advance: Callable[[int], None]) -> Uploaded:
+    """Put a file's rows into the table's folder, the good and the broken ones, for a commit to name."""
     now = datetime.now(UTC)
-    whole = _Uploaded()
+    whole = Uploaded()
     seen = 0
     with landing.open(file) as stream, ThreadPoolExecutor(_WORKERS) as pool:
         parts = (partial(_upload_part, lake, file, source, part, now) for part in read(stream, file, source))
@@ -128,8 +141,8 @@ def _upload(
     return whole
 
 
-def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now: datetime) -> tuple[_Uploaded, int]:
-    part, size = _Uploaded(), 0
+def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now: datetime) -> tuple[Uploaded, int]:
+    part, size = Uploaded(), 0
     for block in parse():
         size += block.size
         part.read += block.read

@@ -18,15 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError
-from deltalake.table import TableMerger
+from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.transaction import AddAction
-from duckdb import DuckDBPyConnection
 
 from lakehouse_utils.errors import explained
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline.sql import quoted, statement
+from lakehouse_utils.pipeline.engine import Clause, Engine, Merged
+from lakehouse_utils.pipeline.sql import literal, quoted, statement
 
 _MOST_RANGES = 50
 _EXACT = ("long", "integer", "string", "date")  # the log's statistics of other types are rounded
@@ -99,13 +97,18 @@ def put_parquet(lake: Lake, layer: str, table: str, rows: pa.Table, stats: dict[
     path = f"part-{uuid.uuid4()}.parquet"
     with explained(f"write to {layer}.{table}", lake):
         lake.s3.put_object(Bucket=lake.bucket, Key=lake.key(layer, table, path), Body=buffer)
+    return add_action(path, size, len(rows), stats)
+
+
+def add_action(path: str, size: int, rows: int, stats: dict[str, tuple]) -> AddAction:
+    """What a commit says of a file; `stats` are (min, max) of columns that have a value in every row."""
     log_stats = {
-        "numRecords": len(rows),
+        "numRecords": rows,
         "minValues": {name: low for name, (low, _) in stats.items()},
         "maxValues": {name: high for name, (_, high) in stats.items()},
         "nullCount": dict.fromkeys(stats, 0),
     }
-    return AddAction(path, size, {}, int(time.time() * 1000), True, json.dumps(log_stats))
+    return AddAction(path, size, {}, int(time.time() * 1000), True, json.dumps(log_stats, default=str))
 
 
 def _is_repetitive(column: pa.ChunkedArray) -> bool:
@@ -128,13 +131,7 @@ def append(
     """Commit uploaded `files` to `delta`, once; the table is created, or given columns it lacks, where need be."""
     with explained(f"commit to {layer}.{table}", lake):
         if delta is None:
-            delta = DeltaTable.create(
-                lake.uri(layer, table),
-                Schema.from_arrow(schema),
-                mode="ignore",
-                storage_options=lake.storage_options,
-                configuration=configuration,
-            )
+            delta = create(lake, layer, table, Schema.from_arrow(schema), configuration)
         known = {field.name.lower() for field in delta.schema().fields}
         lacking = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in known]
         if lacking:
@@ -210,53 +207,38 @@ def is_empty(table: DeltaTable | None) -> bool:
     return table is None or not table.file_uris()
 
 
-def write_sorted(
-    lake: Lake, delta: DeltaTable | None, layer: str, table: str, rows: pa.RecordBatchReader, commit: CommitProperties
+def create(
+    lake: Lake, layer: str, table: str, schema: Schema, configuration: dict[str, str] | None = None
 ) -> DeltaTable:
-    """Fill an empty table with `rows`, which come sorted by key, so that each file has a key range of its own."""
-    with explained(f"write {layer}.{table}", lake):
-        if delta is None:
-            # Without rows at first. Of two writers that create a table with rows, both succeed: the second appends.
-            delta = DeltaTable.create(
-                lake.uri(layer, table),
-                Schema.from_arrow(rows.schema),
-                mode="ignore",
-                storage_options=lake.storage_options,
-            )
-            if not is_empty(delta):
-                raise CommitFailedError(f"{layer}.{table} was filled by another writer meanwhile")
-        small = WriterProperties(compression="SNAPPY", max_row_group_size=1 << 17)  # it holds a whole group in memory
-        write_deltalake(
-            delta, rows, mode="append", target_file_size=FILE_BYTES, writer_properties=small, commit_properties=commit
-        )
-        return delta
-
-
-def attach(db: DuckDBPyConnection, name: str, table: DeltaTable) -> None:
-    """Make this snapshot of `table` readable in DuckDB as `name`."""
-    db.execute(f"DETACH DATABASE IF EXISTS {quoted(name)}")
-    db.execute(f"ATTACH {_literal(table.table_uri)} AS {quoted(name)} (TYPE delta, VERSION {table.version()})")
-
-
-def merge(db: DuckDBPyConnection, table: DeltaTable, key: list[str], commit: CommitProperties) -> TableMerger:
-    """A MERGE of the DuckDB table `merging` into `table` by `key`, whose first column the table is sorted by.
-
-    Files that hold no key of the source are skipped: the log's statistics tell which, and the predicate puts it into
-    words that delta-rs holds against the same statistics.
-    """
-    equal = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in key)
-    predicate = f"{equal} AND {_ranges(db, table, key[0])}"
-    return table.merge(
-        db.table("merging").to_arrow_table(),  # no stream: the next query on this connection would end it, silently
-        predicate,
-        source_alias="source",
-        target_alias="target",
-        streamed_exec=False,
-        commit_properties=commit,
+    """The table, made without rows if it isn't there: of two writers that create one with rows, both succeed."""
+    return DeltaTable.create(
+        lake.uri(layer, table),
+        schema,
+        mode="ignore",
+        storage_options=lake.storage_options,
+        configuration=configuration,
     )
 
 
-def _ranges(db: DuckDBPyConnection, table: DeltaTable, column: str) -> str:
+def record(table: DeltaTable, commit: CommitProperties) -> None:
+    """Commit how far the table has come, and nothing else."""
+    table.create_write_transaction([], "append", table.schema(), commit_properties=commit)
+    table.update_incremental()
+
+
+def merge(
+    engine: Engine, table: DeltaTable, key: list[str], clauses: list[Clause], row: list[str], commit: CommitProperties
+) -> Merged:
+    """A MERGE of the engine's rows `merging` into `table` by `key`, whose first column the table is sorted by.
+
+    Files that hold no key of the source are skipped: the log's statistics tell which, and the predicate puts it into
+    words that engines hold against the same statistics.
+    """
+    equal = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in key)
+    return engine.merge(table, "merging", f"{equal} AND {_ranges(engine, table, key[0])}", clauses, row, commit)
+
+
+def _ranges(engine: Engine, table: DeltaTable, column: str) -> str:
     actions = pa.table(table.get_add_actions(flatten=True))
     low, high = f"min.{column}", f"max.{column}"
     types = {field.name: field.type for field in table.schema().fields}
@@ -264,18 +246,17 @@ def _ranges(db: DuckDBPyConnection, table: DeltaTable, column: str) -> str:
         return "true"
     if actions[low].null_count or actions[high].null_count:  # a file that tells nothing of itself may hold any key
         return "true"
-    db.register("files", pa.table({"path": actions["path"], "low": actions[low], "high": actions[high]}))
-    ranges = db.sql(statement("difference", "file_ranges", column=quoted(column))).fetchall()
-    db.unregister("files")
+    engine.values("files", pa.table({"path": actions["path"], "low": actions[low], "high": actions[high]}))
+    ranges = engine.rows(statement("difference", "file_ranges", column=quoted(column)))
     if len(ranges) > _MOST_RANGES:
         ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))]
     name = f"target.{quoted(column)}"
-    between = [f"{name} BETWEEN {_literal(low)} AND {_literal(high)}" for low, high in ranges]
+    between = [f"{name} BETWEEN {literal(low)} AND {literal(high)}" for low, high in ranges]
     return f"({' OR '.join(between) or 'false'})"
 
 
 def merge_difference(
-    db: DuckDBPyConnection,
+    engine: Engine,
     table: DeltaTable,
     fresh: str,
     existing: str,
@@ -285,8 +266,8 @@ def merge_difference(
 ) -> Counts:
     """Make the rows `existing` of `table` equal to `fresh`, in one MERGE of what differs: insert, update, delete.
 
-    Both are DuckDB relations with the table's columns; a difference in `uncompared` columns alone is none. Where
-    nothing differs, the commit records only how far the table has come.
+    Both are relations of the engine with the table's columns; a difference in `uncompared` columns alone is none.
+    Where nothing differs, the commit records only how far the table has come.
     """
     columns = [field.name for field in table.schema().fields]
     compared = [name for name in columns if name not in (*key, *uncompared)]
@@ -300,24 +281,14 @@ def merge_difference(
         same_key=" AND ".join(f"fresh.{quoted(name)} = existing.{quoted(name)}" for name in key),
         unlike=" OR ".join(f"fresh.{quoted(n)} IS DISTINCT FROM existing.{quoted(n)}" for n in compared) or "false",
     )
-    db.execute(f"CREATE OR REPLACE TEMP TABLE merging AS {difference}")
-    if not db.sql("SELECT count(*) FROM merging").fetchone()[0]:
-        table.create_write_transaction([], "append", table.schema(), commit_properties=commit)
-        table.update_incremental()
+    engine.keep("merging", difference)
+    if not engine.rows("SELECT count(*) FROM merging")[0][0]:
+        record(table, commit)
         return Counts(version=table.version())
-    row = {quoted(name): f"source.{quoted(name)}" for name in columns}
-    metrics = (
-        merge(db, table, key, commit)
-        .when_matched_delete("source._change = 'delete'")
-        .when_matched_update(row, "source._change <> 'delete'")
-        .when_not_matched_insert(row, "source._change <> 'delete'")
-        .execute()
-    )
-    changed = metrics["num_target_rows_updated"] + metrics["num_target_rows_deleted"]
-    return Counts(added=metrics["num_target_rows_inserted"], changed=changed, version=table.version())
-
-
-def _literal(value: object) -> str:
-    if isinstance(value, int):
-        return str(value)
-    return "'" + str(value).replace("'", "''") + "'"
+    clauses = [
+        Clause("delete", "source._change = 'delete'"),
+        Clause("update", "source._change <> 'delete'"),
+        Clause("insert", "source._change <> 'delete'"),
+    ]
+    merged = merge(engine, table, key, clauses, columns, commit)
+    return Counts(added=merged.inserted, changed=merged.updated + merged.deleted, version=table.version())

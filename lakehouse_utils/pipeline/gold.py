@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from deltalake import CommitProperties, DeltaTable, Transaction
-from duckdb import DuckDBPyConnection
 
 from lakehouse_utils.errors import LakehouseError, explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
 from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.pipeline.engine import Engine
 from lakehouse_utils.pipeline.sql import quoted, statements
 
 # Dimensions, then facts, then marts: a table comes after those that it reads.
@@ -58,7 +58,7 @@ def needs(table: str) -> set[str]:
     return found
 
 
-def refresh(lake: Lake, db: DuckDBPyConnection, name: str) -> Counts:
+def refresh(lake: Lake, engine: Engine, name: str) -> Counts:
     """Bring `gold/<name>` up to what the tables that it reads hold; all counts are 0 if it was there already.
 
     Raises LakehouseError where one of these doesn't exist.
@@ -70,17 +70,16 @@ def refresh(lake: Lake, db: DuckDBPyConnection, name: str) -> Counts:
     since = {label: delta.progress(table, label) for label in inputs}
     if table is not None and since == now:
         return Counts(version=table.version())
-    _prepare(db, inputs)
+    for label, snapshot in inputs.items():
+        engine.snapshot(label, snapshot)
     before = {label.split(".")[1]: -1 if version is None else version for label, version in since.items()}
-    scope = plan.statements.get("scope")
-    if scope:
-        db.execute(f"CREATE OR REPLACE TEMP TABLE scope AS {scope.format(**before)}")
+    if scope := plan.statements.get("scope"):
+        engine.keep("scope", scope.format(**before))
     commit = CommitProperties(app_transactions=[Transaction(label, version) for label, version in now.items()])
     with explained(f"refresh gold.{name}", lake):
-        counts = (
-            _fill(lake, db, name, plan, table, commit) if delta.is_empty(table) else _merge(db, plan, table, commit)
-        )
-    db.execute("DROP TABLE IF EXISTS scope; DROP TABLE IF EXISTS fresh")  # the next table needs their memory
+        fill_or_merge = _fill if delta.is_empty(table) else _merge
+        counts = fill_or_merge(engine, name, plan, table, commit)
+    engine.drop("scope", "fresh")  # the next table needs their memory
     return counts
 
 
@@ -105,37 +104,27 @@ def _progress(label: str, table: DeltaTable) -> int:
     return delta.progress(table, f"bronze.{name.removesuffix('_history')}")
 
 
-def _prepare(db: DuckDBPyConnection, inputs: dict[str, DeltaTable]) -> None:
-    """`silver.orders` and the like, as the SQL calls them, at these snapshots; and the functions that it uses."""
-    for create in statements("gold_functions").values():
-        db.execute(create)
-    for label, table in inputs.items():
-        layer, name = label.split(".")
-        delta.attach(db, label, table)
-        db.execute(f"CREATE SCHEMA IF NOT EXISTS {layer}")
-        db.execute(f"CREATE OR REPLACE VIEW {layer}.{quoted(name)} AS FROM {quoted(label)}")
-
-
-def _fill(
-    lake: Lake, db: DuckDBPyConnection, name: str, plan: Definition, table: DeltaTable | None, commit: CommitProperties
-) -> Counts:
+def _fill(engine: Engine, name: str, plan: Definition, table: DeltaTable | None, commit: CommitProperties) -> Counts:
     rows = plan.statements["rows"]
     if "unknown" in plan.statements:
-        rows = f"SELECT * FROM ({rows}) UNION ALL BY NAME ({plan.statements['unknown']})"
-    order = ", ".join(map(quoted, plan.key))
-    reader = db.sql(f"SELECT * FROM ({rows}) ORDER BY {order}").to_arrow_reader(1 << 16)
-    table = delta.write_sorted(lake, table, "gold", name, reader, commit)
+        engine.view("known", rows)
+        engine.view("unknown", plan.statements["unknown"])
+        told = engine.columns("unknown")
+        columns = engine.columns("known")
+        member = ", ".join(quoted(column) if column in told else f"NULL AS {quoted(column)}" for column in columns)
+        rows = f"SELECT * FROM known UNION ALL SELECT {member} FROM unknown"
+    table = engine.fill(table, "gold", name, rows, plan.key, commit)
     count = table.count()
     return Counts(read=count, added=count, version=table.version())
 
 
-def _merge(db: DuckDBPyConnection, plan: Definition, table: DeltaTable, commit: CommitProperties) -> Counts:
-    db.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {plan.statements['rows']}")
-    delta.attach(db, "known", table)
-    existing = "known"
+def _merge(engine: Engine, name: str, plan: Definition, table: DeltaTable, commit: CommitProperties) -> Counts:
+    engine.keep("fresh", plan.statements["rows"])
+    engine.snapshot("existing_rows", table)
+    existing = "existing_rows"
     if "scope" in plan.statements:
-        keys = [column for column, *_ in db.sql("DESCRIBE scope").fetchall()]
-        existing = f"(SELECT * FROM known SEMI JOIN scope USING ({', '.join(map(quoted, keys))}))"
-    counts = delta.merge_difference(db, table, "fresh", existing, plan.key, commit)
-    counts.read = db.sql("SELECT count(*) FROM fresh").fetchone()[0]
+        keys = ", ".join(map(quoted, engine.columns("scope")))
+        existing = f"(SELECT * FROM existing_rows SEMI JOIN scope USING ({keys}))"
+    counts = delta.merge_difference(engine, table, "fresh", existing, plan.key, commit)
+    counts.read = engine.rows("SELECT count(*) FROM fresh")[0][0]
     return counts

@@ -8,18 +8,19 @@ from functools import partial
 from typing import Any, Protocol
 
 from deltalake.exceptions import CommitFailedError
-from duckdb import DuckDBPyConnection
 
 from lakehouse_utils.errors import ExpiredCredentials, LakehouseError, explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, gold, silver
 from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.pipeline.engine import Engine
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
+from lakehouse_utils.pipeline.local import Local
 from lakehouse_utils.pipeline.sources import Source
 
 LAYERS = ("bronze", "silver", "gold")
+ENGINES = ("local", "spark")
 _TRIES = 20  # of a step that another writer's commit got in the way of, or whose credentials ran out
-_DUCKDB = {"memory_limit": "400MB", "preserve_insertion_order": "false"}  # what doesn't fit goes to temporary files
 
 
 class Watch(Protocol):
@@ -71,22 +72,24 @@ def run(
     watch: Watch,
     layers: tuple[str, ...] = LAYERS,
     tables: tuple[str, ...] = (),
+    engine: Engine | None = None,
 ) -> Report:
     """Bring the tables of `lake` up to what has arrived at `landing`, a folder or s3:// address.
 
-    `tables` are names of source or gold tables, all when empty. Raises LakehouseError; what was committed before stays,
-    and the next run goes on from there.
+    `tables` are names of source or gold tables, all when empty; `engine` is DuckDB's when none is given. Raises
+    LakehouseError; what was committed before stays, and the next run goes on from there.
     """
     started = time.monotonic()
-    report = Report("local", lake.root)
+    engine = engine or Local(lake)
+    report = Report(engine.name, lake.root)
     lake.check()
     chosen = [source for source in sources.values() if not tables or source.name in tables]
 
-    with lake.duckdb(**_DUCKDB) as db:
+    with engine:
 
         def step(layer: str, table: str, work: Callable[[], Counts], size: int | None = None) -> None:
             watch.begins(layer, table, size)
-            counts = report.rows[f"{layer}.{table}"] = _persistently(lake, db, f"{layer}.{table}", work)
+            counts = report.rows[f"{layer}.{table}"] = _persistently(lake, engine, f"{layer}.{table}", work)
             watch.ends(layer, table, counts)
 
         if "bronze" in layers:
@@ -94,18 +97,29 @@ def run(
             arrived = _arrived(place, sources, watch)
             for source in chosen:
                 if files := arrived.get(source.name):
-                    work = partial(_to_bronze, lake, place, source, files, report, watch, Counts())
+                    work = partial(_to_bronze, lake, engine, place, source, files, report, watch, Counts())
                     step("bronze", source.name, work, sum(file.size for file in files))
         if "silver" in layers:
             for source in chosen:
                 for name in silver.tables(source):
-                    step("silver", name, partial(silver.refresh, lake, db, source, name))
+                    step("silver", name, partial(silver.refresh, lake, engine, source, name))
         if "gold" in layers:
             for name in _possible(sources, tables, layers, watch):
                 if not tables or name in tables:
-                    step("gold", name, partial(gold.refresh, lake, db, name))
+                    step("gold", name, partial(gold.refresh, lake, engine, name))
     report.seconds = time.monotonic() - started
     return report
+
+
+def open_engine(name: str, lake: Lake, spark_remote: str | None = None) -> Engine:
+    """The engine of this name, for one run. `spark_remote`, `sc://host:port`, is a server that is there already."""
+    if name == "spark":
+        from lakehouse_utils.pipeline.spark import Spark  # its packages are an extra
+
+        return Spark(lake, spark_remote)
+    if spark_remote:
+        raise LakehouseError("--spark-remote is for the engine spark: add --engine spark.")
+    return Local(lake)
 
 
 def _arrived(landing: Landing, sources: dict[str, Source], watch: Watch) -> dict[str, list[LandingFile]]:
@@ -126,6 +140,7 @@ def _arrived(landing: Landing, sources: dict[str, Source], watch: Watch) -> dict
 
 def _to_bronze(
     lake: Lake,
+    engine: Engine,
     landing: Landing,
     source: Source,
     files: list[LandingFile],
@@ -133,7 +148,7 @@ def _to_bronze(
     watch: Watch,
     counts: Counts,
 ) -> Counts:
-    counts, refused = bronze.refresh(lake, landing, source, files, watch.advances, counts)
+    counts, refused = bronze.refresh(lake, engine, landing, source, files, watch.advances, counts)
     report.refused += refused
     for sentence in refused:
         watch.refuses(sentence)
@@ -151,7 +166,7 @@ def _possible(sources: dict[str, Source], tables: tuple[str, ...], layers: tuple
     return [name for name, lack in lacking.items() if not lack]
 
 
-def _persistently(lake: Lake, db: DuckDBPyConnection, label: str, work: Callable[[], Counts]) -> Counts:
+def _persistently(lake: Lake, engine: Engine, label: str, work: Callable[[], Counts]) -> Counts:
     """Do one step; again, from its beginning, with new credentials or behind another writer's commit.
 
     A step that is begun again finds in the tables' logs what of it is done. A commit that failed means that somebody
@@ -160,7 +175,7 @@ def _persistently(lake: Lake, db: DuckDBPyConnection, label: str, work: Callable
     for attempt in range(1, _TRIES + 1):
         try:
             with explained(f"bring {label} up to date", lake):
-                lake.authorize(db)
+                engine.authorize()
                 return work()
         except ExpiredCredentials:
             if attempt == _TRIES or not lake.renew_credentials():

@@ -6,23 +6,23 @@ so a daily batch costs what the day brought and the files that it touches, not w
 
 import re
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
-from duckdb import DuckDBPyConnection
 
 from lakehouse_utils.errors import LakehouseError, explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
 from lakehouse_utils.pipeline.bronze import quarantine
 from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.pipeline.engine import Clause, Engine
 from lakehouse_utils.pipeline.sources import Column, Source
-from lakehouse_utils.pipeline.sql import quoted, statement
+from lakehouse_utils.pipeline.sql import literal, quoted, statement
 
 _LINEAGE = ["_version_at", "_batch", "_source_file", "_source_line", "_bronze_version"]
+_ORIGIN = {"_batch": "VARCHAR", "_source_file": "VARCHAR", "_source_line": "BIGINT", "_ingested_at": "TIMESTAMPTZ"}
 _OF_HISTORY = ["valid_from", "valid_to", "is_first", "is_current"]
 _DELTA_TYPES = {"integer": "long", "text": "string"}  # the others have the same name there
 
@@ -40,7 +40,7 @@ _SPELLINGS = {
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
 
-def refresh(lake: Lake, db: DuckDBPyConnection, source: Source, name: str) -> Counts:
+def refresh(lake: Lake, engine: Engine, source: Source, name: str) -> Counts:
     """Bring `silver/<name>`, one of `tables(source)`, up to what bronze holds; counts are 0 if it was there already.
 
     Where there is no bronze, an empty table is made, so that gold finds it.
@@ -57,7 +57,7 @@ def refresh(lake: Lake, db: DuckDBPyConnection, source: Source, name: str) -> Co
     files = delta.files_added_since(lake, bronze, "bronze", source.name, done) if bronze and done != version else []
     if done is not None and not files:
         return Counts(version=table.version())
-    step = _Step(lake, db, source, bronze, files)
+    step = _Step(lake, engine, source, bronze, files)
     return step.refresh_current(table) if name == source.name else step.refresh_history(table)
 
 
@@ -72,12 +72,10 @@ def app_id(source: Source) -> str:
 
 
 class _Step:
-    """One source's new rows on their way into one silver table, as DuckDB views `incoming` and `incoming_accepted`."""
+    """One source's new rows on their way into one silver table, in the engine as `incoming` and `incoming_accepted`."""
 
-    def __init__(
-        self, lake: Lake, db: DuckDBPyConnection, source: Source, bronze: DeltaTable | None, files: list[str]
-    ) -> None:
-        self.lake, self.db, self.source, self.bronze = lake, db, source, bronze
+    def __init__(self, lake: Lake, engine: Engine, source: Source, bronze: DeltaTable | None, files: list[str]) -> None:
+        self.lake, self.engine, self.source, self.bronze = lake, engine, source, bronze
         self.version = bronze.version() if bronze else 0
         self.commit = delta.transaction(app_id(source), self.version)
         self.key = ", ".join(map(quoted, source.key))
@@ -87,12 +85,7 @@ class _Step:
 
     def _define(self, name: str, files: list[str]) -> None:
         """Views `<name>`, these files of bronze with all described columns, and `<name>_accepted`, its good rows."""
-        columns = ", ".join(f"NULL::VARCHAR AS {quoted(column)}" for column in self.source.columns)
-        origin = "NULL::VARCHAR AS _batch, NULL::VARCHAR AS _source_file, NULL::BIGINT AS _source_line"
-        nothing = f"SELECT {columns}, {origin}, NULL::TIMESTAMPTZ AS _ingested_at WHERE false"
-        listed = ", ".join(map(_string, files))
-        of_files = f"SELECT * FROM read_parquet([{listed}], union_by_name = true) UNION ALL BY NAME " if files else ""
-        self.db.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {of_files}{nothing}")
+        self.engine.files(name, files, dict.fromkeys(self.source.columns, "VARCHAR") | _ORIGIN)
         accepted = statement(
             "silver",
             "accepted",
@@ -101,17 +94,16 @@ class _Step:
             version_at=_version_at(self.source),
             rules=_rules(self.source),
         )
-        self.db.execute(f"CREATE OR REPLACE TEMP VIEW {name}_accepted AS {accepted}")
+        self.engine.view(f"{name}_accepted", accepted)
 
     def _files_of_bronze(self) -> list[str]:
         return delta.files(self.lake, self.bronze, "bronze", self.source.name)
 
     def _count(self, rows: str) -> int:
-        return self.db.sql(f"SELECT count(*) FROM {rows}").fetchone()[0]
+        return self.engine.rows(f"SELECT count(*) FROM {rows}")[0][0]
 
-    def _fill(self, table: DeltaTable | None, name: str, rows: str, order: str) -> Counts:
-        reader = self.db.sql(f"SELECT * FROM ({rows}) ORDER BY {order}").to_arrow_reader(1 << 16)
-        table = delta.write_sorted(self.lake, table, "silver", name, reader, self.commit)
+    def _fill(self, table: DeltaTable | None, name: str, rows: str, key: list[str]) -> Counts:
+        table = self.engine.fill(table, "silver", name, rows, key, self.commit)
         return Counts(added=table.count(), version=table.version())
 
     # current state
@@ -130,26 +122,22 @@ class _Step:
             bronze_version=self.version,
         )
         if delta.is_empty(table):
-            counts = self._fill(table, self.source.name, fresh, self.key)
+            counts = self._fill(table, self.source.name, fresh, self.source.key)
         else:
             counts = self._merge(table, fresh)
         counts.read, counts.quarantined = read, rejected
         return counts
 
     def _merge(self, table: DeltaTable, fresh: str) -> Counts:
-        self.db.execute(f"CREATE OR REPLACE TEMP TABLE merging AS {fresh}")
+        self.engine.keep("merging", fresh)
         values = [*self.source.columns, *(["_version_at"] if self.source.order_by else [])]
         differs = _any(f"(target.{quoted(name)} IS DISTINCT FROM source.{quoted(name)})" for name in values)
-        row = {quoted(name): f"source.{quoted(name)}" for name in [*self.source.columns, *_LINEAGE]}
+        newer = f"({_not_older(self.source, 'source', 'target')}) AND ({differs})"
+        row = [*self.source.columns, *_LINEAGE]
         with explained(f"merge into silver.{self.source.name}", self.lake):
-            metrics = (
-                delta.merge(self.db, table, self.source.key, self.commit)
-                .when_matched_update(row, f"({_not_older(self.source, 'source', 'target')}) AND ({differs})")
-                .when_not_matched_insert(row)
-                .execute()
-            )
-        added, changed = metrics["num_target_rows_inserted"], metrics["num_target_rows_updated"]
-        return Counts(added=added, changed=changed, version=table.version())
+            clauses = [Clause("update", newer), Clause("insert")]
+            merged = delta.merge(self.engine, table, self.source.key, clauses, row, self.commit)
+        return Counts(added=merged.inserted, changed=merged.updated, version=table.version())
 
     def _all_versions(self) -> str:
         self._define("everything", self._files_of_bronze())
@@ -166,22 +154,21 @@ class _Step:
             "rejected",
             rows="incoming",
             problems=", ".join(_problems(self.source)),
-            raw=", ".join(f"{quoted(name)} := {quoted(name)}" for name in self.source.columns),
+            names=", ".join(map(literal, self.source.columns)),
+            values=", ".join(map(quoted, self.source.columns)),
             rules=_rules(self.source),
         )
-        self.db.execute(f"CREATE OR REPLACE TEMP TABLE rejected AS {rejected}")
+        self.engine.keep("rejected", rejected)
         if count := self._count("rejected"):
             quarantine(self.lake, self.source, f"silver.{self.source.name}", self.version, self._upload_rejected)
         return count
 
     def _upload_rejected(self) -> list[AddAction]:
-        rows = self.db.table("rejected")
         held = self.lake.delta("quarantine", self.source.name)
-        if held is not None:
-            delta.attach(self.db, "held", held)
-            rows = self.db.sql(statement("silver", "not_held"))
-        put = partial(delta.put_parquet, self.lake, "quarantine", self.source.name, stats={})
-        return [put(rows=pa.Table.from_batches([batch])) for batch in rows.to_arrow_reader(1 << 16) if batch.num_rows]
+        if held is None:
+            return self.engine.put("quarantine", self.source.name, "SELECT * FROM rejected")
+        self.engine.snapshot("held", held)
+        return self.engine.put("quarantine", self.source.name, statement("silver", "not_held"))
 
     # history
 
@@ -199,13 +186,15 @@ class _Step:
             bronze_version=self.version,
         )
         if delta.is_empty(table):
-            counts = self._fill(table, f"{self.source.name}_history", fresh, f"{self.key}, valid_from")
+            counts = self._fill(table, f"{self.source.name}_history", fresh, [*self.source.key, "valid_from"])
         else:
-            self.db.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS {fresh}")
+            self.engine.keep("fresh", fresh)
             known = f"(SELECT * FROM known_history SEMI JOIN incoming_accepted USING ({self.key}))"
             key = [*self.source.key, "valid_from"]
             with explained(f"merge into silver.{self.source.name}_history", self.lake):
-                counts = delta.merge_difference(self.db, table, "fresh", known, key, self.commit, {"_bronze_version"})
+                counts = delta.merge_difference(
+                    self.engine, table, "fresh", known, key, self.commit, {"_bronze_version"}
+                )
         counts.read = self._count("incoming_accepted")
         return counts
 
@@ -216,16 +205,16 @@ class _Step:
         """
         if delta.is_empty(table):
             return "SELECT *, false AS _known FROM incoming_accepted"
-        delta.attach(self.db, "known_history", table)
+        self.engine.snapshot("known_history", table)
         current = self.lake.delta("silver", self.source.name)
         name = app_id(self.source)
         if self.late_batch or delta.progress(current, name) != delta.progress(table, name):
             late = f"SELECT DISTINCT {self.key} FROM incoming_accepted"
         else:
-            delta.attach(self.db, "known_current", current)
+            self.engine.snapshot("known_current", current)
             not_older = _not_older(self.source, "incoming_accepted", "known_current")
             late = statement("silver", "late_keys", key=self.key, not_older=not_older)
-        self.db.execute(f"CREATE OR REPLACE TEMP TABLE late_keys AS {late}")
+        self.engine.keep("late_keys", late)
         self._define("everything", self._files_of_bronze() if self._count("late_keys") else [])
         return statement("silver", "versions", columns=self.columns, key=self.key)
 
@@ -269,15 +258,11 @@ def _value(name: str, column: Column) -> str:
     return _text(name) if column.type == "text" else f"TRY_CAST(trim({_text(name)}) AS {column.sql_type})"
 
 
-def _string(text: object) -> str:
-    return "'" + str(text).replace("'", "''") + "'"
-
-
 def _checks(name: str, column: Column, required: bool) -> Iterator[tuple[str, str]]:
     """(what holds for a good value, never NULL; SQL for the words that say what is wrong otherwise)"""
 
     def wrong(what: str) -> str:
-        return f"concat('{name}: ''', left({quoted(name)}, 100), {_string(chr(39) + ' ' + what)})"
+        return f"concat('{name}: ''', left({quoted(name)}, 100), ''' ', {literal(what)})"
 
     text, value = _text(name), _value(name, column)
     if required:
@@ -286,15 +271,15 @@ def _checks(name: str, column: Column, required: bool) -> Iterator[tuple[str, st
         fits = f"{text} IS NULL OR coalesce({_is_written(text, value, column)} AND {_in_range(value, column)}, false)"
         yield f"({fits})", wrong(f"is no {column.type}")
 
-    def literal(item: object) -> str:
-        return f"CAST({_string(item)} AS {column.sql_type})"
+    def typed(item: object) -> str:
+        return f"CAST({literal(str(item))} AS {column.sql_type})"
 
     if column.min is not None:
-        yield f"({value} IS NULL OR {value} >= {literal(column.min)})", wrong(f"is below {column.min}")
+        yield f"({value} IS NULL OR {value} >= {typed(column.min)})", wrong(f"is below {column.min}")
     if column.max is not None:
-        yield f"({value} IS NULL OR {value} <= {literal(column.max)})", wrong(f"is above {column.max}")
+        yield f"({value} IS NULL OR {value} <= {typed(column.max)})", wrong(f"is above {column.max}")
     if column.allowed is not None:
-        allowed = ", ".join(map(literal, column.allowed))
+        allowed = ", ".join(map(typed, column.allowed))
         listed = ", ".join(map(str, column.allowed))
         yield f"({value} IS NULL OR {value} IN ({allowed}))", wrong(f"is not one of {listed}")
 

@@ -24,6 +24,7 @@ from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, delta, formats
 from lakehouse_utils.pipeline.delta import Counts
 from lakehouse_utils.pipeline.landing import Landing
+from lakehouse_utils.pipeline.local import Local
 from lakehouse_utils.pipeline.run import run
 from lakehouse_utils.pipeline.sources import Source
 
@@ -58,7 +59,7 @@ class Supplier:
     def load(self, advance: Callable[[int], None] = lambda size: None) -> tuple[Counts, list[str]]:
         place = Landing(self.address, self.lake)
         files = [file for file in place.files()[0] if file.table == "things"]
-        counts, refused = bronze.refresh(self.lake, place, THINGS, files, advance)
+        counts, refused = bronze.refresh(self.lake, Local(self.lake), place, THINGS, files, advance)
         assert counts.read == counts.added + counts.quarantined
         return counts, refused
 
@@ -355,7 +356,7 @@ def test_an_object_that_is_another_since_it_was_listed(how, s3):
     s3.remove("1/things.csv")
     if how == "changes":
         s3.deliver("1/things.csv", "id\n3\n")
-    counts, refused = bronze.refresh(s3.lake, place, THINGS, files)
+    counts, refused = bronze.refresh(s3.lake, Local(s3.lake), place, THINGS, files)
     assert (counts.added, len(refused)) == (1, 1)
     assert ("vanished" if how == "vanishes" else "changed") in refused[0]
     assert s3.load()[0].read == (how == "changes")
@@ -406,6 +407,7 @@ MEASURED = """
     from lakehouse_utils import settings
     from lakehouse_utils.lake import Lake
     from lakehouse_utils.pipeline import bronze, formats, landing
+    from lakehouse_utils.pipeline.local import Local
     from lakehouse_utils.pipeline.sources import Source
 
     state_dir, uri, folder, block = sys.argv[1:]
@@ -413,7 +415,7 @@ MEASURED = """
     lake = Lake.open(uri, settings.Settings(state_dir=Path(state_dir)))
     things = Source(name="things", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "text"}})
     place = landing.Landing(folder, lake)
-    counts, refused = bronze.refresh(lake, place, things, place.files()[0])
+    counts, refused = bronze.refresh(lake, Local(lake), place, things, place.files()[0])
     assert not refused, refused
     # Not ru_maxrss, which begins with what the parent held.
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -19,3 +19,8 @@ def statements(file: str) -> dict[str, str]:
 def quoted(name: str) -> str:
     """An identifier as SQL writes it, so that case and reserved words don't matter."""
     return '"' + name.replace('"', '""') + '"'
+
+
+def literal(value: object) -> str:
+    """A number as it is, anything else as text in quotes."""
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"

@@ -25,7 +25,7 @@ SELECT
     _ingested_at,
     'silver' AS layer,
     concat_ws('; ', {problems}) AS reason,
-    to_json(struct_pack({raw})) AS raw
+    to_json(map([{names}], [{values}])) AS raw
 FROM {rows}
 WHERE NOT (
     {rules}

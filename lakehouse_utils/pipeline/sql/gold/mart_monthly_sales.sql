@@ -16,7 +16,7 @@ WITH orders AS (
     INNER JOIN gold.dim_stores AS s ON f.store_sk = s.store_sk
     INNER JOIN gold.dim_products AS p ON f.product_sk = p.product_sk
     WHERE f.order_date IS NOT NULL AND coalesce(f.order_status, 0) <> 3
-    GROUP BY ALL
+    GROUP BY 1, s.store_name, p.category_name, f.order_id
 )
 
 SELECT
@@ -27,4 +27,4 @@ SELECT
     CAST(sum(units) AS BIGINT) AS units,
     CAST(sum(revenue) AS DECIMAL(18, 4)) AS revenue
 FROM orders
-GROUP BY ALL
+GROUP BY month, store_name, category_name

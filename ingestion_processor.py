@@ -188,7 +188,7 @@ def in_words(counts: Counts) -> str:
 
 
 class WithoutPandas:
-    """Only Spark's client uses pandas, but DuckDB and Arrow import it wherever it is installed, and that takes seconds."""
+    """Only Spark's client uses pandas, but DuckDB and Arrow import it wherever it is, and that takes seconds."""
 
     def find_spec(self, name: str, *_: object) -> None:
         if name == "pandas":

@@ -36,7 +36,11 @@ WHERE NOT (
 -- Rejected rows that quarantine doesn't hold yet.
 SELECT rejected.*
 FROM rejected
-ANTI JOIN (SELECT * FROM held WHERE layer = 'silver') USING (_source_file, _source_line, _ingested_at)
+ANTI JOIN held
+    ON rejected._source_file = held._source_file
+    AND rejected._source_line = held._source_line
+    AND rejected._ingested_at = held._ingested_at
+    AND held.layer = 'silver'
 
 
 -- name: current
@@ -81,13 +85,13 @@ WITH ranked AS (
 ),
 
 moments AS (
-    SELECT *
+    SELECT {columns}, valid_from
     FROM ranked
     QUALIFY age = min(age) OVER (PARTITION BY {key} ORDER BY valid_from RANGE UNBOUNDED PRECEDING)
 ),
 
 changes AS (
-    SELECT *
+    SELECT {columns}, valid_from
     FROM moments
     QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY valid_from) = 1
         OR {differs_from_previous}

@@ -29,7 +29,7 @@ WHERE customer_id IN (SELECT customer_id FROM scope)
 -- name: unknown
 -- The member that facts without a known customer point to.
 SELECT
-    -1 AS customer_sk,
+    CAST(-1 AS BIGINT) AS customer_sk,
     NULL AS customer_id,
     'Unknown' AS first_name,
     'Unknown' AS last_name,

@@ -28,4 +28,4 @@ SELECT
     isodow(date) >= 6 AS is_weekend
 FROM days
 UNION ALL
-SELECT -1, NULL, NULL, NULL, NULL, 'Unknown', NULL, NULL, 'Unknown', NULL
+SELECT CAST(-1 AS BIGINT), NULL, NULL, NULL, NULL, 'Unknown', NULL, NULL, 'Unknown', NULL

@@ -32,7 +32,7 @@ WHERE p.product_id IN (SELECT product_id FROM scope)
 -- name: unknown
 -- The member that facts without a known product point to.
 SELECT
-    -1 AS product_sk,
+    CAST(-1 AS BIGINT) AS product_sk,
     NULL AS product_id,
     'Unknown' AS product_name,
     'Unknown' AS brand_name,

@@ -19,4 +19,4 @@ FROM silver.staffs AS s
 LEFT JOIN silver.stores AS t ON s.store_id = t.store_id
 LEFT JOIN silver.staffs AS m ON s.manager_id = m.staff_id
 UNION ALL
-SELECT -1, NULL, 'Unknown', 'Unknown', NULL, NULL, NULL, NULL, 'Unknown', NULL, NULL
+SELECT CAST(-1 AS BIGINT), NULL, 'Unknown', 'Unknown', NULL, NULL, NULL, NULL, 'Unknown', NULL, NULL

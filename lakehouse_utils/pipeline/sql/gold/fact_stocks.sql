@@ -17,8 +17,8 @@ WHERE _bronze_version > {products_history}
 SELECT
     s.store_id,
     s.product_id,
-    CASE WHEN t.store_id IS NULL THEN -1 ELSE surrogate_key(t.store_id, NULL) END AS store_sk,
-    CASE WHEN p.product_id IS NULL THEN -1 ELSE surrogate_key(p.product_id, p.valid_from) END AS product_sk,
+    CASE WHEN t.store_id IS NOT NULL THEN surrogate_key(t.store_id, NULL) ELSE -1 END AS store_sk,
+    CASE WHEN p.product_id IS NOT NULL THEN surrogate_key(p.product_id, p.valid_from) ELSE -1 END AS product_sk,
     s.quantity
 FROM silver.stocks AS s
 LEFT JOIN silver.stores AS t ON s.store_id = t.store_id

@@ -1,0 +1,352 @@
+"""The engine of many machines: a Spark Connect server computes, and writes what it has computed.
+
+Which server doesn't matter: Sail, which pip installs and which is started here when no address is given, Apache Spark,
+EMR, Databricks. Appends are Parquet files that the server writes and this process commits, as Spark's own tasks and
+driver share that work. A MERGE is the server's own; how far the table has come is committed after it, for not every
+server takes an application transaction: when a job dies in between, the next one merges the same rows again, and finds
+nothing to change.
+"""
+
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import IO, Any, Self
+
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake.exceptions import CommitFailedError
+from deltalake.transaction import AddAction
+
+from lakehouse_utils.errors import LakehouseError, explained
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import delta
+from lakehouse_utils.pipeline.dialect import flat, to_spark
+from lakehouse_utils.pipeline.engine import Clause, Merged
+from lakehouse_utils.pipeline.landing import Landing, LandingFile, UnreadableFile
+from lakehouse_utils.pipeline.sources import Source
+from lakehouse_utils.pipeline.sql import quoted
+
+_SETTINGS = {"spark.sql.session.timeZone": "UTC", "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}
+_ROWS_OF_A_FILE = 1 << 19  # a MERGE rewrites whole files: smaller than usual
+_LOST_A_RACE = ("Concurrent", "DELTA_CONCURRENT", "already exists", "conflict")
+
+
+class Spark:
+    """A session on a Spark Connect server: at `remote`, `sc://host:port`, else on a Sail of its own."""
+
+    name = "spark"
+
+    def __init__(self, lake: Lake, remote: str | None = None) -> None:
+        self.lake, self.remote = lake, remote
+        self._sail: _Sail | None = None
+        self.session = None
+
+    def __enter__(self) -> Self:
+        if self.remote is None:
+            self._sail = _Sail()
+        self.authorize()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+        if self._sail:
+            self._sail.stop()
+
+    def _close(self) -> None:
+        if self.session is not None:
+            self.session.stop()
+            self.session = None
+
+    def authorize(self) -> None:
+        """Sail takes credentials when it starts, so with others it is started again; a remote server has its own."""
+        if self._sail and not self._sail.serves(self.lake):
+            self._close()
+            self._sail.start(self.lake)
+        if self.session is None:
+            self.session = _session(self.remote or self._sail.address)
+
+    # -- names for rows
+
+    def files(self, name: str, uris: list[str], columns: dict[str, str]) -> None:
+        types = {column: f"CAST(NULL AS {kind}) AS {quoted(column)}" for column, kind in columns.items()}
+        if not uris:
+            return self.view(name, f"SELECT {', '.join(types.values())} WHERE false")
+        self.session.read.option("mergeSchema", "true").parquet(*uris).createOrReplaceTempView("there")
+        known = {column.lower() for column in self.columns("there")}
+        lacking = [null for column, null in types.items() if column.lower() not in known]
+        self.view(name, f"SELECT {', '.join(['*', *lacking])} FROM there")
+
+    def snapshot(self, name: str, table: DeltaTable) -> None:
+        at_version = self.session.read.format("delta").option("versionAsOf", table.version())
+        at_version.load(table.table_uri.rstrip("/")).createOrReplaceTempView(flat(name))
+
+    def values(self, name: str, rows: pa.Table) -> None:
+        self.session.createDataFrame(rows).createOrReplaceTempView(flat(name))
+
+    def view(self, name: str, sql: str) -> None:
+        self._sql(sql).createOrReplaceTempView(flat(name))
+
+    def keep(self, name: str, sql: str) -> None:
+        self.view(name, sql)  # to keep rows is up to the server: not every one can
+
+    def drop(self, *names: str) -> None:
+        pass  # nothing was kept
+
+    # -- answers
+
+    def rows(self, sql: str) -> list[tuple]:
+        return [tuple(row) for row in self._sql(sql).collect()]
+
+    def columns(self, name: str) -> list[str]:
+        return self.session.table(flat(name)).columns
+
+    def _sql(self, sql: str):
+        return self.session.sql(to_spark(sql))
+
+    # -- work
+
+    def upload(
+        self,
+        work: Callable,
+        landing: Landing,
+        source: Source,
+        files: list[LandingFile],
+        advance: Callable[[int], None],
+    ) -> Iterator[Any | UnreadableFile]:
+        """A task a file, wherever the server's workers are: they must have this package, and see the landing."""
+        numbered = pa.table({"number": range(len(files)), "file": [pickle.dumps(file) for file in files]})
+        task = partial(_upload_there, work, self.lake.root, landing.address, source)
+        done = (
+            self.session.createDataFrame(numbered)
+            .repartition(len(files))
+            .mapInArrow(task, "number long, outcome binary")
+            .toLocalIterator()
+        )
+        waiting: dict[int, Any] = {}
+        for number, file in enumerate(files):
+            while number not in waiting:
+                finished, outcome = next(done)
+                waiting[finished] = pickle.loads(outcome)
+            outcome = waiting.pop(number)
+            if isinstance(outcome, Exception) and not isinstance(outcome, UnreadableFile):
+                raise outcome
+            advance(file.size)
+            yield outcome
+
+    def put(self, layer: str, table: str, sql: str, statistics_of: str | None = None) -> list[AddAction]:
+        """`statistics_of` names the column whose least and greatest values the log is told, file by file."""
+        folder = f"load-{uuid.uuid4()}"
+        rows = self._sql(sql).write.option("maxRecordsPerFile", _ROWS_OF_A_FILE)
+        rows.parquet(self.lake.uri(layer, table, folder))
+        with explained(f"read what was written to {layer}.{table}", self.lake):
+            below = self.lake.key(layer, table, "")
+            written = [e for e in self.lake.objects(below + folder + "/") if e["Key"].endswith(".parquet")]
+            there = _file_system(self.lake)
+            files = []
+            for entry in written:
+                footer = pq.read_metadata(f"{self.lake.bucket}/{entry['Key']}", filesystem=there)
+                stats = _statistics(footer, statistics_of)
+                files.append(delta.add_action(entry["Key"].removeprefix(below), entry["Size"], footer.num_rows, stats))
+            return files
+
+    def fill(
+        self, table: DeltaTable | None, layer: str, name: str, sql: str, key: list[str], commit: CommitProperties
+    ) -> DeltaTable:
+        order = ", ".join(map(quoted, key))
+        schema = _nullable(self._sql(sql).limit(0).toArrow().schema)
+        with explained(f"write {layer}.{name}", self.lake):
+            table = table or delta.create(self.lake, layer, name, Schema.from_arrow(schema))
+            if not delta.is_empty(table):
+                raise CommitFailedError(f"{layer}.{name} was filled by another writer meanwhile")
+            files = self.put(layer, name, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=key[0])
+            table.create_write_transaction(files, "append", table.schema(), commit_properties=commit)
+            table.update_incremental()
+            return table
+
+    def merge(
+        self, table: DeltaTable, source: str, on: str, clauses: list[Clause], row: list[str], commit: CommitProperties
+    ) -> Merged:
+        columns = ", ".join(map(quoted, row))
+        values = ", ".join(f"source.{quoted(name)}" for name in row)
+        what = {
+            "update": "THEN UPDATE SET " + ", ".join(f"{quoted(name)} = source.{quoted(name)}" for name in row),
+            "delete": "THEN DELETE",
+            "insert": f"THEN INSERT ({columns}) VALUES ({values})",
+        }
+        whens = [
+            f"WHEN {'NOT ' if clause.action == 'insert' else ''}MATCHED"
+            f" {f'AND ({clause.when})' if clause.when else ''} {what[clause.action]}"
+            for clause in clauses
+        ]
+        statement = to_spark(f"MERGE INTO target_table AS target USING {source} AS source ON {on} {' '.join(whens)}")
+        address = table.table_uri.rstrip("/")
+        before = table.version()
+        try:
+            self.session.sql(statement.replace("target_table", f"delta.`{address}`", 1)).collect()
+        except _connect_error() as error:
+            if any(sign in str(error) for sign in _LOST_A_RACE):
+                raise CommitFailedError(str(error).split("\n")[0]) from error
+            raise
+        table.update_incremental()
+        merged = _merged(table, before)
+        delta.record(table, commit)
+        return merged
+
+
+# -- in the server's workers
+
+
+def _upload_there(work: Callable, root: str, address: str, source: Source, batches: Iterator) -> Iterator:
+    """What `mapInArrow` runs: uploads files, and tells what came of each, errors too."""
+    for batch in batches:
+        for number, file in zip(*(batch.column(name).to_pylist() for name in ("number", "file")), strict=True):
+            try:
+                lake = _lake(root)
+                outcome = work(lake, Landing(address, lake), source, pickle.loads(file), lambda size: None)
+            except Exception as error:
+                outcome = error
+            yield pa.RecordBatch.from_pydict(
+                {"number": pa.array([number], pa.int64()), "outcome": pa.array([pickle.dumps(outcome)], pa.binary())}
+            )
+
+
+@cache
+def _lake(root: str) -> Lake:
+    return Lake.open(root)
+
+
+# -- what was written
+
+
+def _file_system(lake: Lake) -> pyarrow.fs.S3FileSystem:
+    keys, (scheme, _, host) = lake.credentials(), lake.endpoint.partition("://")
+    return pyarrow.fs.S3FileSystem(
+        access_key=keys.access_key,
+        secret_key=keys.secret_key,
+        session_token=keys.token or None,
+        region=lake.region,
+        endpoint_override=host,
+        scheme=scheme,
+    )
+
+
+def _statistics(file: pq.FileMetaData, column: str | None) -> dict[str, tuple]:
+    """The least and greatest value of `column` in a file, where the file tells."""
+    names = [file.schema.column(place).path for place in range(file.num_columns)]
+    if column not in names:
+        return {}
+    found = [file.row_group(group).column(names.index(column)).statistics for group in range(file.num_row_groups)]
+    if not found or not all(one is not None and one.has_min_max for one in found):
+        return {}
+    return {column: (min(one.min for one in found), max(one.max for one in found))}
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_nullable(True) for field in schema])
+
+
+def _merged(table: DeltaTable, before: int) -> Merged:
+    """The counts that the server's commit tells; there is none where it found nothing to do."""
+    for commit in reversed(table.history(table.version() - before)):
+        if commit["operation"] == "MERGE" and not commit.get("engineInfo", "").startswith("delta-rs"):
+            counts = commit["operationMetrics"]
+            return Merged(*(int(counts[f"numTargetRows{done}"]) for done in ("Inserted", "Updated", "Deleted")))
+    return Merged(0, 0, 0)
+
+
+# -- servers
+
+
+def _pyspark():
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of pandas, which isn't used here
+            import pyspark.sql.connect.session
+
+            return pyspark
+    except ImportError as error:
+        raise LakehouseError(
+            "The engine spark needs packages that the base install leaves out: `make run ENGINE=spark` installs them,"
+            f" and so does `pip install -e '.[spark]'` ({error})."
+        ) from None
+
+
+def _connect_error() -> type[Exception]:
+    from pyspark.errors.exceptions.connect import SparkConnectException
+
+    return SparkConnectException
+
+
+def _session(remote: str):
+    session = _pyspark().sql.connect.session.SparkSession.builder.remote(remote).create()
+    try:
+        for name, value in _SETTINGS.items():
+            session.conf.set(name, value)
+    except Exception as error:
+        said = " ".join(str(error).split())[:300]
+        raise LakehouseError(
+            f"No Spark Connect server answers at {remote.partition('/;')[0]}: check --spark-remote ({said})."
+        ) from error
+    return session
+
+
+_SERVE = """
+import sys
+from pysail.spark import SparkConnectServer
+server = SparkConnectServer("127.0.0.1", 0)
+server.start(background=True)
+print(server.listening_address[1], flush=True)
+sys.stdin.read()  # which ends when whoever started this does, however that ends
+server.stop()
+"""
+
+
+class _Sail:
+    """A Sail server of this run's own, on the loopback, in a process of its own."""
+
+    def __init__(self) -> None:
+        self.address = ""
+        self._process: subprocess.Popen | None = None
+        self._options: dict[str, str] = {}
+        self._log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115
+
+    def serves(self, lake: Lake) -> bool:
+        return (
+            self._process is not None and self._process.poll() is None and self._options == dict(lake.storage_options)
+        )
+
+    def start(self, lake: Lake) -> None:
+        self.stop()
+        self._options = dict(lake.storage_options)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _SERVE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=os.environ | self._options | {"AWS_ENDPOINT": self._options["AWS_ENDPOINT_URL"]},
+            text=True,
+        )
+        port = self._process.stdout.readline().strip()
+        if not port:
+            self._log.seek(0)
+            raise LakehouseError(f"Sail, the Spark server that pip installs, didn't start: {self._log.read()[-500:]}")
+        self.address = f"sc://127.0.0.1:{port}"
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.stdin.close()
+            self._process.stdout.close()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None

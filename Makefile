@@ -4,6 +4,8 @@
 # UV=                 set up with venv and pip, although uv is there
 # ARGS="..."          goes on to what is run
 # OPTS="..."          goes on to JupyterLab
+# ENGINE=spark        what does the work; adds what the Spark engine needs to .venv
+ENGINE ?= local
 PYTHON ?=
 UV ?= uv
 ARGS ?=
@@ -15,6 +17,8 @@ WANTED = Python 3.11, 3.12 or 3.13
 
 VENV = .venv/bin/python
 READY = .venv/.ready
+SPARK = .venv/.spark
+SET_UP = $(READY) $(if $(filter spark,$(ENGINE)),$(SPARK))
 COMMAND_OF_PID = { tr '\0' ' ' <"/proc/$$pid/cmdline" || ps -ww -p "$$pid" -o args=; } 2>/dev/null
 
 .PHONY: help run lab progress notebooks test bench lock clean look
@@ -22,22 +26,22 @@ COMMAND_OF_PID = { tr '\0' ' ' <"/proc/$$pid/cmdline" || ps -ww -p "$$pid" -o ar
 help: ## list the targets (this)
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
-run: $(READY) ## build the lake: landing -> bronze -> silver -> gold; ARGS="--verbose"
-	@$(VENV) ingestion_processor.py $(ARGS)
+run: $(SET_UP) ## build the lake: landing -> bronze -> silver -> gold; ENGINE=spark, ARGS="--verbose"
+	@$(VENV) ingestion_processor.py $(if $(filter-out local,$(ENGINE)),--engine $(ENGINE)) $(ARGS)
 
-lab: $(READY) ## open JupyterLab on notebooks/; OPTS="--no-browser"
+lab: $(SET_UP) ## open JupyterLab on notebooks/; OPTS="--no-browser"
 	@$(VENV) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(OPTS)
 
 progress: $(READY) ## show which exercises of the course are solved
 	@$(VENV) -m lakehouse_utils.exercises $(ARGS)
 
-notebooks: $(READY) ## run every notebook and save it with its new outputs; ARGS="02 05" for some of them
+notebooks: $(READY) $(SPARK) ## run every notebook and save it with its new outputs; ARGS="02 05" for some of them
 	@$(VENV) tests/notebooks/books.py $(ARGS)
 
-test: $(READY) ## run the tests; ARGS="tests/test_lake.py" for some of them
+test: $(READY) $(SPARK) ## run the tests; ARGS="tests/test_lake.py" for some of them
 	@$(VENV) -m pytest -n logical --maxprocesses 4 $(ARGS)
 
-bench: $(READY) ## run every benchmark in benchmarks/; ARGS goes to each
+bench: $(READY) $(SPARK) ## run every benchmark in benchmarks/; ARGS goes to each
 	@for script in benchmarks/*.py; do \
 	  if [ ! -e "$$script" ]; then echo "There is nothing in benchmarks/ yet."; exit 0; fi; \
 	  echo "== $$script"; \
@@ -133,3 +137,26 @@ $(READY): requirements.txt pyproject.toml
 	fi; \
 	pwd -P >$(READY); \
 	rm .venv/.unfinished
+
+# What the lock has stays as it is locked.
+$(SPARK): $(READY)
+	@echo "Adding the Spark engine to .venv: Sail, Spark's client, sqlglot ..."
+	@$(VENV) -c "$$SPARK_REQUIREMENTS"
+	@if "$(UV)" --version >/dev/null 2>&1 && ! $(VENV) -m pip --version >/dev/null 2>&1; then \
+	  "$(UV)" pip install --quiet --python $(VENV) -r .venv/.wanted -c .venv/.locked; \
+	else \
+	  $(VENV) -m pip install --quiet --disable-pip-version-check -r .venv/.wanted -c .venv/.locked; \
+	fi
+	@rm .venv/.wanted .venv/.locked
+	@touch $(SPARK)
+
+define SPARK_REQUIREMENTS
+import tomllib
+from importlib.metadata import distributions
+from pathlib import Path
+wanted = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]["spark"]
+locked = [f"{found.name}=={found.version}" for found in distributions() if found.name != "lakehouse-utils"]
+for name, lines in {"wanted": wanted, "locked": locked}.items():
+    Path(".venv", f".{name}").write_text("\n".join(lines))
+endef
+export SPARK_REQUIREMENTS

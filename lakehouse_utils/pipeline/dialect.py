@@ -69,6 +69,10 @@ def _flatten_name(node: exp.Expression) -> exp.Expression:
 
 def _translate(node: exp.Expression) -> exp.Expression:
     match node:
+        case exp.Case(args={"ifs": [exp.If(args={"true": exp.Boolean(this=True)})], "default": spelled_out}):
+            return exp.paren(spelled_out)  # the rest is a short cut, and none where all branches are evaluated
+        case exp.TryCast():
+            return _read_as_duckdb_does(node)
         case exp.CTE():
             node.set("materialized", None)
         case exp.RegexpFullMatch():
@@ -86,3 +90,20 @@ def _translate(node: exp.Expression) -> exp.Expression:
             if node.name.lower() == "isfinite":  # NaN is greater than all numbers there
                 return exp.paren(exp.Abs(this=node.expressions[0]) < exp.cast(exp.Literal.string("Infinity"), "double"))
     return node
+
+
+def _read_as_duckdb_does(cast: exp.TryCast) -> exp.Expression:
+    """A cast of text: DuckDB also reads 1.0 and 1e3 as numbers, and a day with the time 00:00 as a date."""
+    text = cast.this
+
+    def reads(value: exp.Expression, kind: exp.DataType) -> exp.TryCast:
+        return exp.TryCast(**cast.args | {"this": value.copy(), "to": kind.copy()})
+
+    if cast.to.is_type("date"):
+        day = [text, exp.Literal.string("^[^T ]*"), exp.Literal.number(0)]
+        return reads(exp.Anonymous(this="REGEXP_EXTRACT", expressions=day), cast.to)
+    if cast.to.is_type("bigint", "decimal"):
+        ways = ["double"] if cast.to.is_type("decimal") else ["decimal(38, 18)", "double"]
+        others = [reads(reads(text, exp.DataType.build(way, dialect="spark")), cast.to) for way in ways]
+        return exp.Coalesce(this=cast.copy(), expressions=others)
+    return cast

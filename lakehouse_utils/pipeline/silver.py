@@ -33,9 +33,9 @@ _DECIMAL = r"[+-]?\d*(\.\d{{0,{scale}}}0*)?"
 _SPELLINGS = {
     "integer": r"[+-]?\d+(\.0*)?",
     "double": rf"[+-]?(\d+\.?\d*|\.\d+)|{_POWER}",
-    "boolean": ".*",
+    "boolean": "(?i:true|t|yes|y|1|false|f|no|n|0)",
     "date": rf"{_DAY}([T ]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?",
-    "timestamp": rf"{_DAY}([T ]\d{{1,2}}:\d{{2}}(:\d{{2}}(\.\d+)?)? ?(Z|UTC|[+-]\d{{2}}(:?\d{{2}})?)?)?",
+    "timestamp": rf"{_DAY}([T ]([01]?\d|2[0-3]):\d{{2}}(:\d{{2}}(\.\d+)?)?(Z| ?UTC|[+-]\d{{2}}(:?\d{{2}})?)?)?",
 }
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
@@ -255,7 +255,7 @@ def _text(name: str) -> str:
 
 def _value(name: str, column: Column) -> str:
     """The typed value; NULL where there is none, and where the text doesn't fit the type."""
-    return _text(name) if column.type == "text" else f"TRY_CAST(trim({_text(name)}) AS {column.sql_type})"
+    return _text(name) if column.type == "text" else f"TRY_CAST(trim({_text(name)}, ' ') AS {column.sql_type})"
 
 
 def _checks(name: str, column: Column, required: bool) -> Iterator[tuple[str, str]]:
@@ -291,9 +291,10 @@ def _is_written(text: str, value: str, column: Column) -> str:
     """
     decimal = re.fullmatch(r"decimal\(\d+, *(\d+)\)", column.type)
     pattern = _DECIMAL.format(scale=decimal[1]) if decimal else _SPELLINGS[column.type]
-    spelled = f"regexp_full_match(trim({text}), '{pattern}')"
+    spelled = f"regexp_full_match(trim({text}, ' '), '{pattern}')"
     if decimal or column.type == "integer":
-        exact = f"regexp_full_match(trim({text}), '{_POWER}') AND {value} = TRY_CAST(trim({text}) AS DOUBLE)"
+        same = f"CAST({value} AS DOUBLE) = TRY_CAST(trim({text}, ' ') AS DOUBLE)"
+        exact = f"regexp_full_match(trim({text}, ' '), '{_POWER}') AND {same}"
         spelled = f"({spelled} OR {exact})"
     # Comparing is quick, and most values are spelled as DuckDB spells them.
     return f"CASE WHEN CAST({value} AS VARCHAR) = {text} THEN true ELSE {spelled} END"

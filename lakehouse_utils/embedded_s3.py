@@ -44,10 +44,6 @@ import psutil
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from filelock import FileLock, Timeout
 
 from lakehouse_utils import settings
@@ -633,6 +629,11 @@ def _protection() -> dict[str, str]:
 
 def _write_certificate(home: Path) -> None:
     """The one certificate by which the server's parts know each other, and its own authority."""
+    from cryptography import x509  # here: made once, and every program that finds the server would wait for the import
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lakehouse")])
     certificate = (

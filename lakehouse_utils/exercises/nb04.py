@@ -17,18 +17,12 @@ def price_changes(answer, lake):
     products = (77, 95)
     if answer.keys() != set(products):
         raise Wrong("The dict has other keys than 77 and 95, the numbers of the two products.")
-    newest = _open(lake, "prices").version()
-    with lake.duckdb() as db:
-        cost = [
-            dict(
-                db.sql(f"""
-                    SELECT product_id, list_price
-                    FROM delta_scan('{lake.uri("shop", "prices")}', version => {version})
-                    WHERE product_id IN {products}
-                """).fetchall()
-            )
-            for version in range(newest + 1)
-        ]
+    table = _open(lake, "prices")
+    newest, cost = table.version(), []
+    for version in range(newest + 1):
+        table.load_as_version(version)
+        rows = table.to_pyarrow_table(columns=["product_id", "list_price"], filters=[("product_id", "in", products)])
+        cost.append({row["product_id"]: row["list_price"] for row in rows.to_pylist()})
     for product in products:
         changed = {v for v in range(1, newest + 1) if cost[v].get(product) != cost[v - 1].get(product)}
         _are_versions(answer[product], changed, newest, product)

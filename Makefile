@@ -21,10 +21,10 @@ SPARK = .venv/.spark
 SET_UP = $(READY) $(if $(filter spark,$(ENGINE)),$(SPARK))
 COMMAND_OF_PID = { tr '\0' ' ' <"/proc/$$pid/cmdline" || ps -ww -p "$$pid" -o args=; } 2>/dev/null
 
-.PHONY: help run lab progress notebooks test bench lock clean look
+.PHONY: help run lab progress notebooks test bench spark-cluster spark-cluster-stop lock clean look
 
 help: ## list the targets (this)
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 run: $(SET_UP) ## build the lake: landing -> bronze -> silver -> gold; ENGINE=spark, ARGS="--verbose"
 	@$(VENV) ingestion_processor.py $(if $(filter-out local,$(ENGINE)),--engine $(ENGINE)) $(ARGS)
@@ -48,13 +48,31 @@ bench: $(READY) $(SPARK) ## run every benchmark in benchmarks/; ARGS goes to eac
 	  $(VENV) "$$script" $(ARGS) || exit; \
 	done
 
+spark-cluster: $(READY) ## start a small Apache Spark cluster on this machine (needs Java 17 and Maven; 0.5 GB once)
+	@$(VENV) -m lakehouse_utils.spark_cluster start
+
+spark-cluster-stop: $(READY) ## stop it; what it downloaded stays
+	@$(VENV) -m lakehouse_utils.spark_cluster stop
+
 lock: ## compile requirements.txt from pyproject.toml anew (needs uv); ARGS="--upgrade" for newer versions
 	@$(UV) pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet -o requirements.txt $(ARGS)
 
-# The server is also found by its number, for .venv may be too broken to be asked.
-clean: ## stop the S3 server; remove .venv, .lakehouse (the lake on that server) and caches
-	@if [ -x $(VENV) ]; then $(VENV) -m lakehouse_utils.embedded_s3 stop >/dev/null 2>&1 || true; fi
+# The servers are also found by their numbers, for .venv may be too broken to be asked.
+clean: ## stop the S3 server and the Spark cluster; remove .venv, .lakehouse (the lake on that server) and caches
+	@if [ -x $(VENV) ]; then \
+	  $(VENV) -m lakehouse_utils.spark_cluster stop >/dev/null 2>&1 || true; \
+	  $(VENV) -m lakehouse_utils.embedded_s3 stop >/dev/null 2>&1 || true; \
+	fi
+	@for signal in TERM TERM TERM TERM TERM KILL; do \
+	  left=; \
+	  for pid in $$(cat .lakehouse/spark/pids 2>/dev/null); do \
+	    case "$$($(COMMAND_OF_PID))" in *"$(CURDIR)/.lakehouse/spark/"*org.apache.spark.*) ;; *) continue ;; esac; \
+	    left=1; kill -$$signal "$$pid" 2>/dev/null || true; \
+	  done; \
+	  [ -n "$$left" ] || break; \
+	  sleep 1; \
+	done
 	@if pid=$$(cat .lakehouse/s3/pid 2>/dev/null); then \
 	  port=$$(sed -n 's/.*"s3.port": *\([0-9][0-9]*\).*/\1/p' .lakehouse/s3/ports.json); \
 	  for signal in TERM TERM TERM TERM TERM KILL; do \

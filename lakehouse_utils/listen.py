@@ -26,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 class PassOn(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else an answer's body waits for the client to confirm its head
 
     def do_GET(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

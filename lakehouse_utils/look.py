@@ -63,7 +63,7 @@ def files(table: DeltaTable, columns: Iterable[str] = ()) -> pd.DataFrame:
 
     From the log alone, as an engine sees it before it opens a file. A min or max is empty where the log has none.
     """
-    live = _live(table)
+    live = _live(table, _log(table))
     columns = [columns] if isinstance(columns, str) else list(columns)
     known = {field.name for field in table.schema().fields}
     if unknown := [name for name in columns if name not in known]:
@@ -88,9 +88,10 @@ def objects(lake: Lake, *names: str) -> pd.DataFrame:
     below = lake.key(*names, "")
     found = {entry["Key"][len(below) :]: entry["Size"] for entry in lake.objects(below)}
     table = lake.delta(*names)
-    live = {add["path"]: place for place, add in enumerate(_live(table))} if table else {}
+    log = list(_log(table)) if table else []
+    live = {add["path"]: place for place, add in enumerate(_live(table, log))} if table else {}
     named: dict[str, tuple] = {}
-    for version, actions in _log(table) if table else ():
+    for version, actions in log:
         for kind, action in actions:
             if kind in ("add", "remove", "cdc"):
                 named.setdefault(action["path"], (version, kind, action.get("size", 0)))
@@ -320,9 +321,9 @@ def _commit_text(lake: Lake, names: tuple[str, ...], version: int) -> str:
         raise LakehouseError(f"{lake.uri(*names)} has no commit file of version {version}.") from None
 
 
-def _live(table: DeltaTable) -> list[dict[str, Any]]:
+def _live(table: DeltaTable, log: Iterable[tuple[int, list[tuple[str, dict]]]]) -> list[dict[str, Any]]:
     """The live files' add actions, flat, in the order in which they are numbered; with the `commit` that added them."""
-    added = {action["path"]: version for version, actions in _log(table) for kind, action in actions if kind == "add"}
+    added = {action["path"]: version for version, actions in log for kind, action in actions if kind == "add"}
     found = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     for add in found:
         add["commit"] = added.get(add["path"])

@@ -41,6 +41,13 @@ def _no_settings_of_the_developer() -> None:
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _compiled_once(s3_state_dir: Path) -> None:
+    """Kernels and programs that tests start keep what they compile, beside the test run's server: most of an import."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = str(s3_state_dir / "bytecode")
+
+
 @pytest.fixture(autouse=True)
 def _environment_as_before(_no_settings_of_the_developer) -> Iterator[None]:
     """What a test, or a `.env` read in it, sets in the environment ends with the test."""

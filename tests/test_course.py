@@ -10,6 +10,7 @@ import pytest
 from lakehouse_utils import course, settings
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import run as pipeline
 from lakehouse_utils.pipeline import sources
 from lakehouse_utils.pipeline.run import run
 
@@ -80,7 +81,7 @@ def test_a_prepared_lake_makes_it_quick() -> None:
 
 def test_prepares_again_when_the_pipeline_is_another(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = []
-    monkeypatch.setattr(course, "run", lambda lake, landing, described, watch: ran.append(lake.root))
+    monkeypatch.setattr(pipeline, "run", lambda lake, landing, described, watch: ran.append(lake.root))
     for version in ("1.6.6", "1.6.6", "1.7.0"):
         monkeypatch.setattr(course.metadata, "version", lambda name, version=version: version)
         course._prepared(home(prefix), 1)
@@ -93,10 +94,10 @@ def test_one_that_was_interrupted_is_finished(prefix: str, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(course, "run", stopped)
+        patched.setattr(pipeline, "run", stopped)
         course._prepared(home(prefix), 1)
     ran = []
-    monkeypatch.setattr(course, "run", lambda *_: ran.append(True))
+    monkeypatch.setattr(pipeline, "run", lambda *_: ran.append(True))
     course._prepared(home(prefix), 1)
     assert ran
 

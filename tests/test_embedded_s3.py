@@ -27,7 +27,7 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 
-from lakehouse_utils import embedded_s3
+from lakehouse_utils import embedded_s3, local_server
 from lakehouse_utils.embedded_s3 import Server
 from lakehouse_utils.errors import LakehouseError
 
@@ -231,7 +231,7 @@ def test_a_port_that_is_lost_between_the_look_and_the_start_is_replaced(state_di
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6")
 def test_a_port_that_is_taken_on_ipv6_is_not_free():
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
-        assert not embedded_s3._is_free(taken.getsockname()[1])
+        assert not local_server.is_free(taken.getsockname()[1])
 
 
 def test_a_process_that_has_got_its_number_is_left_alone(state_dir):

@@ -9,38 +9,51 @@ from lakehouse_utils.exercises import Right, Wrong, exercise
 @exercise(
     "04.1",
     "Name the versions in which a price changed",
-    hint="Ask each version with `AT (VERSION => n)` what product 95 cost, and compare with the version before.",
-    expects=(list, tuple, set),
+    hint="Ask each version with `AT (VERSION => n)` what the product cost, and compare with the version before.",
+    expects=dict,
 )
 def price_changes(answer, lake):
-    """The versions of shop/prices whose price of product 95 is another than in the version before."""
-    with lake.duckdb() as db:
-        newest = _open(lake, "prices").version()
-        cost = [
-            db.sql(f"""
-                SELECT list_price FROM delta_scan('{lake.uri("shop", "prices")}', version => {version})
-                WHERE product_id = 95
-            """).fetchone()
-            for version in range(newest + 1)
-        ]
-    changed = {version for version in range(1, newest + 1) if cost[version] != cost[version - 1]}
-    given = {int(version) for version in answer}
-    if given == changed:
-        return Right(f"{len(changed)} times, by the nightly load, the sale, both restores and the repair.")
+    """For each of two products, the versions of shop/prices whose price is another than in the version before."""
+    products = (77, 95)
+    if answer.keys() != set(products):
+        raise Wrong("The dict has other keys than 77 and 95, the numbers of the two products.")
+    table = _open(lake, "prices")
+    newest, cost = table.version(), []
+    for version in range(newest + 1):
+        table.load_as_version(version)
+        rows = table.to_pyarrow_table(columns=["product_id", "list_price"], filters=[("product_id", "in", products)])
+        cost.append({row["product_id"]: row["list_price"] for row in rows.to_pylist()})
+    for product in products:
+        changed = {v for v in range(1, newest + 1) if cost[v].get(product) != cost[v - 1].get(product)}
+        _are_versions(answer[product], changed, newest, product)
+    return Right("The nightly load changed each once, and both went through the sale, the restores and the repair.")
+
+
+def _are_versions(answer, changed: set[int], newest: int, product: int) -> None:
+    try:
+        given = {int(version) for version in answer}
+    except (TypeError, ValueError):
+        raise Wrong(f"The versions of product {product} should be a list of whole numbers.") from None
     if 0 in given:
         raise Wrong("Version 0 wrote the price for the first time: there is none before it to differ from.")
     if beyond := sorted(given - set(range(newest + 1))):
         raise Wrong(f"There is no version {beyond[0]}; the newest is {newest}.")
     if more := sorted(given - changed):
         raise Wrong(
-            f"In version {more[0]} product 95 costs what it did in the version before. A commit may rewrite a row's"
-            " file, or put other rows into it, and leave the row as it was."
+            f"In version {more[0]} product {product} costs what it did in the version before. A commit may rewrite a"
+            " row's file, or put other rows into it, and leave the row as it was."
         )
-    if min(changed - given) < 3:
+    missing = changed - given
+    if missing and min(missing) < 3:
         raise Wrong(
-            "An early change is missing. The change data feed begins at version 2; ask the versions themselves."
+            f"Product {product}: an early change is missing. The change data feed begins at version 2; ask the versions"
+            " themselves."
         )
-    raise Wrong("A change is missing. A restore changes rows, too, and so did your repair of the price list.")
+    if missing:
+        raise Wrong(
+            f"Product {product}: a change is missing. A restore changes rows, too, and so did your repair of the price"
+            " list."
+        )
 
 
 @exercise(

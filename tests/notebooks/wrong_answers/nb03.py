@@ -12,6 +12,8 @@ _ADDRESSES = '''my_addresses = new_table("my_addresses", db.sql("""
            NULL::TIMESTAMPTZ AS valid_to, true AS is_current
     FROM customers WHERE _batch = '2026-01-01'
 """).to_arrow_table())
+my_addresses.update({"street": "NULL", "city": "'Harlow Falls'", "zip_code": "'14303'"},
+                    predicate="customer_id = 464")
 new = batch("customers", 4)
 close = {"valid_to": "source.updated_at", "is_current": "false"}
 row = {name: f"source.{name}" for name in ("customer_id", "street", "city", "zip_code")}
@@ -179,6 +181,40 @@ answer = [move(), move()]""",
         row).execute()
 answer = [move(), move()]""",
         "current rows of",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """my_stocks.delete("store_id = 2")
+answer = my_stocks.merge(counted, SAME_SHELF, "source", "target").when_not_matched_insert_all().execute()""",
+        "by DELETE and MERGE: one MERGE is wanted",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """answer = (
+    my_stocks.merge(counted, SAME_SHELF, "source", "target")
+    .when_matched_update_all().when_not_matched_insert_all().execute()
+)
+kept = ", ".join(map(str, counted["product_id"]))
+my_stocks.delete(f"store_id = 2 AND product_id NOT IN ({kept})")""",
+        "by MERGE and DELETE: one MERGE is wanted",
+    ),
+    (
+        "03.3",
+        _ADDRESSES
+        + """def move():
+    old = my_addresses.to_pyarrow_table()
+    moved = db.sql('''SELECT keyed.* FROM keyed JOIN old USING (customer_id)
+        WHERE is_current AND keyed.updated_at > valid_from AND (keyed.street <> old.street
+            OR keyed.city <> old.city OR keyed.zip_code <> old.zip_code)''').to_arrow_table()
+    staged = db.sql("FROM moved UNION ALL BY NAME SELECT * EXCLUDE merge_key, NULL AS merge_key FROM moved"
+                    " UNION ALL BY NAME SELECT keyed.* FROM keyed ANTI JOIN old USING (customer_id)")
+    return my_addresses.merge(
+        staged.to_arrow_table(), "target.customer_id = source.merge_key AND target.is_current", "source", "target"
+    ).when_matched_update(close).when_not_matched_insert(row).execute()
+answer = [move(), move()]""",
+        "compare with IS DISTINCT FROM",
     ),
     ("03.3", "answer = [metrics]", "Two runs"),
 ]

@@ -8,24 +8,29 @@ DeltaTable(stocks, storage_options=lake.storage_options).merge(
 answer = DeltaTable(stocks, storage_options=lake.storage_options)"""
 _KEY = "t.store_id = s.store_id AND t.product_id = s.product_id"
 
+_FEED = """feed = pa.table(DeltaTable(prices, storage_options=lake.storage_options).load_cdf({first})).to_pandas()
+answer = {{}}
+for product in (77, 95):
+    rows = feed[feed["product_id"] == product].groupby("_commit_version")["list_price"]
+    answer[product] = [int(version) for version in rows.{of_a_commit}]"""
+
 WRONG_ANSWERS = [
-    (
-        "04.1",
-        """feed = pa.table(DeltaTable(prices, storage_options=lake.storage_options).load_cdf(2)).to_pandas()
-rows = feed[(feed["product_id"] == 95)].groupby("_commit_version")["list_price"].nunique()
-answer = [int(version) for version in rows[rows > 1].index]""",
-        "feed begins at version 2",
-    ),
+    ("04.1", _FEED.format(first=2, of_a_commit="nunique().loc[lambda n: n > 1].index"), "feed begins at version 2"),
+    ("04.1", _FEED.format(first=1, of_a_commit="size().index"), "In version 1 product 77 costs what it did"),
     (
         "04.1",
         """table = DeltaTable(prices, storage_options=lake.storage_options)
-answer = [entry["version"] for entry in table.history() if "num_updated_rows" in entry.get("operationMetrics", {})
-          or entry.get("operationMetrics", {}).get("num_target_rows_updated")]""",
-        "In version 3 product 95 costs what it did",
+versions = [entry["version"] for entry in table.history() if "num_updated_rows" in entry.get("operationMetrics", {})
+            or entry.get("operationMetrics", {}).get("num_target_rows_updated")]
+answer = {77: versions, 95: versions}""",
+        "In version 1 product 77 costs what it did",
     ),
-    ("04.1", "answer = [0, 1, 4, 6, 7, 8]", "for the first time"),
-    ("04.1", "answer = [1, 4]", "A restore changes rows, too"),
-    ("04.1", "answer = [1, 4, 6, 7, 8, 99]", "no version 99"),
+    ("04.1", "answer = {77: [3, 4, 6, 7, 8], 95: [3, 4, 6, 7, 8]}", "In version 3 product 95 costs what it did"),
+    ("04.1", "answer = {77: [0, 3, 4, 6, 7, 8], 95: [0, 1, 4, 6, 7, 8]}", "for the first time"),
+    ("04.1", "answer = {77: [3, 4], 95: [1, 4]}", "A restore changes rows, too"),
+    ("04.1", "answer = {77: [3, 4, 6, 7, 8], 95: [1, 4, 6, 7, 8, 99]}", "no version 99"),
+    ("04.1", "answer = {95: [1, 4, 6, 7, 8]}", "other keys than 77 and 95"),
+    ("04.1", "answer = {77: None, 95: [1, 4, 6, 7, 8]}", "whole numbers"),
     (
         "04.2",
         """table = DeltaTable(prices, storage_options=lake.storage_options)

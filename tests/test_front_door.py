@@ -376,10 +376,8 @@ def checkout(tmp_path: Path) -> Checkout:
 
 WITH_PIP = [
     "python -m venv .venv",
-    "python -m pip install --quiet --no-user --disable-pip-version-check "
-    "--require-hashes -r requirements.txt",
-    "python -m pip install --quiet --no-user --disable-pip-version-check "
-    "--no-deps --no-build-isolation -e .",
+    "python -m pip install --quiet --no-user --disable-pip-version-check --require-hashes -r requirements.txt",
+    "python -m pip install --quiet --no-user --disable-pip-version-check --no-deps --no-build-isolation -e .",
 ]
 
 

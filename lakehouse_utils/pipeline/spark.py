@@ -272,9 +272,13 @@ def _merged(table: DeltaTable, before: int) -> Merged:
 
 
 def _pyspark():
+    main = sys.modules["__main__"]
+    nameless = not hasattr(main, "__file__")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of pandas, which isn't used here
+            if nameless:
+                main.__file__ = ""  # pyspark takes a program without a file for a test of its own
             import pyspark.sql.connect.session
 
             return pyspark
@@ -283,6 +287,9 @@ def _pyspark():
             "The engine spark needs packages that the base install leaves out: `make run ENGINE=spark` installs them,"
             f" and so does `pip install -e '.[spark]'` ({error})."
         ) from None
+    finally:
+        if nameless:
+            del main.__file__
 
 
 def _connect_error() -> type[Exception]:

@@ -144,12 +144,12 @@ $(READY): requirements.txt pyproject.toml
 	      echo "$(WANTED) is needed$$found, and uv has none: install one, or say where one is: PYTHON=..." >&2; exit 1; \
 	    }; \
 	  fi; \
-	  "$(UV)" pip install --quiet --python $(VENV) --require-hashes -r requirements.txt; \
+	  "$(UV)" pip install --quiet --compile-bytecode --python $(VENV) --require-hashes -r requirements.txt; \
 	  "$(UV)" pip install --quiet --python $(VENV) --no-deps --no-build-isolation -e .; \
 	else \
 	  echo "Setting up .venv with pip: a few minutes ..."; \
 	  $(VENV) -m pip --version >/dev/null 2>&1 || "$$python" -m venv .venv; \
-	  pip() { $(VENV) -m pip install --quiet --no-compile --no-user --disable-pip-version-check "$$@"; }; \
+	  pip() { $(VENV) -m pip install --quiet --no-user --disable-pip-version-check "$$@"; }; \
 	  pip --require-hashes -r requirements.txt; \
 	  pip --no-deps --no-build-isolation -e .; \
 	fi; \
@@ -161,7 +161,7 @@ $(SPARK): $(READY)
 	@echo "Adding the Spark engine to .venv: Sail, Spark's client, sqlglot ..."
 	@$(VENV) -c "$$SPARK_REQUIREMENTS"
 	@if "$(UV)" --version >/dev/null 2>&1 && ! $(VENV) -m pip --version >/dev/null 2>&1; then \
-	  "$(UV)" pip install --quiet --python $(VENV) -r .venv/.wanted -c .venv/.locked; \
+	  "$(UV)" pip install --quiet --compile-bytecode --python $(VENV) -r .venv/.wanted -c .venv/.locked; \
 	else \
 	  $(VENV) -m pip install --quiet --disable-pip-version-check -r .venv/.wanted -c .venv/.locked; \
 	fi

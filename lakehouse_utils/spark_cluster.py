@@ -44,7 +44,7 @@ from lakehouse_utils.lake import Lake
 from lakehouse_utils.local_server import HOST, is_free, listens_on, read, replace_log, write
 
 # These belong together: Delta names the Spark it is built for, Spark brings a Hadoop (see its jars), hadoop-aws must be
-# of just that, and the AWS SDK is near the one in hadoop-project's pom. The client, pyspark-client, is of Spark's version.
+# of just that, the AWS SDK nearly the one of hadoop-project's pom. The client, pyspark-client, is of Spark's version.
 SPARK = "4.2.0"
 _SPARK_SHA256 = "5ad689d53570ee1674193fd4f9bda065f0db3be9363a27d2a3406cc457b70b61"
 _JARS = (
@@ -74,6 +74,7 @@ _LOG_STORE = Path(__file__).with_name("ConditionalLogStore.scala")
 _WORKERS = 2
 _WORKER_MEMORY = "1g"
 _SMALL = "-XX:+UseSerialGC"
+_QUICK = "-XX:TieredStopAtLevel=1"  # what runs once is not worth compiling well
 _START_SECONDS = 180  # on a busy machine; else some 15
 _STOP_SECONDS = 20
 
@@ -361,7 +362,7 @@ def _options(home: Path, jars: Path, lake: Lake, known: dict[str, str], *, embed
         "spark.cores.max": str(_WORKERS),
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
         "spark.driver.memory": "1g",
-        "spark.driver.extraJavaOptions": _SMALL,
+        "spark.driver.extraJavaOptions": f"{_SMALL} {_QUICK}",  # it plans, and computes little
         "spark.executor.extraJavaOptions": _SMALL,
         "spark.driver.extraClassPath": f"{jars}/*",
         "spark.executor.extraClassPath": f"{jars}/*",
@@ -424,7 +425,7 @@ def _environment(home: Path, spark: Path, config: settings.Settings) -> dict[str
         "SPARK_LOCAL_DIRS": str(home / "local"),
         "SPARK_WORKER_DIR": str(home / "work"),
         "SPARK_DAEMON_MEMORY": "512m",
-        "SPARK_DAEMON_JAVA_OPTS": f"{_SMALL} -XX:TieredStopAtLevel=1",
+        "SPARK_DAEMON_JAVA_OPTS": f"{_SMALL} {_QUICK}",
     }
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from s3_gateway import Gateway
 
-from lakehouse_utils import embedded_s3
+from lakehouse_utils import embedded_s3, settings, spark_cluster
+from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 
 STATE_DIR = pytest.StashKey[Path]()
@@ -28,6 +29,7 @@ def pytest_configure_node(node) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
+        spark_cluster.stop(config.stash[STATE_DIR])
         embedded_s3.stop(config.stash[STATE_DIR])
         shutil.rmtree(config.stash[STATE_DIR], ignore_errors=True)
 
@@ -93,3 +95,29 @@ def gateway(_gateway: Gateway) -> Gateway:
     """The same server as AWS would serve it: behind temporary credentials, a region and a policy."""
     _gateway.reset()
     return _gateway
+
+
+@pytest.fixture(scope="session")
+def spark_software() -> Path:
+    """Apache Spark and its jars, downloaded once for all runs of the tests in this checkout."""
+    folder = settings.CHECKOUT / ".lakehouse" / "spark" / "software"
+    try:
+        spark_cluster._software(folder, print)
+    except LakehouseError as error:
+        pytest.skip(str(error))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster(s3_server: embedded_s3.Server, s3_state_dir: Path, spark_software: Path) -> spark_cluster.Cluster:
+    """A Spark cluster that all tests share, for the lakes on `s3_server`."""
+    return spark_cluster.start(settings.Settings(state_dir=s3_state_dir), software=spark_software)
+
+
+@pytest.fixture
+def spark(cluster: spark_cluster.Cluster, s3_state_dir: Path) -> Iterator:
+    """A session of the test's own on `cluster`."""
+    connect = pytest.importorskip("pyspark.sql.connect.session", reason="pyspark-client is not installed")
+    session = connect.SparkSession.builder.remote(spark_cluster.authorized(cluster.remote, s3_state_dir)).create()
+    yield session
+    session.stop()

@@ -376,10 +376,8 @@ def checkout(tmp_path: Path) -> Checkout:
 
 WITH_PIP = [
     "python -m venv .venv",
-    "python -m pip install --quiet --no-compile --no-user --disable-pip-version-check "
-    "--require-hashes -r requirements.txt",
-    "python -m pip install --quiet --no-compile --no-user --disable-pip-version-check "
-    "--no-deps --no-build-isolation -e .",
+    "python -m pip install --quiet --no-user --disable-pip-version-check --require-hashes -r requirements.txt",
+    "python -m pip install --quiet --no-user --disable-pip-version-check --no-deps --no-build-isolation -e .",
 ]
 
 
@@ -487,6 +485,25 @@ def test_clean_stops_a_server_that_is_ours_and_works_on_a_broken_environment(che
             server.kill()
     assert not any((checkout.folder / name).exists() for name in (".venv", ".lakehouse", "lakehouse_utils/__pycache__"))
     assert checkout.make("clean") == (0, "", "")
+
+
+@needs_make
+def test_clean_stops_a_spark_cluster_that_is_ours_on_a_broken_environment(checkout):
+    def process(folder: Path) -> subprocess.Popen:
+        words = (f"{folder.resolve()}/.lakehouse/spark/conf/", "org.apache.spark.deploy.master.Master")
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", *words])
+
+    with process(checkout.folder) as ours, process(checkout.folder / "another") as another:
+        try:
+            pids = checkout.folder / ".lakehouse" / "spark" / "pids"
+            pids.parent.mkdir(parents=True)
+            pids.write_text(f"{ours.pid}\n{another.pid}\n")
+            assert checkout.make("clean") == (0, "", "")
+            assert another.poll() is None and ours.wait(timeout=10) == -15
+        finally:
+            another.kill()
+            ours.kill()
+    assert not (checkout.folder / ".lakehouse").exists()
 
 
 @needs_make

@@ -25,6 +25,7 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
+from lakehouse_utils import settings, spark_cluster
 from lakehouse_utils.errors import LakehouseError, explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
@@ -34,7 +35,12 @@ from lakehouse_utils.pipeline.landing import Landing, LandingFile, UnreadableFil
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import quoted
 
-_SETTINGS = {"spark.sql.session.timeZone": "UTC", "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}
+_SETTINGS = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    # The rules of a table are many conditions on the same columns: Spark would combine each with each, for minutes.
+    "spark.sql.constraintPropagation.enabled": "false",
+}
 _ROWS_OF_A_FILE = 1 << 19  # a MERGE rewrites whole files: smaller than usual
 _LOST_A_RACE = ("Concurrent", "DELTA_CONCURRENT", "already exists", "conflict")
 
@@ -266,9 +272,13 @@ def _merged(table: DeltaTable, before: int) -> Merged:
 
 
 def _pyspark():
+    main = sys.modules["__main__"]
+    nameless = not hasattr(main, "__file__")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of pandas, which isn't used here
+            if nameless:
+                main.__file__ = ""  # pyspark takes a program without a file for a test of its own
             import pyspark.sql.connect.session
 
             return pyspark
@@ -277,6 +287,9 @@ def _pyspark():
             "The engine spark needs packages that the base install leaves out: `make run ENGINE=spark` installs them,"
             f" and so does `pip install -e '.[spark]'` ({error})."
         ) from None
+    finally:
+        if nameless:
+            del main.__file__
 
 
 def _connect_error() -> type[Exception]:
@@ -286,7 +299,8 @@ def _connect_error() -> type[Exception]:
 
 
 def _session(remote: str):
-    session = _pyspark().sql.connect.session.SparkSession.builder.remote(remote).create()
+    address = spark_cluster.authorized(remote, settings.load().state_dir)
+    session = _pyspark().sql.connect.session.SparkSession.builder.remote(address).create()
     try:
         for name, value in _SETTINGS.items():
             session.conf.set(name, value)

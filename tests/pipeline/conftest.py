@@ -54,3 +54,10 @@ def small_expected(small: Path) -> dict[str, list[dict]]:
 def lake(prefix: str, s3_state_dir: Path) -> Lake:
     """A lake with nothing in it."""
     return lakes.at(prefix, s3_state_dir)
+
+
+@pytest.fixture
+def keys(s3_server, s3_state_dir) -> dict[str, str]:
+    """The environment of a job that takes the server for somebody else's."""
+    keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key, "AWS_SECRET_ACCESS_KEY": s3_server.secret_key}
+    return lakes.environment(s3_state_dir, AWS_REGION=s3_server.region, AWS_ENDPOINT_URL=s3_server.endpoint, **keys)

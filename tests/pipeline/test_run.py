@@ -34,13 +34,6 @@ DAYS = {
 
 
 @pytest.fixture
-def keys(s3_server, s3_state_dir) -> dict[str, str]:
-    """The environment of a job that takes the server for somebody else's."""
-    keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key, "AWS_SECRET_ACCESS_KEY": s3_server.secret_key}
-    return lakes.environment(s3_state_dir, AWS_REGION=s3_server.region, AWS_ENDPOINT_URL=s3_server.endpoint, **keys)
-
-
-@pytest.fixture
 def table(tmp_path: Path) -> Path:
     """A folder with sources.toml and the raw files of one small table with all that may go wrong."""
     (tmp_path / "sources.toml").write_text(ONE_TABLE, encoding="utf-8")

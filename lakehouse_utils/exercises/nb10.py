@@ -46,7 +46,7 @@ def versions(answer, lake):
 @exercise(
     "10.2",
     "Merge a stock count in Spark",
-    hint="Three clauses: `WHEN MATCHED AND ... THEN DELETE`, `WHEN MATCHED THEN UPDATE`, `WHEN NOT MATCHED THEN INSERT`.",
+    hint="Three clauses: `WHEN MATCHED AND ... THEN DELETE`, `WHEN MATCHED THEN UPDATE`, `WHEN NOT MATCHED ...`.",
     expects=DeltaTable,
 )
 def stock_count(answer, lake):
@@ -110,9 +110,8 @@ def compare(answer, lake):
             if not isinstance(given, int) or isinstance(given, bool):
                 raise Wrong(f"The function should return a number; it returned {given!r}.")
             if given != right[what]:
-                raise Wrong(
-                    f"With {what} in the {side} table it says {given}, and {right[what]} is right. {_advice(what, given)}"
-                )
+                said = f"With {what} in the {side} table it says {given}, and {right[what]} is right."
+                raise Wrong(f"{said} {_advice(what, given)}")
     return Right("Equal, unequal, doubled, lost: it tells them apart, in both directions.")
 
 

@@ -89,7 +89,9 @@ def test_every_target_is_explained_and_every_explained_one_exists():
     said = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake ([a-z-]+)\b", text)}
     assert said <= targets
     variables = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake [a-z-]+ ([A-Z]+)=", text)}
-    assert variables == {"ARGS", "ENGINE", "OPTS", "PYTHON", "UV"} and all(f"{name} ?=" in MAKEFILE for name in variables)
+    assert variables == {"ARGS", "ENGINE", "OPTS", "PYTHON", "UV"} and all(
+        f"{name} ?=" in MAKEFILE for name in variables
+    )
 
 
 def test_every_module_that_a_command_runs_exists():

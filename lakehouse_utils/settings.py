@@ -139,7 +139,7 @@ def _fill_in(env_file: Path) -> None:
         if value and name not in os.environ and not (identified and name in _IDENTITY):
             os.environ[name] = _filled_in[name] = value
     for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
-        del os.environ[name]  # boto3 looks for a profile called "", delta-rs for a server
+        os.environ.pop(name, None)  # boto3 looks for a profile called "", delta-rs for a server
 
 
 def _read(env_file: Path) -> Mapping[str, str | None]:

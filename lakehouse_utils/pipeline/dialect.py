@@ -7,10 +7,17 @@ their text, and its tables, whose names Spark wants without a dot.
 from collections.abc import Callable
 from functools import cache
 
-import sqlglot
-from sqlglot import exp
-
+from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.pipeline.sql import statements
+
+try:
+    import sqlglot
+    from sqlglot import exp
+except ImportError as error:
+    raise LakehouseError(
+        "The engine spark needs packages that the base install leaves out: `make run ENGINE=spark` installs them,"
+        f" `make lab ENGINE=spark` does and opens the notebooks, and so does `pip install -e '.[spark]'` ({error})."
+    ) from None
 
 
 @cache

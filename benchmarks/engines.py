@@ -1,0 +1,208 @@
+#!/usr/bin/env python3
+"""The two engines on the same work, from 1 to 50 million order lines: seconds and memory, layer by layer.
+
+    python benchmarks/engines.py --sizes 1 2 5 10 20 50 --repeat 3
+
+Each run is a process of its own, and the engines take turns: CSV to bronze, bronze to silver, then a day's 10,000
+changed and new lines through both layers, with a MERGE into silver (`merge`). Peak memory is that of all processes
+which do the work, so Sail's too, at one moment; the S3 server is not among them. Opening the engine isn't timed.
+Medians go to engines.csv, which notebook 10 reads; the first line there says what they were measured on.
+"""
+
+import argparse
+import csv
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import duckdb
+import psutil
+from csv_to_bronze import order_lines, own_server
+from silver_merge import write_day
+
+from lakehouse_utils import embedded_s3
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import bronze, silver, sources
+from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.pipeline.landing import Landing
+from lakehouse_utils.pipeline.run import ENGINES, open_engine
+
+STEPS = ("bronze", "silver", "merge")
+OUT = Path(__file__).with_name("engines.csv")
+_GENERATED = 10_000_000  # lines; more are made of these
+_SAMPLED = 0.05  # seconds
+_PROCESSES = multiprocessing.get_context("spawn")
+
+Figures = dict[str, tuple[float, float]]  # seconds and MB, by step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=float, nargs="+", default=[1, 2, 5, 10, 20, 50], help="million order lines")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    medians: dict[tuple[str, int], Figures] = {}
+    for rows in sorted(int(size * 1_000_000) for size in arguments.sizes):
+        with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)):
+            found = measure_both(rows, arguments.repeat, Path(folder))
+        for engine, runs in found.items():
+            medians[engine, rows] = {
+                step: tuple(statistics.median(run[step][which] for run in runs) for which in (0, 1)) for step in STEPS
+            }
+        write(arguments.out, medians, arguments.repeat)
+
+
+def measure_both(rows: int, repeat: int, folder: Path) -> dict[str, list[Figures]]:
+    full, day = landings(rows, folder)
+    size = sum(file.stat().st_size for file in full.rglob("*.csv"))
+    print(f"{rows:,} order lines, {size / 1e6:,.0f} MB of CSV", flush=True)
+    found: dict[str, list[Figures]] = {engine: [] for engine in ENGINES}
+    for turn in range(repeat):
+        for engine in ENGINES if turn % 2 == 0 else reversed(ENGINES):
+            lake = f"s3://{embedded_s3.BUCKET}/{engine}-{turn}"
+            figures = measure(engine, rows, full, day, lake)
+            found[engine].append(figures)
+            words = (f"{step} {seconds:6.2f} s {peak:5.0f} MB" for step, (seconds, peak) in figures.items())
+            print(f"  {engine:6} {'   '.join(words)}", flush=True)
+    return found
+
+
+def landings(rows: int, folder: Path) -> tuple[Path, Path]:
+    """A landing with a full load of so many lines, and one with the day after it."""
+    made = order_lines(min(rows, _GENERATED), folder) / "order_items.csv"
+    full, day = folder / "full", folder / "day"
+    file = full / "2026-01-01" / "order_items.csv"
+    file.parent.mkdir(parents=True)
+    last = last_order(made)
+    shutil.move(made, file)
+    for copy in range(1, -(-rows // _GENERATED)):  # the same lines, as later orders
+        more, wanted = folder / "more.csv", min(_GENERATED, rows - copy * _GENERATED)
+        duckdb.sql("SET enable_progress_bar = false")
+        duckdb.sql(f"""
+            COPY (
+                SELECT * REPLACE (order_id::BIGINT + {copy * last} AS order_id)
+                FROM read_csv('{file}', all_varchar = true) LIMIT {wanted}
+            ) TO '{more}' (HEADER false)
+        """)
+        with file.open("ab") as out, more.open("rb") as lines:
+            shutil.copyfileobj(lines, out, 1 << 24)
+        more.unlink()
+    day.mkdir()
+    write_day(day, 1, last_order(file))
+    return full, day
+
+
+def last_order(file: Path) -> int:
+    with file.open("rb") as lines:
+        lines.seek(-200, os.SEEK_END)
+        return int(lines.read().split(b"\n")[-2].split(b",")[0])
+
+
+# -- one run
+
+
+def measure(engine: str, rows: int, full: Path, day: Path, lake: str) -> Figures:
+    here, there = _PROCESSES.Pipe(duplex=False)
+    job = _PROCESSES.Process(target=work, args=(engine, rows, str(full), str(day), lake, there))
+    job.start()
+    there.close()
+    process, step = psutil.Process(job.pid), ""
+    took: dict[str, float] = {}
+    peaks: dict[str, float] = {}
+    while True:
+        if here.poll(_SAMPLED):
+            try:
+                step, seconds = here.recv()
+            except EOFError:
+                break
+            if seconds is not None:
+                took[step] = seconds
+        if step:
+            peaks[step] = max(peaks.get(step, 0), memory(process))
+    job.join()
+    if job.exitcode:
+        raise SystemExit(f"The engine {engine} failed at {rows:,} lines.")
+    return {step: (took[step], peaks[step]) for step in STEPS}
+
+
+def memory(process: psutil.Process) -> float:
+    """MB of a process and of those that it has started."""
+    total = 0
+    try:
+        for one in [process, *process.children(recursive=True)]:
+            total += one.memory_info().rss
+    except psutil.NoSuchProcess:
+        pass
+    return total / 1e6
+
+
+def work(engine_name: str, rows: int, full: str, day: str, root: str, tell: Connection) -> None:
+    """What is measured: runs in a process of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # DuckDB's progress bar
+    lake = Lake.open(root)
+    source = sources.load()["order_items"]
+
+    @contextmanager
+    def timed(step: str) -> Iterator[None]:
+        tell.send((step, None))
+        started = time.perf_counter()
+        yield
+        tell.send((step, time.perf_counter() - started))
+
+    def to_bronze(address: str) -> Counts:
+        place = Landing(address, lake)
+        counts, refused = bronze.refresh(lake, engine, place, source, place.files()[0])
+        assert not refused and not counts.quarantined
+        return counts
+
+    def to_silver() -> Counts:
+        return silver.refresh(lake, engine, source, source.name)
+
+    with open_engine(engine_name, lake) as engine:
+        with timed("bronze"):
+            loaded = to_bronze(full)
+        with timed("silver"):
+            filled = to_silver()
+        with timed("merge"):
+            to_bronze(day)
+            merged = to_silver()
+    assert loaded.added == filled.added == rows, (loaded, filled)
+    assert (merged.added, merged.changed) == (5_000, 5_000), merged
+
+
+# -- what it comes to
+
+
+def write(out: Path, medians: dict[tuple[str, int], Figures], repeat: int) -> None:
+    packages = ("duckdb", "deltalake", "pysail")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in packages)
+    memory = psutil.virtual_memory().total / 1e9
+    with out.open("w", newline="", encoding="utf-8") as file:
+        file.write(
+            f"# {cores()} cores, {memory:.0f} GB of memory, {platform.system()} {platform.machine()}; {versions};"
+            f" medians of {repeat}\n"
+        )
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["engine", "rows", "step", "seconds", "peak_mb"])
+        for (engine, rows), figures in medians.items():
+            for step, (seconds, peak) in figures.items():
+                table.writerow([engine, rows, step, f"{seconds:.3f}", f"{peak:.0f}"])
+    print(f"written: {out}", flush=True)
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Wrong answers to the exercises of notebook 10."""
+
+_VERSIONS = """answer = {{
+    version: spark.read.format("delta"){option}.load(arrivals).count()
+    for version in range({begin}, newest + 1)
+}}"""
+
+_COUNT = """practice = lake.uri("practice", "stocks")
+spark.read.format("delta").load(stocks).write.format("delta").mode("overwrite").save(practice)
+count = [(1, 1, 17), (1, 2, 0), (3, 100_001, 5), (2, 100_002, 0)]
+columns = "store_id long, product_id long, quantity long"
+spark.createDataFrame(count, columns).createOrReplaceTempView("stock_count")
+spark.sql(f'''
+    MERGE INTO delta.`{practice}` AS target USING stock_count AS source
+    ON target.store_id = source.store_id AND target.product_id = source.product_id
+    %s
+''')
+answer = DeltaTable(practice, storage_options=lake.storage_options)"""
+
+_DELETE = "WHEN MATCHED AND source.quantity = 0 THEN DELETE"
+_UPDATE = "WHEN MATCHED THEN UPDATE SET quantity = source.quantity"
+_INSERT = (
+    "WHEN NOT MATCHED {}THEN INSERT (store_id, product_id, quantity)"
+    " VALUES (source.store_id, source.product_id, source.quantity)"
+)
+
+_COMPARE = """def answer(one, other):
+    one, other = (spark.read.format("delta").load(address) for address in (one, other))
+    return {}"""
+
+_CLUSTER = "answer = next(n for n in range(1, 1_000_000) if estimate(20_000, nodes=n{})[0] <= 3600){}"
+
+WRONG_ANSWERS = [
+    ("10.1", _VERSIONS.format(option="", begin=0), "without versionAsOf"),
+    ("10.1", _VERSIONS.format(option='.option("versionAsOf", version)', begin=1), "Versions begin at 0"),
+    (
+        "10.1",
+        'answer = {v: spark.read.format("delta").option("versionAsOf", v).load(arrivals) for v in range(newest + 1)}',
+        "should be whole numbers",
+    ),
+    (
+        "10.1",
+        _VERSIONS.format(option='.option("versionAsOf", max(0, version - 1))', begin=0),
+        "Version 1 has",
+    ),
+    ("10.2", _COUNT % f"{_UPDATE} {_INSERT.format('AND source.quantity > 0 ')}", "its row is still there"),
+    ("10.2", _COUNT % f"{_DELETE} {_UPDATE} {_INSERT.format('')}", "Product 100002 was counted with 0"),
+    ("10.2", _COUNT % f"{_DELETE} {_UPDATE}", "Product 100001 is new"),
+    ("10.2", _COUNT % f"{_DELETE} {_INSERT.format('AND source.quantity > 0 ')}", "WHEN MATCHED THEN UPDATE"),
+    ("10.2", "answer = DeltaTable(stocks, storage_options=lake.storage_options)", "The table should be the one at"),
+    ("10.3", _COMPARE.format("abs(one.count() - other.count())"), "With a changed row"),
+    ("10.3", _COMPARE.format("one.exceptAll(other).count()"), "the new one neither"),
+    (
+        "10.3",
+        _COMPARE.format("one.subtract(other).count() + other.subtract(one).count()"),
+        "EXCEPT alone forgets how often",
+    ),
+    ("10.3", _COMPARE.format("one.exceptAll(other)"), "should return a number"),
+    ("10.4", _CLUSTER.format(", efficiency=1", ""), "twice the cores did twice the work"),
+    ("10.4", _CLUSTER.format("", " - 1"), "more than an hour"),
+    ("10.4", _CLUSTER.format("", " + 1"), "fewer will do"),
+]

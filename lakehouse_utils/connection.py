@@ -24,6 +24,7 @@ _MACRO = f"""
         pushdown_filters := pushdown_filters, pushdown_partition_info := pushdown_partition_info
     )
 """
+_ATTACHING = (_duckdb.StatementType.ATTACH, _duckdb.StatementType.DETACH)
 _PATH = _re.compile(r"'(?:delta:)?((?:[^']|'')*)'")
 _VERSION = _re.compile(r"\bVERSION\s+'?(\d+)", _re.IGNORECASE)
 _AT_VERSION = _re.compile(r"\bAT\s*\(\s*VERSION\s*=>\s*(\d+)", _re.IGNORECASE)
@@ -98,23 +99,24 @@ class Connection:
     def _look_at(self, query: object = "", **_) -> None:
         """Refuse to attach what would be read wrongly, and to read what has become so since it was attached."""
         text = query if isinstance(query, str) else getattr(query, "query", "")
-        attached = self._watch.attached
-        if "attach" in text.lower():  # or DETACH, which is always allowed
-            for statement in self._native.extract_statements(text):
+        attached, reads = self._watch.attached, True
+        if "attach" in text.lower():
+            statements = self._native.extract_statements(text)
+            reads = any(statement.type not in _ATTACHING for statement in statements)
+            for statement in statements:
                 if statement.type == _duckdb.StatementType.ATTACH and (path := _PATH.search(statement.query)):
                     version = _VERSION.search(statement.query)
                     place = path[1].replace("''", "'"), int(version[1]) if version else None
                     self._refuse(*place)
                     attached.add(place)
-        elif attached:
+        if attached and reads:
             there = "SELECT path FROM duckdb_databases() WHERE type = 'delta'"
             there = {path for (path,) in self._native.cursor().execute(there).fetchall()}
-            attached.intersection_update({place for place in attached if place[0] in there})
             for path, version in list(attached):
-                self._refuse(path, version)
+                self._refuse(path, version, there)
                 for at in _AT_VERSION.findall(text):
-                    self._refuse(path, int(at))
+                    self._refuse(path, int(at), there)
 
-    def _refuse(self, uri: str, version: int | None) -> None:
-        if sentence := self._watch.refusal(uri, version):
+    def _refuse(self, uri: str, version: int | None, there: set[str] | None = None) -> None:
+        if (there is None or uri in there) and (sentence := self._watch.refusal(uri, version)):
             raise _LakehouseError(sentence)

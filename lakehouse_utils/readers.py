@@ -62,6 +62,11 @@ def renamed_columns(table: DeltaTable) -> list[str]:
     return [name for name, in_files in _names(json.loads(table.schema().to_json())) if name != in_files]
 
 
+def _renamed_in_files(table: DeltaTable) -> list[str]:
+    partitions = table.metadata().partition_columns  # their values are in the log, by the table's names
+    return [name for name in renamed_columns(table) if name not in partitions]
+
+
 def _lost_partitions(table: DeltaTable) -> list[str]:
     """The partition columns that DuckDB loses.
 
@@ -131,7 +136,7 @@ DUCKDB = Trap(
 ARROW = Trap(
     "A pyarrow dataset (to_pyarrow_table and to_pandas, too)",
     "deltalake 1.6.6",  # it refuses where `columnMapping` is a named feature, but not at reader version 2
-    renamed_columns,
+    _renamed_in_files,
     "column mapping gives another name in the files to {}, and it looks for the columns by the table's names",
     f"{_BY_DELTA_RS} {_IN_SPARK}",
 )
@@ -164,6 +169,15 @@ class Table(DeltaTable):
             return super().count()
         (rows,) = QueryBuilder().register("t", self).execute("SELECT count(*) AS n FROM t").read_all()["n"].to_pylist()
         return rows
+
+    def vacuum(self, *arguments: Any, **options: Any) -> list[str]:
+        """As DeltaTable's, but for `full`, which takes deletion vectors for files that no commit names (1.6.6)."""
+        if (options.get("full") or arguments[5:6] == (True,)) and has_deletion_vectors(self):
+            raise LakehouseError(
+                f"vacuum(full=True) would remove the deletion vectors of {self.table_uri.rstrip('/')}, and the table"
+                " could not be read any more. Leave out `full`, or vacuum the table with Spark."
+            )
+        return super().vacuum(*arguments, **options)
 
 
 # -- DuckDB; what asks this is in connection.py

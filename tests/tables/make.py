@@ -142,7 +142,6 @@ TABLES: dict[str, list[str]] = {
         "ALTER TABLE {t} RENAME COLUMN person.age TO years",
         *put("(2, struct('Bob', 40), array(struct('y'), struct('z')), map('b', 2))"),
     ],
-    "mapped_empty": [mapped()],
     "mapped_partition_taken_off": [
         mapped(BY_PARTITION, "PARTITIONED BY (region)"), *put(*IN_REGIONS),
         "ALTER TABLE {t} SET TBLPROPERTIES ('delta.columnMapping.mode' = 'none')",

@@ -8,6 +8,8 @@ tests/test_foreign_tables.py holds every reader's verdict on every feature, and 
 import json
 import threading
 import time
+import uuid
+from base64 import b85decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,40 @@ def _names(type_or_field: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(type_or_field, list):
         for part in type_or_field:
             yield from _names(part)
+
+
+def names_in_files(table: DeltaTable) -> dict[str, str]:
+    """Of each column that is called otherwise in the files, that name: the log's statistics go by it."""
+    return {name: in_files for name, in_files in _columns(table) if name != in_files}
+
+
+def deleted_rows(table: DeltaTable) -> dict[str, int]:
+    """How many rows of each file are deleted, by the file's path in the table."""
+    if not has_deletion_vectors(table):
+        return {}
+    root = table.table_uri.rstrip("/") + "/"
+    vectors = table.deletion_vectors().read_all()
+    paths, kept = vectors["filepath"].to_pylist(), vectors["selection_vector"].to_pylist()
+    return {path.removeprefix(root): rows.count(False) for path, rows in zip(paths, kept, strict=True)}
+
+
+def vector_file(action: dict) -> str | None:
+    """Where below the table the deletion vector of a log's action lies; None when it is in the log, or there is none.
+
+    https://github.com/delta-io/delta/blob/master/PROTOCOL.md#deletion-vectors
+    """
+    vector = action.get("deletionVector") or {}
+    if vector.get("storageType") != "u":
+        return None
+    folder, coded = vector["pathOrInlineDv"][:-20], vector["pathOrInlineDv"][-20:]
+    name = f"deletion_vector_{uuid.UUID(bytes=b85decode(coded.translate(_Z85)))}.bin"
+    return f"{folder}/{name}" if folder else name
+
+
+_Z85 = str.maketrans(  # ZeroMQ's letters for base 85, to Python's
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#",
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~",
+)
 
 
 def _has_feature(table: DeltaTable, name: str) -> bool:

@@ -6,7 +6,8 @@
 Each run is a process of its own, and the engines take turns: CSV to bronze, bronze to silver, then a day's 10,000
 changed and new lines through both layers, with a MERGE into silver (`merge`). Peak memory is that of all processes
 which do the work, so Sail's too, at one moment; the S3 server is not among them. Opening the engine isn't timed.
-Medians go to engines.csv, which notebook 10 reads; the first line there says what they were measured on.
+Medians go to engines.csv, which notebook 10 reads, and into README's figure; the first line of engines.csv says what
+they were measured on. `--draw` draws the figure anew and measures nothing.
 """
 
 import argparse
@@ -18,18 +19,19 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import duckdb
+import matplotlib.pyplot as plt
 import psutil
 from csv_to_bronze import order_lines, own_server
 from silver_merge import write_day
 
-from lakehouse_utils import embedded_s3
+from lakehouse_utils import embedded_s3, look, settings
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, silver, sources
 from lakehouse_utils.pipeline.delta import Counts
@@ -38,6 +40,7 @@ from lakehouse_utils.pipeline.run import ENGINES, open_engine
 
 STEPS = ("bronze", "silver", "merge")
 OUT = Path(__file__).with_name("engines.csv")
+FIGURE = settings.CHECKOUT / "notebooks" / "images" / "engines.svg"
 _GENERATED = 10_000_000  # lines; more are made of these
 _SAMPLED = 0.05  # seconds
 _PROCESSES = multiprocessing.get_context("spawn")
@@ -50,7 +53,10 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="+", default=[1, 2, 5, 10, 20, 50], help="million order lines")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--draw", action="store_true", help="only draw the figure of what was measured")
     arguments = parser.parse_args()
+    if arguments.draw:
+        return draw(arguments.out)
     medians: dict[tuple[str, int], Figures] = {}
     for rows in sorted(int(size * 1_000_000) for size in arguments.sizes):
         with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)):
@@ -60,6 +66,8 @@ def main() -> None:
                 step: tuple(statistics.median(run[step][which] for run in runs) for which in (0, 1)) for step in STEPS
             }
         write(arguments.out, medians, arguments.repeat)
+    if arguments.out == OUT:
+        draw(OUT)
 
 
 def measure_both(rows: int, repeat: int, folder: Path) -> dict[str, list[Figures]]:
@@ -202,6 +210,44 @@ def write(out: Path, medians: dict[tuple[str, int], Figures], repeat: int) -> No
 
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def draw(measured: Path) -> None:
+    """README's figure: the full load, the day after it and the memory, by the number of lines."""
+    note, *lines = measured.read_text(encoding="utf-8").splitlines()
+    found = list(csv.DictReader(lines))
+
+    def curve(engine: str, steps: tuple[str, ...], column: str, of: Callable) -> dict[float, float]:
+        values: dict[float, list[float]] = {}
+        for row in found:
+            if row["engine"] == engine and row["step"] in steps:
+                values.setdefault(int(row["rows"]) / 1e6, []).append(float(row[column]))
+        return {million: of(several) for million, several in values.items()}
+
+    look.use_style()
+    plt.rcParams["svg.hashsalt"] = "engines"  # so that drawing it again changes nothing
+    figure, panels = plt.subplots(1, 3, figsize=(9, 3.2))
+    titles = {
+        "full load, seconds": (("bronze", "silver"), "seconds", sum),
+        "a day of 10,000 lines after it, seconds": (("merge",), "seconds", sum),
+        "most memory, MB": (STEPS, "peak_mb", max),
+    }
+    for axes, (title, what) in zip(panels, titles.items(), strict=True):
+        for engine, name, color, marker in (
+            ("local", "local: DuckDB and delta-rs", look.BLUE, "o"),
+            ("spark", "spark: Sail", look.RED, "s"),
+        ):
+            points = curve(engine, *what)
+            axes.plot(points.keys(), points.values(), color=color, marker=marker, label=name)
+        axes.set(xscale="log", yscale="log", xlabel="million order lines")
+        axes.set_title(title, fontsize=9)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+    panels[0].legend(fontsize=8)
+    figure.suptitle(f"Both engines on one machine ({note.strip('# ').partition(';')[0]})", weight="bold")
+    figure.savefig(FIGURE, metadata={"Date": None}, facecolor="white")
+    print(f"drawn: {FIGURE}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,12 +21,13 @@ import duckdb
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import ClientError, NoCredentialsError
-from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
 from duckdb import DuckDBPyConnection
 
 from lakehouse_utils import embedded_s3, settings
+from lakehouse_utils.connection import Connection
 from lakehouse_utils.errors import LakehouseError, explained
+from lakehouse_utils.readers import Table, Watch
 
 # A wrong address must not keep a person waiting for minutes: delta-rs would try for three.
 _CLIENT = Config(
@@ -181,19 +182,27 @@ class Lake:
 
     # -- ways in
 
-    def delta(self, *names: str, version: int | None = None) -> DeltaTable | None:
-        """The Delta table at `lake.uri(*names)`, opened with fresh credentials; None when there is none yet."""
+    def delta(self, *names: str, version: int | None = None) -> Table | None:
+        """The Delta table at `lake.uri(*names)`, opened with fresh credentials; None when there is none yet.
+
+        A DeltaTable that refuses what it would read wrongly: see `readers`.
+        """
         with explained(f"open {self.uri(*names)}", self):
             try:
-                return DeltaTable(self.uri(*names), version=version, storage_options=self.storage_options)
+                return Table(self.uri(*names), version=version, storage_options=self.storage_options)
             except TableNotFoundError:
                 return None
 
-    def duckdb(self, **config) -> DuckDBPyConnection:
+    def duckdb(self, **config) -> Connection:
         """A DuckDB connection of its own that reads this lake: `delta`, `httpfs` and the credentials are in place.
 
-        `config` goes to duckdb.connect. Nothing is downloaded: the extensions come as wheels.
+        `config` goes to duckdb.connect. Nothing is downloaded: the extensions come as wheels. Tables that DuckDB
+        would read wrongly are refused: see `readers`.
         """
+        return Connection.guarding(self.unguarded_duckdb(**config), Watch(self))
+
+    def unguarded_duckdb(self, **config) -> DuckDBPyConnection:
+        """As `duckdb`, for a caller that asks `readers.DUCKDB` itself, with the tables that it has open."""
         connection = duckdb.connect(config={"temp_directory": tempfile.gettempdir(), **config})
         connection.execute("SET TimeZone = 'UTC'")
         for extension in ("httpfs", "delta"):
@@ -201,8 +210,10 @@ class Lake:
         self.authorize(connection)
         return connection
 
-    def authorize(self, connection: DuckDBPyConnection) -> None:
+    def authorize(self, connection: Connection | DuckDBPyConnection) -> None:
         """Give `connection` the credentials of this moment for this lake's bucket, in place of those it has."""
+        if isinstance(connection, Connection):
+            connection._watch.lakes[self.bucket] = self
         keys, endpoint = self.credentials(), self.endpoint
         options = {
             "SCOPE": f"s3://{self.bucket}",

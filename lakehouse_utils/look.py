@@ -24,6 +24,7 @@ from PIL import Image
 
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
+from lakehouse_utils.readers import Table, deleted_rows, names_in_files, vector_file
 
 # Okabe and Ito's palette: told apart by colour-blind eyes too, and on dark and light.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
@@ -91,15 +92,20 @@ def objects(lake: Lake, *names: str) -> pd.DataFrame:
     log = list(_log(table)) if table else []
     live = {add["path"]: place for place, add in enumerate(_live(table, log))} if table else {}
     named: dict[str, tuple] = {}
+    vectors: dict[str, str] = {}  # files of deletion vectors, by whose rows they delete
     for version, actions in log:
         for kind, action in actions:
             if kind in ("add", "remove", "cdc"):
                 named.setdefault(action["path"], (version, kind, action.get("size", 0)))
+                if vector := vector_file(action):
+                    named.setdefault(vector, (version, kind, 0))
+                    vectors.pop(vector, None)
+                    vectors |= {vector: action["path"]} if kind == "add" else {}
 
     def state(key: str) -> str:
         if key.startswith("_delta_log/"):
             return "log"
-        return "live" if key in live else "old" if key in named else "orphan"
+        return "live" if key in live or vectors.get(key) in live else "old" if key in named else "orphan"
 
     def place(key: str) -> tuple:
         folder = key.rpartition("/")[0]
@@ -222,7 +228,7 @@ def timeline(table: DeltaTable) -> Figure:
     log = list(_log(table))
     lives: dict[str, list[list[int | None]]] = {}  # by file: [from, to]; more than one where a restore brought it back
     for version, actions in log:
-        for kind, action in sorted(actions, key=lambda pair: _rank(pair[1])):
+        for kind, action in sorted(actions, key=lambda pair: (pair[0] != "remove", _rank(pair[1]))):
             spans = lives.get(action.get("path"), [])
             is_live = spans and spans[-1][1] is None
             if kind == "add" and not is_live:
@@ -325,8 +331,14 @@ def _live(table: DeltaTable, log: Iterable[tuple[int, list[tuple[str, dict]]]]) 
     """The live files' add actions, flat, in the order in which they are numbered; with the `commit` that added them."""
     added = {action["path"]: version for version, actions in log for kind, action in actions if kind == "add"}
     found = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    deleted = deleted_rows(table)
+    in_files = names_in_files(table)
     for add in found:
         add["commit"] = added.get(add["path"])
+        if add["num_records"] is not None:
+            add["num_records"] -= deleted.get(add["path"], 0)
+        for end in ("min", "max"):  # statistics go by the names in the files
+            add |= {f"{end}.{name}": add.get(f"{end}.{other}") for name, other in in_files.items()}
 
     def place(add: dict) -> tuple:
         values = [value for name, value in sorted(add.items()) if name.startswith(("partition.", "min.", "max."))]
@@ -403,6 +415,7 @@ def _details(kind: str, action: dict, parts: dict[str, int]) -> str:
         words = [f"{name}={value}" for name, value in (action.get("partitionValues") or {}).items()]
         stats = json.loads(action.get("stats") or "{}")
         words += [f"{stats['numRecords']:,} rows"] if "numRecords" in stats else []
+        words += [f"{vector['cardinality']:,} of them deleted"] if (vector := action.get("deletionVector")) else []
         words += [f"{_kb(action['size']):,} kB"] if "size" in action else []
         words += [] if action.get("dataChange", True) else ["no data changed"]
         return f"{name}: {', '.join(words)}"
@@ -420,7 +433,7 @@ def _type(field: dict) -> str:
 
 def _rows(table: DeltaTable, version: int, key: list[str]) -> tuple[list[str], dict[tuple, dict]]:
     """The columns at a version, and its rows by their key."""
-    then = DeltaTable(table.table_uri, version=version, storage_options=table._storage_options).to_pyarrow_table()
+    then = Table(table.table_uri, version=version, storage_options=table._storage_options).to_pyarrow_table()
     rows = {tuple(row[name] for name in key): row for row in then.to_pylist()}
     if len(rows) < len(then):
         raise LakehouseError(f"{', '.join(key)} is no key at version {version}: a value comes more than once.")

@@ -382,6 +382,8 @@ def _options(home: Path, jars: Path, lake: Lake, known: dict[str, str], *, embed
         "fs.AbstractFileSystem.s3.impl": "org.apache.hadoop.fs.s3a.S3A",
         "fs.s3a.create.conditional.enabled": "true",  # what ConditionalLogStore asks for
         "fs.s3a.buffer.dir": str(home / "local"),
+        # The default reads ahead by the SDK's other client, which is made for an older Netty than Spark's.
+        "fs.s3a.input.stream.type": "classic",
         "fs.s3a.endpoint.region": lake.region,
     }
     if lake.server_name != "AWS S3":

@@ -84,12 +84,14 @@ FILES = files()
 
 
 def test_every_target_is_explained_and_every_explained_one_exists():
-    targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
     assert {command.removeprefix("make ") for command in table("command")} == targets
-    said = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake ([a-z]+)\b", text)}
+    said = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake ([a-z-]+)\b", text)}
     assert said <= targets
-    variables = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake [a-z]+ ([A-Z]+)=", text)}
-    assert variables == {"ARGS", "OPTS", "PYTHON", "UV"} and all(f"{name} ?=" in MAKEFILE for name in variables)
+    variables = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake [a-z-]+ ([A-Z]+)=", text)}
+    assert variables == {"ARGS", "ENGINE", "OPTS", "PYTHON", "UV"} and all(
+        f"{name} ?=" in MAKEFILE for name in variables
+    )
 
 
 def test_every_module_that_a_command_runs_exists():
@@ -107,7 +109,7 @@ def test_every_option_of_the_main_job_is_explained():
     options = {name for option in job.main.params for name in option.opts} | {"--help"}
     assert table("option").keys() == options
     said = [line.partition("ingestion_processor.py")[2] for line in COMMANDS] + list(table("option").values())
-    said += re.findall(r'make run ARGS="([^"]*)"', README)
+    said += re.findall(r'make run (?:ENGINE=spark )?ARGS="([^"]*)"', README)
     assert {name for line in said for name in re.findall(r"--[a-z][\w-]*", line)} <= options
     assert table("exit code").keys() == {"0", "1", "2", str(job.ROWS_WERE_QUARANTINED), "130"}
 

@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError
 from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
 from deltalake.transaction import AddAction
 
+from lakehouse_utils import readers
 from lakehouse_utils.errors import explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.engine import Clause, Engine, Merged
@@ -145,7 +146,11 @@ def append(
 
 
 def files(lake: Lake, delta: DeltaTable, layer: str, name: str) -> list[str]:
-    """Addresses of the table's files, as DuckDB reads them: `file_uris()` writes ö as %C3%B6."""
+    """Addresses of the table's files, as DuckDB reads them: `file_uris()` writes ö as %C3%B6.
+
+    Raises LakehouseError where the rows aren't in the files alone, as with deletion vectors.
+    """
+    readers.FILES.refuse(delta)
     paths = pa.table(delta.get_add_actions(flatten=True))["path"].to_pylist()
     return [lake.uri(layer, name, path) for path in paths]
 

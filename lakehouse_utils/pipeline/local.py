@@ -9,6 +9,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, wr
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
+from lakehouse_utils import readers
 from lakehouse_utils.errors import explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
@@ -30,7 +31,7 @@ class Local:
         self.lake = lake
 
     def __enter__(self) -> Self:
-        self.db = self.lake.duckdb(**_DUCKDB)
+        self.db = self.lake.unguarded_duckdb(**_DUCKDB)
         for create in statements("functions").values():
             self.db.execute(create)
         return self
@@ -50,6 +51,7 @@ class Local:
         self.view(name, f"{rows}SELECT {nothing} WHERE false")
 
     def snapshot(self, name: str, table: DeltaTable) -> None:
+        readers.DUCKDB.refuse(table)
         database = quoted(f"snapshot of {name}")
         self.db.execute(f"DETACH DATABASE IF EXISTS {database}")
         self.db.execute(f"ATTACH {literal(table.table_uri)} AS {database} (TYPE delta, VERSION {table.version()})")

@@ -20,7 +20,7 @@ from lakehouse_utils.pipeline.run import Report, open_engine
 
 pytest.importorskip("pysail", reason="the extra spark isn't installed: make test installs it")
 
-SHORT = ["--layers", "bronze,silver"]
+SOME = ("products", "brands", "categories", "dim_products")  # history, late rows, and what gold makes of it
 
 
 def job(engine: str, lake: Lake, landing: Path, *described: Path, **chosen) -> Report:
@@ -176,27 +176,32 @@ def test_day_by_day_on_the_one_and_the_other(first, small, lake, tmp_path, s3_st
     engines = ["local", "spark"] if first == "local" else ["spark", "local"]
     for number, day in enumerate(days):
         shutil.copytree(small / day, tmp_path / day)
-        job(engines[number % 2], lake, tmp_path)
-        job("local", whole, tmp_path)
+        job(engines[number % 2], lake, tmp_path, tables=SOME)
+        job("local", whole, tmp_path, tables=SOME)
     assert unlike(lakes.contents(whole), lakes.contents(lake)) == {}
 
 
-@pytest.mark.parametrize("dies, goes_on", [("local", "spark"), ("spark", "local"), ("spark", "spark")])
-@pytest.mark.parametrize("before", [3, 6, 9, 12])
+@pytest.mark.parametrize(
+    "dies, before, goes_on",
+    [
+        *(("local", write, "spark") for write in (4, 9)),
+        *(("spark", write, "local") for write in (3, 6, 9, 12)),
+        ("spark", 7, "spark"),
+    ],
+)
 def test_killed_on_one_and_started_again_on_the_other(
     dies, goes_on, before, small, s3_server, s3_state_dir, keys, lake, prefix, tmp_path
 ):
     """`before` is the write that the job dies before; of silver and gold the tables with history and MERGE."""
     landing, whole = tmp_path / "landing", lakes.at(f"{prefix}/whole", s3_state_dir)
-    names = "products,brands,categories,dim_products"
     days = sorted(path.name for path in small.iterdir())
     shutil.copytree(small / days[0], landing / days[0])
     for target in (lake, whole):
-        job("local", target, landing, tables=tuple(names.split(",")))
+        job("local", target, landing, tables=SOME)
     for day in days[1:]:
         shutil.copytree(small / day, landing / day)
-    job("local", whole, landing, tables=tuple(names.split(",")))
-    arguments = ["--lake", lake.root, "--landing", landing, "--tables", names, "--quiet"]
+    job("local", whole, landing, tables=SOME)
+    arguments = ["--lake", lake.root, "--landing", landing, "--tables", ",".join(SOME), "--quiet"]
     output = tmp_path / "output"
     with crashes.Proxy.to(s3_server.endpoint) as proxy:
         code = proxy.run(before, [*arguments, "--engine", dies], keys, output)
@@ -230,6 +235,19 @@ def test_on_a_sail_cluster_of_several_workers(small, small_expected, lake, monke
     monkeypatch.setenv("SAIL_CLUSTER__WORKER_INITIAL_COUNT", "3")
     job("spark", lake, small)
     assert lakes.unlike(lake, small_expected) == {}
+
+
+def test_on_apache_spark_itself(small, lake, tmp_path, s3_state_dir, prefix, cluster):
+    """One source with history and what gold makes of it: on a small machine a day of all tables takes minutes there."""
+    whole = lakes.at(f"{prefix}/whole", s3_state_dir)
+    chosen = {"tables": SOME}
+    for day in sorted(path.name for path in small.iterdir()):
+        shutil.copytree(small / day, tmp_path / day)
+        lakes.job(whole, tmp_path, **chosen)
+        if day in ("2026-01-01", "2026-01-07"):
+            lakes.job(lake, tmp_path, engine=open_engine("spark", lake, cluster.remote), **chosen)
+    assert unlike(lakes.contents(whole), lakes.contents(lake)) == {}
+    assert schemas(whole) == schemas(lake)
 
 
 def test_sail_ends_with_the_job_however_that_ends(small, s3_state_dir, lake, tmp_path):

@@ -1,0 +1,122 @@
+"""DuckDB's connection, which refuses the tables that DuckDB would read wrongly (`readers.DUCKDB`).
+
+DuckDB finds a DataFrame by the name of a variable where it is called from: here first, then in the user's cell. So
+nothing in this module has a name that a table could have.
+"""
+
+import re as _re
+
+import duckdb as _duckdb
+
+from lakehouse_utils.errors import LakehouseError as _LakehouseError
+from lakehouse_utils.readers import Watch as _Watch
+
+# The macro goes before DuckDB's own function of that name, which it calls; the plan is the same. It is there as a TEMP
+# macro too, which is found wherever USE leads; and as another, for connections that were made from this one unseen.
+_NO_VERSION = 2**64 - 1  # as DuckDB itself puts it
+_MACRO = f"""
+    CREATE OR REPLACE {{temp}} MACRO delta_scan(
+        path, version := {_NO_VERSION}, filename := false, pushdown_filters := 'all', pushdown_partition_info := true
+    ) AS TABLE FROM system.main.delta_scan(
+        CASE WHEN _refusal(path::VARCHAR, version::UBIGINT) IS NULL THEN path::VARCHAR
+             ELSE error(_refusal(path::VARCHAR, version::UBIGINT)) END,
+        version := version::UBIGINT, filename := filename,
+        pushdown_filters := pushdown_filters, pushdown_partition_info := pushdown_partition_info
+    )
+"""
+_ATTACHING = (_duckdb.StatementType.ATTACH, _duckdb.StatementType.DETACH)
+_PATH = _re.compile(r"'(?:delta:)?((?:[^']|'')*)'")
+_VERSION = _re.compile(r"\bVERSION\s+'?(\d+)", _re.IGNORECASE)
+_AT_VERSION = _re.compile(r"\bAT\s*\(\s*VERSION\s*=>\s*(\d+)", _re.IGNORECASE)
+
+
+class Connection:
+    """A DuckDBPyConnection, with all that it can, but for wrong rows of tables that another engine wrote.
+
+    `delta_scan` is guarded inside DuckDB. ATTACH can't be: so each statement is looked at before it goes on.
+    """
+
+    def __init__(self, native: _duckdb.DuckDBPyConnection, watch: _Watch) -> None:
+        self._native = native
+        self._watch = watch
+        native.execute(_MACRO.format(temp="TEMP"))
+
+    @classmethod
+    def guarding(cls, native: _duckdb.DuckDBPyConnection, watch: _Watch) -> "Connection":
+        """The guard for a new database's first connection."""
+
+        def refusal(path: str, version: int) -> str | None:
+            return watch.refusal(path, None if version == _NO_VERSION else version)
+
+        native.create_function("_refusal", refusal, ["VARCHAR", "UBIGINT"], "VARCHAR", null_handling="special")
+        native.execute(_MACRO.format(temp=""))
+        native.execute("SET python_scan_all_frames = true")
+        return cls(native, watch)
+
+    def __getattr__(self, name: str):
+        return getattr(self._native, name)
+
+    def __repr__(self) -> str:
+        return repr(self._native)
+
+    def __enter__(self) -> "Connection":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._native.close()
+
+    def cursor(self) -> "Connection":
+        return Connection(self._native.cursor(), self._watch)
+
+    duplicate = cursor
+
+    def execute(self, *_given, **_named) -> "Connection":
+        self._ask("execute", _given, _named)
+        return self
+
+    def executemany(self, *_given, **_named) -> "Connection":
+        self._ask("executemany", _given, _named)
+        return self
+
+    def sql(self, *_given, **_named):
+        return self._ask("sql", _given, _named)
+
+    def query(self, *_given, **_named):
+        return self._ask("query", _given, _named)
+
+    def from_query(self, *_given, **_named):
+        return self._ask("from_query", _given, _named)
+
+    def _ask(self, _name: str, _given: tuple, _named: dict):
+        self._look_at(*_given[:1], **({} if _given else _named))
+        try:
+            return getattr(self._native, _name)(*_given, **_named)
+        except _duckdb.InvalidInputException as _error:
+            if self._watch.said and self._watch.said in str(_error):
+                raise _LakehouseError(self._watch.said) from None
+            raise
+
+    def _look_at(self, query: object = "", **_) -> None:
+        """Refuse to attach what would be read wrongly, and to read what has become so since it was attached."""
+        text = query if isinstance(query, str) else getattr(query, "query", "")
+        attached, reads = self._watch.attached, True
+        if "attach" in text.lower():
+            statements = self._native.extract_statements(text)
+            reads = any(statement.type not in _ATTACHING for statement in statements)
+            for statement in statements:
+                if statement.type == _duckdb.StatementType.ATTACH and (path := _PATH.search(statement.query)):
+                    version = _VERSION.search(statement.query)
+                    place = path[1].replace("''", "'"), int(version[1]) if version else None
+                    self._refuse(*place)
+                    attached.add(place)
+        if attached and reads:
+            there = "SELECT path FROM duckdb_databases() WHERE type = 'delta'"
+            there = {path for (path,) in self._native.cursor().execute(there).fetchall()}
+            for path, version in list(attached):
+                self._refuse(path, version, there)
+                for at in _AT_VERSION.findall(text):
+                    self._refuse(path, int(at), there)
+
+    def _refuse(self, uri: str, version: int | None, there: set[str] | None = None) -> None:
+        if (there is None or uri in there) and (sentence := self._watch.refusal(uri, version)):
+            raise _LakehouseError(sentence)

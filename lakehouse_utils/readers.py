@@ -100,7 +100,8 @@ def renamed_columns(table: DeltaTable) -> list[str]:
 
 def _renamed_in_files(table: DeltaTable) -> list[str]:
     partitions = table.metadata().partition_columns  # their values are in the log, by the table's names
-    return [name for name in renamed_columns(table) if name not in partitions]
+    fields = [field for field in json.loads(table.schema().to_json())["fields"] if field["name"] not in partitions]
+    return [name for name, in_files in _names(fields) if name != in_files]
 
 
 def _lost_partitions(table: DeltaTable) -> list[str]:
@@ -177,7 +178,7 @@ ARROW = Trap(
     f"{_BY_DELTA_RS} {_IN_SPARK}",
 )
 FILES = Trap(
-    "Reading the files by their list",
+    "A reader of the files alone",
     "whatever the reader",
     _not_in_files_alone,
     "its rows are in the files only together with the log ({})",

@@ -115,9 +115,12 @@ def cluster(s3_server: embedded_s3.Server, s3_state_dir: Path, spark_software: P
 
 
 @pytest.fixture
-def spark(cluster: spark_cluster.Cluster, s3_state_dir: Path) -> Iterator:
+def spark(cluster: spark_cluster.Cluster, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     """A session of the test's own on `cluster`."""
-    connect = pytest.importorskip("pyspark.sql.connect.session", reason="pyspark-client is not installed")
-    session = connect.SparkSession.builder.remote(spark_cluster.authorized(cluster.remote, s3_state_dir)).create()
+    pytest.importorskip("pyspark", reason="the extra spark isn't installed: make test installs it")
+    from lakehouse_utils.pipeline.spark import session_at
+
+    monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))  # it keeps the token
+    session = session_at(cluster.remote)
     yield session
     session.stop()

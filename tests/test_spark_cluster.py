@@ -22,7 +22,7 @@ from lakehouse_utils import spark_cluster
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 
-pytest.importorskip("pyspark.sql.connect.session", reason="pyspark-client is not installed", exc_type=ImportError)
+pytest.importorskip("pyspark", reason="the extra spark isn't installed: make test installs it")
 
 
 def rows(lake: Lake, table: str) -> list[tuple]:

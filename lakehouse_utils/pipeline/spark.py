@@ -77,7 +77,7 @@ class Spark:
             self._close()
             self._sail.start(self.lake)
         if self.session is None:
-            self.session = _session(self.remote or self._sail.address)
+            self.session = session_at(self.remote or self._sail.address)
 
     # -- names for rows
 
@@ -298,7 +298,8 @@ def _connect_error() -> type[Exception]:
     return SparkConnectException
 
 
-def _session(remote: str):
+def session_at(remote: str):
+    """A session of Spark's client on the server at `remote`. Raises LakehouseError where none answers."""
     address = spark_cluster.authorized(remote, settings.load().state_dir)
     session = _pyspark().sql.connect.session.SparkSession.builder.remote(address).create()
     try:

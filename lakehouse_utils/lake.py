@@ -205,6 +205,7 @@ class Lake:
         """As `duckdb`, for a caller that asks `readers.DUCKDB` itself, with the tables that it has open."""
         connection = duckdb.connect(config={"temp_directory": tempfile.gettempdir(), **config})
         connection.execute("SET TimeZone = 'UTC'")
+        connection.execute("SET enable_progress_bar = false")  # it would be drawn into files and notebooks, too
         for extension in ("httpfs", "delta"):
             _load_extension(connection, extension)
         self.authorize(connection)

@@ -595,3 +595,8 @@ def test_nothing_that_a_notebook_shows_holds_a_secret(gateway, prefix, s3_server
     for secret in (keys.secret_key, keys.token, s3_server.secret_key):
         assert secret not in shown
     assert lake.storage_options["AWS_SECRET_ACCESS_KEY"] == keys.secret_key
+
+
+def test_duckdb_draws_no_progress_into_what_is_printed(s3_server, prefix, s3_state_dir):
+    lake = Lake.open(prefix, settings.Settings(state_dir=s3_state_dir))
+    assert lake.duckdb().sql("SELECT current_setting('enable_progress_bar')").fetchone() == (False,)

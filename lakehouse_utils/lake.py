@@ -205,7 +205,7 @@ class Lake:
         """As `duckdb`, for a caller that asks `readers.DUCKDB` itself, with the tables that it has open."""
         connection = duckdb.connect(config={"temp_directory": tempfile.gettempdir(), **config})
         connection.execute("SET TimeZone = 'UTC'")
-        # The bar would be drawn into files and notebooks, too. Jupyter without ipywidgets has none, and refuses the SET.
+        # The bar would be drawn into files and notebooks, too. Jupyter without ipywidgets has none and refuses SET.
         if connection.execute("SELECT current_setting('enable_progress_bar')").fetchone()[0]:
             connection.execute("SET enable_progress_bar = false")
         for extension in ("httpfs", "delta"):

@@ -350,6 +350,7 @@ def _options(home: Path, jars: Path, lake: Lake, known: dict[str, str], *, embed
         "spark.authenticate": "true",
         "spark.authenticate.secret": known["cluster"],
         "spark.network.crypto.enabled": "true",
+        "spark.io.encryption.enabled": "true",  # blocks that go to the disk hold the lake's keys, too
         "spark.connect.authenticate.token": known["token"],
         "spark.ui.filters": "org.apache.spark.ui.JWSFilter",
         "spark.org.apache.spark.ui.JWSFilter.param.secretKey": known["pages"],

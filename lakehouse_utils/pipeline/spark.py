@@ -9,12 +9,14 @@ nothing to change.
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 from typing import IO, Any, Self
 
@@ -61,14 +63,30 @@ class Spark:
         self.authorize()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        gone = self._gone(error)
         self._close()
         if self._sail:
             self._sail.stop()
+        if gone and isinstance(error, Exception):
+            raise LakehouseError(f"{gone} Start the job again: it goes on where it has stopped.") from error
+
+    def _gone(self, error: BaseException | None = None) -> str:
+        """What to say of a server that doesn't answer any more."""
+        if self._sail and (code := self._sail.ended()) is not None:
+            why = "the system ended it, as it does when memory is short" if code == -9 else f"exit code {code}"
+            return f"Sail, the Spark server of this run, is gone in the middle of its work: {why}."
+        if self.remote and "StatusCode.UNAVAILABLE" in str(error):
+            return f"The Spark Connect server at {_shown(self.remote)} doesn't answer any more."
+        return ""
 
     def _close(self) -> None:
         if self.session is not None:
-            self.session.stop()
+            with suppress(Exception):  # the server may be gone: then its session is, too
+                if not self._gone():
+                    self.session.client.set_retry_policies(_impatient())
+                    self.session.stop()
+            self.session.client.close()
             self.session = None
 
     def authorize(self) -> None:
@@ -78,6 +96,8 @@ class Spark:
             self._sail.start(self.lake)
         if self.session is None:
             self.session = session_at(self.remote or self._sail.address)
+            if self._sail:  # nothing lies between that could come back
+                self.session.client.set_retry_policies(_impatient())
 
     # -- names for rows
 
@@ -298,18 +318,36 @@ def _connect_error() -> type[Exception]:
     return SparkConnectException
 
 
+def _shown(remote: str) -> str:
+    return remote.partition("/;")[0]  # what follows may hold a token
+
+
+def _impatient() -> list:
+    """For some seconds instead of Spark's ten minutes."""
+    from pyspark.sql.connect.client.retries import DefaultPolicy
+
+    return [DefaultPolicy(max_retries=4)]
+
+
 def session_at(remote: str):
     """A session of Spark's client on the server at `remote`. Raises LakehouseError where none answers."""
     address = spark_cluster.authorized(remote, settings.load().state_dir)
     session = _pyspark().sql.connect.session.SparkSession.builder.remote(address).create()
+    warnings.filterwarnings("ignore", re.escape("[RETRIES_EXCEEDED]"))  # an error says it
+    client = session.client
+    patient = client.get_retry_policies()  # right for a job at work, not for a mistyped address
+    client.set_retry_policies(_impatient())
     try:
         for name, value in _SETTINGS.items():
             session.conf.set(name, value)
     except Exception as error:
-        said = " ".join(str(error).split())[:300]
+        client.close()  # else it asks again when the program ends
+        told = re.search(r'details = "([^"]+)"', str(error))  # gRPC tells much more
+        said = told[1] if told else " ".join(str(error).split())[:300]
         raise LakehouseError(
-            f"No Spark Connect server answers at {remote.partition('/;')[0]}: check --spark-remote ({said})."
+            f"No Spark Connect server answers at {_shown(remote)}: check --spark-remote ({said})."
         ) from error
+    client.set_retry_policies(patient)
     return session
 
 
@@ -354,6 +392,10 @@ class _Sail:
             self._log.seek(0)
             raise LakehouseError(f"Sail, the Spark server that pip installs, didn't start: {self._log.read()[-500:]}")
         self.address = f"sc://127.0.0.1:{port}"
+
+    def ended(self) -> int | None:
+        """Its exit code, if it ended by itself."""
+        return self._process.poll() if self._process else None
 
     def stop(self) -> None:
         if self._process:

@@ -17,6 +17,7 @@ from lakehouse_utils import sample_data
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.run import Report, open_engine
+from lakehouse_utils.pipeline.spark import _impatient
 
 pytest.importorskip("pysail", reason="the extra spark isn't installed: make test installs it")
 
@@ -261,6 +262,34 @@ def test_sail_ends_with_the_job_however_that_ends(small, s3_state_dir, lake, tmp
     process.kill()
     process.join()
     assert psutil.wait_procs(sails, timeout=20)[1] == []
+
+
+def kill_sail() -> None:
+    (sail,) = (child for child in psutil.Process().children() if any("pysail" in word for word in child.cmdline()))
+    sail.kill()
+
+
+def test_sail_killed_under_the_job_is_one_sentence_and_the_next_job_goes_on(small, small_expected, lake):
+    class Killer(lakes.Silent):
+        def advances(self, size: int) -> None:
+            kill_sail()
+
+    with pytest.raises(LakehouseError, match=r"^Sail, .+ is gone .+: the system ended it.+ Start the job again"):
+        lakes.job(lake, small, watch=Killer(), engine=open_engine("spark", lake))
+    job("spark", lake, small)
+    assert lakes.unlike(lake, small_expected) == {}
+
+
+def test_a_server_that_goes_away_is_one_sentence(lake, small):
+    with open_engine("spark", lake) as there:
+        remote = there._sail.address
+        with (
+            pytest.raises(LakehouseError, match=rf"^The Spark Connect server at {remote} doesn't answer any more"),
+            open_engine("spark", lake, remote) as engine,
+        ):
+            engine.session.client.set_retry_policies(_impatient())  # it would ask again for ten minutes
+            kill_sail()
+            engine.rows("SELECT 1")
 
 
 # -- errors

@@ -156,7 +156,6 @@ def memory(process: psutil.Process) -> float:
 
 def work(engine_name: str, rows: int, full: str, day: str, root: str, tell: Connection) -> None:
     """What is measured: runs in a process of its own."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # DuckDB's progress bar
     lake = Lake.open(root)
     source = sources.load()["order_items"]
 

@@ -4,26 +4,32 @@ DuckDB finds a DataFrame by the name of a variable where it is called from: here
 nothing in this module has a name that a table could have.
 """
 
+import itertools as _itertools
 import re as _re
+import weakref as _weakref
 
 import duckdb as _duckdb
 
 from lakehouse_utils.errors import LakehouseError as _LakehouseError
 from lakehouse_utils.readers import Watch as _Watch
 
-# The macro goes before DuckDB's own function of that name, which it calls; the plan is the same. It is there as a TEMP
-# macro too, which is found wherever USE leads; and as another, for connections that were made from this one unseen.
+# The macro goes before DuckDB's own function of that name, which it calls; the plan is the same. Each connection has it
+# as a TEMP macro, which is found wherever USE leads; the database has it, for connections that were made unseen.
+# DuckDB keeps a bare pointer to a Python function, which its connection keeps alive, and no other connection
+# (https://github.com/duckdb/duckdb-python/issues/530). So each has its own, and the database's lives as long as Python.
 _NO_VERSION = 2**64 - 1  # as DuckDB itself puts it
 _MACRO = f"""
     CREATE OR REPLACE {{temp}} MACRO delta_scan(
         path, version := {_NO_VERSION}, filename := false, pushdown_filters := 'all', pushdown_partition_info := true
     ) AS TABLE FROM system.main.delta_scan(
-        CASE WHEN _refusal(path::VARCHAR, version::UBIGINT) IS NULL THEN path::VARCHAR
-             ELSE error(_refusal(path::VARCHAR, version::UBIGINT)) END,
+        CASE WHEN {{refusal}}(path::VARCHAR, version::UBIGINT) IS NULL THEN path::VARCHAR
+             ELSE error({{refusal}}(path::VARCHAR, version::UBIGINT)) END,
         version := version::UBIGINT, filename := filename,
         pushdown_filters := pushdown_filters, pushdown_partition_info := pushdown_partition_info
     )
 """
+_NUMBERS = _itertools.count(1)
+_KEPT = []
 _ATTACHING = (_duckdb.StatementType.ATTACH, _duckdb.StatementType.DETACH)
 _PATH = _re.compile(r"'(?:delta:)?((?:[^']|'')*)'")
 _VERSION = _re.compile(r"\bVERSION\s+'?(\d+)", _re.IGNORECASE)
@@ -39,19 +45,32 @@ class Connection:
     def __init__(self, native: _duckdb.DuckDBPyConnection, watch: _Watch) -> None:
         self._native = native
         self._watch = watch
-        native.execute(_MACRO.format(temp="TEMP"))
+        self._guard(native, watch.refusal, f"_refusal_{next(_NUMBERS)}", "TEMP")
 
     @classmethod
     def guarding(cls, native: _duckdb.DuckDBPyConnection, watch: _Watch) -> "Connection":
         """The guard for a new database's first connection."""
+        there = _weakref.ref(watch)
 
-        def refusal(path: str, version: int) -> str | None:
-            return watch.refusal(path, None if version == _NO_VERSION else version)
+        def refusal(path: str, version: int | None) -> str | None:
+            watch = there()
+            return (
+                watch.refusal(path, version) if watch else "lake.duckdb() is gone: keep it in a variable"
+            )
 
-        native.create_function("_refusal", refusal, ["VARCHAR", "UBIGINT"], "VARCHAR", null_handling="special")
-        native.execute(_MACRO.format(temp=""))
+        cls._guard(native, refusal, "_refusal", "")
         native.execute("SET python_scan_all_frames = true")
         return cls(native, watch)
+
+    @staticmethod
+    def _guard(native: _duckdb.DuckDBPyConnection, refusal, name: str, temp: str) -> None:
+        def asked(path: str, version: int) -> str | None:
+            return refusal(path, None if version == _NO_VERSION else version)
+
+        if not temp:
+            _KEPT.append(asked)  # it holds the watch weakly
+        native.create_function(name, asked, ["VARCHAR", "UBIGINT"], "VARCHAR", null_handling="special")
+        native.execute(_MACRO.format(temp=temp, refusal=name))
 
     def __getattr__(self, name: str):
         return getattr(self._native, name)

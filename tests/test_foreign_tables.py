@@ -9,6 +9,8 @@ import json
 import math
 import operator
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
@@ -21,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from deltalake import DeltaTable, QueryBuilder
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
 
 from lakehouse_utils import look
 from lakehouse_utils.connection import Connection
@@ -396,6 +398,38 @@ def test_not_in_a_connection_made_unseen_nor_after_use(lake, db):
         other.execute("USE attached")
         with pytest.raises(LakehouseError, match="would read"):
             other.sql(f"FROM delta_scan('{uri}')")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        "db().sql(scan).fetchall()",
+        "db().cursor().execute(scan).fetchall()",
+        "db().cursor().sql(scan).filter('a > 1').fetchall()",
+        "db().cursor().cursor().sql(scan).df().values.tolist()",
+        "db().begin().cursor().sql(scan).fetchall()",
+    ],
+)
+def test_what_comes_of_a_connection_may_outlive_it(read, lake, s3_state_dir):
+    """In a process of its own: DuckDB calls a function that is gone without asking, and takes all with it."""
+    write_deltalake(lake.uri("t"), pa.table({"a": [2, 3]}), storage_options=lake.storage_options)
+    program = f"""if True:
+        import gc
+        from lakehouse_utils.lake import Lake
+        lake, scan = Lake.open({lake.root!r}), "FROM delta_scan('{lake.uri("t")}')"
+        def db():
+            return lake.duckdb()
+        for _ in range(5):
+            try:
+                rows = {read}
+                assert sorted(map(tuple, rows)) == [(2,), (3,)], rows
+            except Exception as error:
+                assert "lake.duckdb() is gone" in str(error) and "begin" in {read!r}, error
+            gc.collect()
+    """
+    environment = os.environ | {"LAKEHOUSE_STATE_DIR": str(s3_state_dir)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_table_that_becomes_dangerous_while_it_is_attached(lake, db):

@@ -114,6 +114,8 @@ def page(lab: str, book: Book) -> Iterator["playwright.Page"]:
         page.set_default_timeout(60_000)
         page.goto(lab.format(name=book.path.name))
         page.locator(".jp-Notebook .jp-CodeCell").nth(len(book.code) - 1).wait_for(state="attached")
+        # Until there is a kernel, Run does nothing.
+        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(state="attached")
         yield page
         browser.close()
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import crashes
@@ -17,9 +18,6 @@ from lakehouse_utils import sample_data
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.run import Report, open_engine
-from lakehouse_utils.pipeline.spark import _impatient
-
-pytest.importorskip("pysail", reason="the extra spark isn't installed: make test installs it")
 
 SOME = ("products", "brands", "categories", "dim_products")  # history, late rows, and what gold makes of it
 
@@ -34,7 +32,10 @@ def on_the_test_server(s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))
 
 
-pytestmark = pytest.mark.usefixtures("on_the_test_server")
+pytestmark = [
+    pytest.mark.usefixtures("on_the_test_server"),
+    pytest.mark.skipif(find_spec("pysail") is None, reason="the extra spark isn't installed: make test installs it"),
+]
 
 
 def schemas(lake: Lake) -> dict[str, str]:
@@ -281,6 +282,8 @@ def test_sail_killed_under_the_job_is_one_sentence_and_the_next_job_goes_on(smal
 
 
 def test_a_server_that_goes_away_is_one_sentence(lake, small):
+    from lakehouse_utils.pipeline.spark import _impatient
+
     with open_engine("spark", lake) as there:
         remote = there._sail.address
         with (

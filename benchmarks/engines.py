@@ -42,7 +42,7 @@ STEPS = ("bronze", "silver", "merge")
 OUT = Path(__file__).with_name("engines.csv")
 FIGURE = settings.CHECKOUT / "notebooks" / "images" / "engines.svg"
 _GENERATED = 10_000_000  # lines; more are made of these
-_SAMPLED = 0.05  # seconds
+_SAMPLED = 0.2  # seconds: looking at processes takes time itself
 _PROCESSES = multiprocessing.get_context("spawn")
 
 Figures = dict[str, tuple[float, float]]  # seconds and MB, by step

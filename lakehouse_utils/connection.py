@@ -54,9 +54,7 @@ class Connection:
 
         def refusal(path: str, version: int | None) -> str | None:
             watch = there()
-            return (
-                watch.refusal(path, version) if watch else "lake.duckdb() is gone: keep it in a variable"
-            )
+            return watch.refusal(path, version) if watch else "lake.duckdb() is gone: keep it in a variable"
 
         cls._guard(native, refusal, "_refusal", "")
         native.execute("SET python_scan_all_frames = true")

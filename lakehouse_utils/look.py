@@ -9,16 +9,19 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.fs
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 from duckdb import DuckDBPyConnection
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -307,11 +310,15 @@ def _log(table: DeltaTable) -> Iterator[tuple[int, list[tuple[str, dict]]]]:
     folder = pa.fs.PyFileSystem(DeltaStorageHandler.from_table(table._table))
     entries = folder.get_file_info(pa.fs.FileSelector("_delta_log", allow_not_found=True))
     names = sorted(entry.path for entry in entries if re.search(r"(^|/)\d{20}\.json$", entry.path))
-    for name in names:
-        version = int(name[-25:-5])
-        if version <= table.version():
-            with folder.open_input_file(name) as file:
-                yield version, _parse(file.read().decode())
+    names = [name for name in names if int(name[-25:-5]) <= table.version()]
+
+    def read(name: str) -> str:
+        with folder.open_input_file(name) as file:
+            return file.read().decode()
+
+    with ThreadPoolExecutor(8) as readers:  # a request takes longer to arrive than to answer
+        for name, text in zip(names, readers.map(read, names), strict=True):
+            yield int(name[-25:-5]), _parse(text)
 
 
 def _parse(text: str) -> list[tuple[str, dict]]:
@@ -473,9 +480,10 @@ def _bytes(number: str, unit: str) -> int:
 
 
 def _png(figure: Figure) -> tuple[bytes, dict[str, str]]:
-    drawn, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=_DPI, facecolor="white")
-    colours = Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    figure.set(dpi=_DPI, facecolor="white")
+    canvas, small = FigureCanvasAgg(figure), io.BytesIO()
+    canvas.draw()  # savefig would draw twice
+    colours = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64, dither=Image.Dither.NONE)
     colours.save(small, format="png", optimize=True)
     return small.getvalue(), {"alt": _alternative(figure)}
 

@@ -235,6 +235,7 @@ class Watch:
         self.lakes = {lake.bucket: lake}
         self._lake = lake
         self._seen: dict[tuple[str, int | None], _Seen] = {}
+        self._missing: dict[tuple[str, int | None], float] = {}  # DuckDB attaches a version that isn't there, and stays
         self._lock = threading.RLock()
         self.attached: set[tuple[str, int | None]] = set()
         self.said: str | None = None  # the last refusal
@@ -243,11 +244,14 @@ class Watch:
         """Why DuckDB must not read the table at `uri`; None where it may, and where DuckDB itself will complain."""
         place = uri.rstrip("/")
         with self._lock:
-            seen = self._seen.get((place, version))
-            if seen is None or (version is None and time.monotonic() - seen.at > _BELIEVED):
+            seen, now = self._seen.get((place, version)), time.monotonic()
+            missing = version is not None and now - self._missing.get((place, version), -_BELIEVED) < _BELIEVED
+            if (seen is None and not missing) or (seen and version is None and now - seen.at > _BELIEVED):
                 seen = self._look(place, version, seen) or seen
                 if seen:
                     self._seen[place, version] = seen
+                else:
+                    self._missing[place, version] = now
             self.said = (seen and seen.sentence) or self.said
             return seen and seen.sentence
 

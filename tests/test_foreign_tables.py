@@ -448,6 +448,20 @@ def test_a_table_that_becomes_dangerous_while_it_is_attached(lake, db):
     assert db.sql("SELECT 1").fetchall() == [(1,)]
 
 
+def test_a_version_that_is_not_there_is_not_looked_for_with_each_statement(lake, db, monkeypatch):
+    db.execute(
+        f"ATTACH '{upload(lake, 'plain')}' AS attached (TYPE delta, VERSION 99)"
+    )  # DuckDB complains when it reads
+    looks, look = [], Watch._look
+    monkeypatch.setattr(Watch, "_look", lambda self, *place: looks.append(place) or look(self, *place))
+    begun = time.monotonic()
+    for _ in range(100):
+        db.execute("SELECT 1")
+    assert len(looks) <= 1 + (time.monotonic() - begun) / _BELIEVED
+    with pytest.raises(duckdb.Error, match="99"):
+        db.sql("FROM attached")
+
+
 def test_an_ordinary_table_is_read_as_without_a_guard(lake, db):
     uri = upload(lake, "plain")
     for select in ("sum(amount)", "count(*)"):

@@ -197,7 +197,7 @@ def write(out: Path, medians: dict[tuple[str, int], Figures], repeat: int) -> No
     with out.open("w", newline="", encoding="utf-8") as file:
         file.write(
             f"# {cores()} cores, {memory:.0f} GB of memory, {platform.system()} {platform.machine()}; {versions};"
-            f" medians of {repeat}\n"
+            f" {f'medians of {repeat}' if repeat > 1 else 'one run each'}\n"
         )
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["engine", "rows", "step", "seconds", "peak_mb"])

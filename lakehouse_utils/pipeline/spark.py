@@ -70,6 +70,9 @@ class Spark:
             self._sail.stop()
         if gone and isinstance(error, Exception):
             raise LakehouseError(f"{gone} Start the job again: it goes on where it has stopped.") from error
+        if isinstance(error, _connect_error()):
+            said = " ".join(str(error).partition("JVM stacktrace:")[0].split())
+            raise LakehouseError(f"The Spark server refused what it was asked for: {said[:500]}") from error
 
     def _gone(self, error: BaseException | None = None) -> str:
         """What to say of a server that doesn't answer any more."""

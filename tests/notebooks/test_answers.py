@@ -17,7 +17,9 @@ def with_check(id: str, code: str) -> str:
 def test_checks_tell_right_from_wrong(path: Path, kernels: None) -> None:
     book = Book(path)
     tasks = {task.stub: task for task in book.tasks()}
-    wrong = wrong_answers_of(book.number)
+    wrong: dict[str, list[tuple[str, str]]] = {}
+    for id, code, hint in wrong_answers_of(book.number):
+        wrong.setdefault(id, []).append((code, hint))
     assert tasks and wrong
     off = []
     with kernel() as running:
@@ -33,11 +35,12 @@ def test_checks_tell_right_from_wrong(path: Path, kernels: None) -> None:
                 continue
             if task := tasks.get(place):
                 hold(cell.source, f"○ {task.id} not solved yet.")
-                hold(task.solution, f"✔ {task.id} solved.")
+                for code, hint in wrong.pop(task.id):
+                    hold(with_check(task.id, code), f"✘ {task.id} not yet right.", hint)
+                hold(task.solution, f"✔ {task.id} solved.")  # after all that went wrong
             elif cell.source.startswith("summary("):
                 hold(cell.source, f"{len(tasks)} of {len(tasks)} exercises solved.")
             else:
                 assert not errors(running.run(cell.source)), f"{cell.source}"
-        for id, code, hint in wrong:
-            hold(with_check(id, code), f"✘ {id} not yet right.", hint)
+    assert not wrong, "exercises that the notebook lacks"
     assert not off, "\n\n".join(off)

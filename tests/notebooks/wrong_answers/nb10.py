@@ -5,14 +5,15 @@ _VERSIONS = """answer = {{
     for version in range({begin}, newest + 1)
 }}"""
 
-_COUNT = """practice = lake.uri("practice", "stocks")
+_COUNT = """forgets = False
+practice = lake.uri("practice", "stocks")
 spark.read.format("delta").load(stocks).write.format("delta").mode("overwrite").save(practice)
 count = [(1, 1, 17), (1, 2, 0), (3, 100_001, 5), (2, 100_002, 0)]
 columns = "store_id long, product_id long, quantity long"
 spark.createDataFrame(count, columns).createOrReplaceTempView("stock_count")
 spark.sql(f'''
     MERGE INTO delta.`{practice}` AS target USING stock_count AS source
-    ON target.store_id = source.store_id AND target.product_id = source.product_id
+    ON {"target.store_id = source.store_id AND " * (not forgets)}target.product_id = source.product_id
     %s
 ''')
 answer = DeltaTable(practice, storage_options=lake.storage_options)"""
@@ -24,11 +25,17 @@ _INSERT = (
     " VALUES (source.store_id, source.product_id, source.quantity)"
 )
 
+_RIGHT = f"{_DELETE} {_UPDATE} {_INSERT.format('AND source.quantity > 0 ')}"
+
+_JOIN = """def answer(one, other):
+    rows = f"SELECT * FROM delta.`{one}` AS a FULL JOIN delta.`{other}` AS b ON a.id = b.id AND a.name = b.name"
+    return spark.sql(f"SELECT count(*) AS n FROM ({rows} WHERE a.id IS NULL OR b.id IS NULL)").collect()[0].n"""
+
 _COMPARE = """def answer(one, other):
     one, other = (spark.read.format("delta").load(address) for address in (one, other))
     return {}"""
 
-_CLUSTER = "answer = next(n for n in range(1, 1_000_000) if estimate(20_000, nodes=n{})[0] <= 3600){}"
+_CLUSTER = "answer = next(n for n in range(1, 1_000_000) if estimate({}, nodes=n{})[0] <= 3600){}"
 
 WRONG_ANSWERS = [
     ("10.1", _VERSIONS.format(option="", begin=0), "without versionAsOf"),
@@ -43,10 +50,31 @@ WRONG_ANSWERS = [
         _VERSIONS.format(option='.option("versionAsOf", max(0, version - 1))', begin=0),
         "Version 1 has",
     ),
+    (
+        "10.1",
+        _VERSIONS.format(option='.option("versionAsOf", version)', begin=0)
+        + "\nanswer = {n: rows - answer.get(n - 1, 0) for n, rows in answer.items()}",
+        "rows that each commit added",
+    ),
+    (
+        "10.1",
+        _VERSIONS.format(option='.option("versionAsOf", version)', begin=0)
+        + "\nanswer = {str(n): rows for n, rows in answer.items()}",
+        "keys should be versions",
+    ),
     ("10.2", _COUNT % f"{_UPDATE} {_INSERT.format('AND source.quantity > 0 ')}", "its row is still there"),
     ("10.2", _COUNT % f"{_DELETE} {_UPDATE} {_INSERT.format('')}", "Product 100002 was counted with 0"),
     ("10.2", _COUNT % f"{_DELETE} {_UPDATE}", "Product 100001 is new"),
     ("10.2", _COUNT % f"{_DELETE} {_INSERT.format('AND source.quantity > 0 ')}", "WHEN MATCHED THEN UPDATE"),
+    ("10.2", _COUNT % f"{_RIGHT} WHEN NOT MATCHED BY SOURCE THEN DELETE", "The rows of before are gone"),
+    ("10.2", _COUNT.replace("False", "True") % _RIGHT, "match by store_id AND product_id"),
+    ("10.2", f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE store_id = 3')", "is missing"),
+    ("10.2", f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE quantity = 0')", "as it was"),
+    (
+        "10.2",
+        f"{_COUNT % _RIGHT}\nspark.sql(f'UPDATE delta.`{{practice}}` SET quantity = quantity WHERE store_id = 1')",
+        "commits since",
+    ),
     ("10.2", "answer = DeltaTable(stocks, storage_options=lake.storage_options)", "The table should be the one at"),
     ("10.3", _COMPARE.format("abs(one.count() - other.count())"), "With a changed row"),
     ("10.3", _COMPARE.format("one.exceptAll(other).count()"), "the new one neither"),
@@ -56,7 +84,19 @@ WRONG_ANSWERS = [
         "EXCEPT alone forgets how often",
     ),
     ("10.3", _COMPARE.format("one.exceptAll(other)"), "should return a number"),
-    ("10.4", _CLUSTER.format(", efficiency=1", ""), "twice the cores did twice the work"),
-    ("10.4", _CLUSTER.format("", " - 1"), "more than an hour"),
-    ("10.4", _CLUSTER.format("", " + 1"), "fewer will do"),
+    (
+        "10.3",
+        _COMPARE.format(
+            "max(one.subtract(other).count() + other.subtract(one).count(), abs(one.count() - other.count()))"
+        ),
+        "row by row, without offsetting",
+    ),
+    ("10.3", _JOIN, "In a join NULL is equal to nothing"),
+    ("10.4", _CLUSTER.format("20_000", ", efficiency=1", ""), "twice the cores did twice the work"),
+    ("10.4", _CLUSTER.format("20_000", ", start_up=0", ""), "The hour begins when you ask"),
+    ("10.4", _CLUSTER.format("20_000", ', engine="local"', ""), "for DuckDB's core-seconds"),
+    ("10.4", _CLUSTER.format("20", "", ""), "counts in million lines"),
+    ("10.4", _CLUSTER.format("20_000", "", " * 4"), "That is a number of cores"),
+    ("10.4", _CLUSTER.format("20_000", "", " - 1"), "an hour has 3,600"),
+    ("10.4", _CLUSTER.format("20_000", "", " + 1"), "fewer will do"),
 ]

@@ -10,9 +10,14 @@ WITH years AS (
     FROM silver.orders
 ),
 
-days AS (
-    SELECT CAST(unnest(generate_series(first_day, last_day, INTERVAL 1 DAY)) AS DATE) AS date
+moments AS (
+    SELECT unnest(generate_series(first_day, last_day, INTERVAL 1 DAY)) AS moment
     FROM years
+),
+
+days AS (
+    SELECT CAST(moment AS DATE) AS date
+    FROM moments
 )
 
 SELECT

@@ -7,6 +7,8 @@ nothing in this module has a name that a table could have.
 import itertools as _itertools
 import re as _re
 import weakref as _weakref
+from collections.abc import Collection as _Collection
+from contextlib import suppress as _suppress
 
 import duckdb as _duckdb
 
@@ -107,7 +109,9 @@ class Connection:
     def _ask(self, _name: str, _given: tuple, _named: dict):
         self._look_at(*_given[:1], **({} if _given else _named))
         try:
-            return getattr(self._native, _name)(*_given, **_named)
+            _answer = getattr(self._native, _name)(*_given, **_named)
+            self._look_after(*_given[:1], **({} if _given else _named))
+            return _answer
         except _duckdb.InvalidInputException as _error:
             if self._watch.said and self._watch.said in str(_error):
                 raise _LakehouseError(self._watch.said) from None
@@ -118,6 +122,8 @@ class Connection:
         text = query if isinstance(query, str) else getattr(query, "query", "")
         attached, reads = self._watch.attached, True
         if "attach" in text.lower():
+            there = self._attached()
+            attached -= {place for place in attached if place[0] not in there}
             statements = self._native.extract_statements(text)
             reads = any(statement.type not in _ATTACHING for statement in statements)
             for statement in statements:
@@ -127,13 +133,37 @@ class Connection:
                     self._refuse(*place)
                     attached.add(place)
         if attached and reads:
-            there = "SELECT path FROM duckdb_databases() WHERE type = 'delta'"
-            there = {path for (path,) in self._native.cursor().execute(there).fetchall()}
+            there = self._attached()
             for path, version in list(attached):
                 self._refuse(path, version, there)
                 for at in _AT_VERSION.findall(text):
                     self._refuse(path, int(at), there)
 
-    def _refuse(self, uri: str, version: int | None, there: set[str] | None = None) -> None:
+    def _look_after(self, query: object = "", **_) -> None:
+        """Refuse what was attached by a path that can't be told from the statement: E'...', $$...$$, a variable."""
+        text = query if isinstance(query, str) else getattr(query, "query", "")
+        if "attach" not in text.lower():
+            return
+        version = _VERSION.search(text)
+        known = {path for path, _ in self._watch.attached}
+        for path, name in self._attached().items():
+            if path in known:
+                continue
+            place = path, int(version[1]) if version else None
+            self._watch.attached.add(place)
+            try:
+                self._refuse(*place)
+            except _LakehouseError:
+                with _suppress(_duckdb.Error):  # it is in use: then no statement reads it until it isn't
+                    self._native.execute('DETACH "{}"'.format(name.replace('"', '""')))
+                    self._watch.attached.discard(place)
+                raise
+
+    def _attached(self) -> dict[str, str]:
+        """The names of the Delta tables that are attached as databases, by their paths."""
+        asked = "SELECT path, database_name FROM duckdb_databases() WHERE type = 'delta'"
+        return dict(self._native.cursor().execute(asked).fetchall())
+
+    def _refuse(self, uri: str, version: int | None, there: _Collection[str] | None = None) -> None:
         if (there is None or uri in there) and (sentence := self._watch.refusal(uri, version)):
             raise _LakehouseError(sentence)

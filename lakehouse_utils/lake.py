@@ -70,7 +70,7 @@ class Lake:
         """
         config = config or settings.load()
         try:
-            root = settings.s3_uri(uri or config.lakehouse_uri or f"s3://{embedded_s3.BUCKET}")
+            root = settings.lake_uri(uri or config.lakehouse_uri or f"s3://{embedded_s3.BUCKET}")
         except ValueError as error:
             raise LakehouseError(f"The lake's address {settings.presentable(uri)} {error}.") from None
         embedded = (

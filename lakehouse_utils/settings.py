@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     @field_validator("lakehouse_uri")
     @classmethod
     def _is_s3_uri(cls, value: str | None) -> str | None:
-        return None if value is None else s3_uri(value)
+        return None if value is None else lake_uri(value)
 
     @field_validator("landing")
     @classmethod
@@ -95,6 +95,13 @@ def s3_uri(value: str) -> str:
     if parts.scheme != "s3" or not is_bucket or parts.query or parts.fragment:
         raise ValueError("must look like s3://bucket or s3://bucket/prefix")
     return "/".join([f"s3://{parts.netloc}", *filter(None, parts.path.split("/"))])
+
+
+def lake_uri(value: str) -> str:
+    """As `s3_uri`, and ValueError for what one library takes for a pattern or an escape, and another for itself."""
+    if odd := re.search(r"[%*\[\]{}\\\x00-\x1f\x7f]|(?<=/)\.\.?(?=/|$)", value.partition("://")[2]):
+        raise ValueError(f"may not hold {odd[0]!r}: the libraries that read it disagree on what that means")
+    return s3_uri(value)
 
 
 def presentable(value: object) -> str:

@@ -373,6 +373,10 @@ WAYS_ROUND = {
     "ATTACH in small letters": ("attach or replace '{}' as attached (type delta, version 1)", False),
     "after a comment": ("/* ; */ ATTACH '{}' AS attached (TYPE delta, PIN_SNAPSHOT)", False),
     "by the prefix": ("ATTACH 'delta:{}' AS attached", False),
+    "by the prefix in capitals": ("ATTACH 'DELTA:{}' AS attached; FROM attached", False),
+    "after a comment with a quote": ("ATTACH /* 'x' */ '{}' AS attached (TYPE delta); FROM attached", False),
+    "a text with escapes": (r"ATTACH E'{}\x2f' AS attached (TYPE delta)", False),
+    "in dollars": ("ATTACH $${}$$ AS attached (TYPE delta)", False),
 }
 
 

@@ -118,6 +118,11 @@ def test_a_wrong_lake_address_is_named_with_its_variable(load, value):
     assert f"LAKEHOUSE_URI='{value}'" in message and "must look like s3://bucket" in message
 
 
+@pytest.mark.parametrize("odd", ["a%20b", "a*", "a[1]", "{a,b}", "a\\b", "../a", "a/./b"])
+def test_an_address_that_libraries_read_in_different_ways_is_refused(load, odd):
+    assert "may not hold" in complaint(load, f"LAKEHOUSE_URI='s3://bucket/x/{odd}'")
+
+
 @pytest.mark.parametrize("value", ["localhost:9000", "s3://host", "http://", "http://host:port", "http://h?x=1"])
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
 def test_a_wrong_endpoint_is_named_with_the_variable_that_holds_it(load, name, value):

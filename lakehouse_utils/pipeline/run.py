@@ -117,6 +117,8 @@ def open_engine(name: str, lake: Lake, spark_remote: str | None = None) -> Engin
         from lakehouse_utils.pipeline.spark import Spark  # its packages are an extra
 
         return Spark(lake, spark_remote)
+    if name not in ENGINES:
+        raise LakehouseError(f"There is no engine {name}; there are {', '.join(ENGINES)}.")
     if spark_remote:
         raise LakehouseError("--spark-remote is for the engine spark: add --engine spark.")
     return Local(lake)

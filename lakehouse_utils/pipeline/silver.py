@@ -30,12 +30,14 @@ _DELTA_TYPES = {"integer": "long", "text": "string"}  # the others have the same
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 _POWER = r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+"
 _DECIMAL = r"[+-]?\d*(\.\d{{0,{scale}}}0*)?"
+_OFFSET = r"[+-](0\d|1[0-3])(:?[0-5]\d)?|[+-]14(:?00)?"  # what there is on Earth; engines differ on more
+_EXACTLY = 2**53  # a double holds each whole number up to this one
 _SPELLINGS = {
     "integer": r"[+-]?\d+(\.0*)?",
     "double": rf"[+-]?(\d+\.?\d*|\.\d+)|{_POWER}",
     "boolean": "(?i:true|t|yes|y|1|false|f|no|n|0)",
     "date": rf"{_DAY}([T ]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?",
-    "timestamp": rf"{_DAY}([T ]([01]?\d|2[0-3]):\d{{2}}(:\d{{2}}(\.\d+)?)?(Z| ?UTC|[+-]\d{{2}}(:?\d{{2}})?)?)?",
+    "timestamp": rf"{_DAY}([T ]([01]?\d|2[0-3]):\d{{2}}(:\d{{2}}(\.\d+)?)?(Z| ?UTC|{_OFFSET})?)?",
 }
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
@@ -255,7 +257,11 @@ def _text(name: str) -> str:
 
 def _value(name: str, column: Column) -> str:
     """The typed value; NULL where there is none, and where the text doesn't fit the type."""
-    return _text(name) if column.type == "text" else f"TRY_CAST(trim({_text(name)}, ' ') AS {column.sql_type})"
+    if column.type == "text":
+        return _text(name)
+    value = f"TRY_CAST(trim({_text(name)}, ' ') AS {column.sql_type})"
+    # One zero: -0 equals 0, and yet engines group by them as by two.
+    return f"CASE WHEN {value} = 0 THEN CAST(0 AS DOUBLE) ELSE {value} END" if column.type == "double" else value
 
 
 def _checks(name: str, column: Column, required: bool) -> Iterator[tuple[str, str]]:
@@ -287,13 +293,17 @@ def _checks(name: str, column: Column, required: bool) -> Iterator[tuple[str, st
 def _is_written(text: str, value: str, column: Column) -> str:
     """Whether the text is spelled as the description says, not in one of the ways that a cast takes as well.
 
-    A cast rounds 1.239, cuts the time off a date, and reads 0x1F, 1_000 and 2026-01-31 (BC).
+    A cast rounds 1.239, cuts the time off a date, and reads 0x1F, 1_000 and 2026-01-31 (BC). With an exponent some
+    engines read a number as a double, so it is taken as far as that is exact.
     """
     decimal = re.fullmatch(r"decimal\(\d+, *(\d+)\)", column.type)
-    pattern = _DECIMAL.format(scale=decimal[1]) if decimal else _SPELLINGS[column.type]
+    scale = decimal[1] if decimal else 0
+    pattern = _DECIMAL.format(scale=scale) if decimal else _SPELLINGS[column.type]
     spelled = f"regexp_full_match(trim({text}, ' '), '{pattern}')"
     if decimal or column.type == "integer":
-        same = f"CAST({value} AS DOUBLE) = TRY_CAST(trim({text}, ' ') AS DOUBLE)"
+        as_double = f"TRY_CAST(trim({text}, ' ') AS DOUBLE)"
+        least_inexact = f"CAST({_EXACTLY / 10 ** int(scale)!r} AS DOUBLE)"
+        same = f"CAST({value} AS DOUBLE) = {as_double} AND abs({as_double}) < {least_inexact}"
         exact = f"regexp_full_match(trim({text}, ' '), '{_POWER}') AND {same}"
         spelled = f"({spelled} OR {exact})"
     # Comparing is quick, and most values are spelled as DuckDB spells them.

@@ -83,6 +83,9 @@ class Source(BaseModel):
         for name in [*self.key, *([self.order_by] if self.order_by else [])]:
             if name not in self.columns:
                 raise ValueError(f"key and order_by must be among the columns; {name!r} isn't")
+        of_history = {"valid_from", "valid_to", "is_first", "is_current"}
+        if self.history and (taken := sorted(of_history.intersection(folded))):
+            raise ValueError(f"a table with history gets a column {taken[0]} itself: call this one otherwise")
         if self.delimiter in '"\r\n':
             raise ValueError("delimiter can't be a quote or a line end")
         return self
@@ -118,4 +121,10 @@ def load(path: Path | str = SHOP) -> dict[str, Source]:
             raise LakehouseError(
                 f"{path}: [{entry}]: {reason}. The head of data/sources.toml explains the format."
             ) from None
+    for name, source in sources.items():
+        if source.history and f"{name}_history" in sources:
+            raise LakehouseError(
+                f"{path}: [{name}_history]: the history of [{name}] is written to a table of that name, too."
+                f" Call this one otherwise, or leave out history = true."
+            )
     return sources

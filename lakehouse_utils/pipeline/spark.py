@@ -16,9 +16,10 @@ import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache, partial
 from typing import IO, Any, Self
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -53,7 +54,10 @@ class Spark:
     name = "spark"
 
     def __init__(self, lake: Lake, remote: str | None = None) -> None:
-        self.lake, self.remote = lake, remote
+        self.lake, self.remote = lake, remote or None
+        _refuse_odd(lake.root)
+        if self.remote:
+            _refuse_other_addresses(self.remote)
         self._sail: _Sail | None = None
         self.session = None
 
@@ -67,19 +71,24 @@ class Spark:
         gone = self._gone(error)
         self._close()
         if self._sail:
-            self._sail.stop()
+            self._sail.stop(seconds=0 if error else 5)
         if gone and isinstance(error, Exception):
             raise LakehouseError(f"{gone} Start the job again: it goes on where it has stopped.") from error
         if isinstance(error, _connect_error()):
-            said = " ".join(str(error).partition("JVM stacktrace:")[0].split())
-            raise LakehouseError(f"The Spark server refused what it was asked for: {said[:500]}") from error
+            said = " ".join(str(error).partition("JVM stacktrace:")[0].split())[:500]
+            more = _MORE_MEMORY if self._sail and "Resources exhausted" in said else ""
+            raise LakehouseError(
+                f"The Spark server could not do what it was asked for. {more}It says: {said}"
+            ) from error
 
     def _gone(self, error: BaseException | None = None) -> str:
         """What to say of a server that doesn't answer any more."""
         if self._sail and (code := self._sail.ended()) is not None:
             why = "the system ended it, as it does when memory is short" if code == -9 else f"exit code {code}"
             return f"Sail, the Spark server of this run, is gone in the middle of its work: {why}."
-        if self.remote and "StatusCode.UNAVAILABLE" in str(error):
+        if "StatusCode.UNAVAILABLE" in str(error):
+            if self._sail:
+                return "Sail, the Spark server of this run, doesn't answer any more."
             return f"The Spark Connect server at {_shown(self.remote)} doesn't answer any more."
         return ""
 
@@ -106,6 +115,8 @@ class Spark:
 
     def files(self, name: str, uris: list[str], columns: dict[str, str]) -> None:
         types = {column: f"CAST(NULL AS {kind}) AS {quoted(column)}" for column, kind in columns.items()}
+        for uri in uris:
+            _refuse_odd(uri)
         if not uris:
             return self.view(name, f"SELECT {', '.join(types.values())} WHERE false")
         self.session.read.option("mergeSchema", "true").parquet(*uris).createOrReplaceTempView("there")
@@ -151,6 +162,7 @@ class Spark:
         advance: Callable[[int], None],
     ) -> Iterator[Any | UnreadableFile]:
         """A task a file, wherever the server's workers are: they must have this package, and see the landing."""
+        _refuse_odd(source.name)
         numbered = pa.table({"number": range(len(files)), "file": [pickle.dumps(file) for file in files]})
         task = partial(_upload_there, work, self.lake.root, landing.address, source)
         done = (
@@ -160,15 +172,16 @@ class Spark:
             .toLocalIterator()
         )
         waiting: dict[int, Any] = {}
-        for number, file in enumerate(files):
-            while number not in waiting:
-                finished, outcome = next(done)
-                waiting[finished] = pickle.loads(outcome)
-            outcome = waiting.pop(number)
-            if isinstance(outcome, Exception) and not isinstance(outcome, UnreadableFile):
-                raise outcome
-            advance(file.size)
-            yield outcome
+        with closing(done):  # before the session is
+            for number, file in enumerate(files):
+                while number not in waiting:
+                    finished, outcome = next(done)
+                    waiting[finished] = pickle.loads(outcome)
+                outcome = waiting.pop(number)
+                if isinstance(outcome, Exception) and not isinstance(outcome, UnreadableFile):
+                    raise outcome
+                advance(file.size)
+                yield outcome
 
     def put(self, layer: str, table: str, sql: str, statistics_of: str | None = None) -> list[AddAction]:
         """`statistics_of` names the column whose least and greatest values the log is told, file by file."""
@@ -322,7 +335,24 @@ def _connect_error() -> type[Exception]:
 
 
 def _shown(remote: str) -> str:
-    return remote.partition("/;")[0]  # what follows may hold a token
+    return re.sub("//.*@", "//", remote.partition("/;")[0])  # what follows may hold a token
+
+
+def _refuse_odd(name: str) -> None:
+    if odd := re.search(r"[^\w./:=+@~-]", name, re.ASCII):
+        raise LakehouseError(
+            f"The engine spark can't work on {name}: Spark servers encode {odd[0]!r} in addresses, each in its own way."
+            " Use letters from a to z, digits, -, _ and . in names of tables and prefixes, or the engine local."
+        )
+
+
+def _refuse_other_addresses(remote: str) -> None:
+    parts = urlsplit(remote)
+    with suppress(ValueError):  # of a port that is none
+        port = parts.port is not None or not parts.netloc.endswith(":")
+        if parts.scheme == "sc" and parts.hostname and port and parts.path.partition(";")[0] in ("", "/"):
+            return
+    raise LakehouseError(f"--spark-remote must look like sc://host:port, and {_shown(remote)} doesn't.")
 
 
 def _impatient() -> list:
@@ -372,6 +402,9 @@ _MEMORY = {
 }
 
 
+_MORE_MEMORY = "With SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE (bytes) in the environment Sail may use more memory. "
+
+
 class _Sail:
     """A Sail server of this run's own, on the loopback, in a process of its own."""
 
@@ -389,13 +422,15 @@ class _Sail:
     def start(self, lake: Lake) -> None:
         self.stop()
         self._options = dict(lake.storage_options)
+        environment = {name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}  # it has the keys
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SERVE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=_MEMORY | os.environ | self._options | {"AWS_ENDPOINT": self._options["AWS_ENDPOINT_URL"]},
+            env=_MEMORY | environment | self._options | {"AWS_ENDPOINT": self._options["AWS_ENDPOINT_URL"]},
             text=True,
+            start_new_session=True,  # Ctrl+C is for the job, which then ends this
         )
         port = self._process.stdout.readline().strip()
         if not port:
@@ -407,12 +442,13 @@ class _Sail:
         """Its exit code, if it ended by itself."""
         return self._process.poll() if self._process else None
 
-    def stop(self) -> None:
+    def stop(self, seconds: float = 5) -> None:
+        """Ask it to end, and end it after so many seconds."""
         if self._process:
             self._process.stdin.close()
             self._process.stdout.close()
             try:
-                self._process.wait(5)
+                self._process.wait(seconds)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

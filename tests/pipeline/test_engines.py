@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -106,6 +107,8 @@ ODD = [
         "1 000",
     ),
     *("1e3", "1.5e1", "1.25e1", "1e", "1e+05", "1e-3", "4e-1", "1e400", "0x1F", "1_000", "١٢", "１２"),
+    *("1e5", "1e6", "9e15", "1e16", "1e18", "1e22", "123456789012345678e1", "1.0000000001e1", "-0.0", "-0e0"),
+    *("2026-01-31T10:00:00+14:00", "2026-01-31T10:00:00+14:30", "2026-01-31T10:00:00+18:30", "2026-01-31T10:00-00:30"),
     *("9223372036854775807", "9223372036854775808", "-9223372036854775808", "123456789012345678901234567890"),
     *(
         "NaN",
@@ -138,6 +141,7 @@ order_by = "at"
 n = { type = "integer" }
 i = { type = "integer" }
 d = { type = "decimal(10,2)" }
+wide = { type = "decimal(38,10)" }
 f = { type = "double" }
 b = { type = "boolean" }
 day = { type = "date" }
@@ -151,7 +155,7 @@ few = { type = "text", allowed = ["yes", "it's", 'a"b\\c/d'] }
 def test_every_odd_spelling_is_taken_or_quarantined_alike(tmp_path, s3_state_dir, prefix):
     (tmp_path / "sources.toml").write_text(KINDS, encoding="utf-8")
     (tmp_path / "landing" / "2026-01-01").mkdir(parents=True)
-    columns = ["i", "d", "f", "b", "day", "at", "s", "some", "few"]
+    columns = ["i", "d", "wide", "f", "b", "day", "at", "s", "some", "few"]
     with (tmp_path / "landing" / "2026-01-01" / "t.csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(["n", *columns])
@@ -229,6 +233,45 @@ def test_two_jobs_at_the_same_time(second, small, small_expected, s3_state_dir, 
     assert lakes.unlike(lake, small_expected) == {}
 
 
+ALIASES = """
+[p]
+key = ["id"]
+history = true
+[p.columns]
+id = { type = "double" }
+age = { type = "integer" }
+reason = { type = "text" }
+layer = { type = "text" }
+raw = { type = "text" }
+"""
+
+
+@pytest.mark.parametrize("engine", ["local", "spark"])
+def test_columns_may_have_any_name_and_a_key_one_zero(engine, lake, tmp_path):
+    (tmp_path / "sources.toml").write_text(ALIASES, encoding="utf-8")
+    for day, rows in enumerate(("0,30\n-0,31\n1.5,40", "-0,32\n1.5,39", "0.0,33\n1.5,50\n2,never"), start=1):
+        batch = tmp_path / "landing" / f"2026-01-0{day}"
+        batch.mkdir(parents=True)
+        lines = [f"{row},because {day},gold,rust" for row in rows.splitlines()]
+        (batch / "p.csv").write_text("\n".join(["id,age,reason,layer,raw", *lines, ""]))
+        job(engine, lake, tmp_path / "landing", tmp_path / "sources.toml")
+    current, history = (lake.delta("silver", name).to_pyarrow_table().to_pylist() for name in ("p", "p_history"))
+    assert sorted((row["id"], row["age"], row["reason"]) for row in current) == [
+        (0.0, 33, "because 3"),
+        (1.5, 50, "because 3"),
+    ]
+    assert sorted((row["id"], row["age"], row["is_current"]) for row in history) == [
+        (0.0, 31, False),
+        (0.0, 32, False),
+        (0.0, 33, True),
+        (1.5, 39, False),
+        (1.5, 40, False),
+        (1.5, 50, True),
+    ]
+    (refused,) = lake.delta("quarantine", "p").to_pyarrow_table().to_pylist()
+    assert refused["layer"] == "silver" and "age: 'never' is no integer" in refused["reason"]
+
+
 # -- more than one process, and the end of them
 
 
@@ -250,6 +293,12 @@ def test_on_apache_spark_itself(small, lake, tmp_path, s3_state_dir, prefix, clu
             lakes.job(lake, tmp_path, engine=open_engine("spark", lake, cluster.remote), **chosen)
     assert unlike(lakes.contents(whole), lakes.contents(lake)) == {}
     assert schemas(whole) == schemas(lake)
+
+
+def test_gold_on_apache_spark_itself(small, small_expected, lake, cluster):
+    lakes.job(lake, small, layers=("bronze", "silver"))
+    lakes.job(lake, small, engine=open_engine("spark", lake, cluster.remote), layers=("gold",))
+    assert lakes.unlike(lake, small_expected) == {}
 
 
 def test_sail_ends_with_the_job_however_that_ends(small, s3_state_dir, lake, tmp_path):
@@ -281,6 +330,23 @@ def test_sail_killed_under_the_job_is_one_sentence_and_the_next_job_goes_on(smal
     assert lakes.unlike(lake, small_expected) == {}
 
 
+def test_sail_minds_neither_ctrl_c_nor_a_profile_of_the_shell(small, small_expected, lake, monkeypatch):
+    groups = set()
+
+    class Onlooker(lakes.Silent):
+        def advances(self, size: int) -> None:
+            sails = [
+                child for child in psutil.Process().children() if any("pysail" in word for word in child.cmdline())
+            ]
+            groups.update(os.getpgid(sail.pid) for sail in sails)
+
+    engine = open_engine("spark", lake)
+    monkeypatch.setenv("AWS_PROFILE", "no_such_profile")
+    lakes.job(lake, small, watch=Onlooker(), engine=engine)
+    assert groups and os.getpgrp() not in groups, "a terminal's Ctrl+C goes to its whole process group"
+    assert lakes.unlike(lake, small_expected) == {}
+
+
 def test_a_server_that_goes_away_is_one_sentence(lake, small):
     from lakehouse_utils.pipeline.spark import _impatient
 
@@ -301,6 +367,53 @@ def test_a_server_that_goes_away_is_one_sentence(lake, small):
 def test_an_address_where_no_server_answers_is_one_sentence(lake, small):
     with pytest.raises(LakehouseError, match=r"^No Spark Connect server answers at sc://127.0.0.1:1: check --spark-"):
         lakes.job(lake, small, engine=open_engine("spark", lake, "sc://127.0.0.1:1"))
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "localhost:15002",
+        "http://localhost:15002",
+        "local[2]",
+        "sc://",
+        "sc://h:",
+        "sc://h:99999",
+        "sc://h:a",
+        "sc://h:1/x",
+    ],
+)
+def test_what_is_no_address_is_refused(remote, lake):
+    with pytest.raises(LakehouseError, match=r"^--spark-remote must look like sc://host:port, and .+ doesn't\."):
+        open_engine("spark", lake, remote)
+
+
+def test_an_empty_address_is_none_and_a_password_stays_hidden(lake, small):
+    assert open_engine("spark", lake, "").remote is None
+    with pytest.raises(LakehouseError) as caught:
+        lakes.job(lake, small, engine=open_engine("spark", lake, "sc://user:secret@127.0.0.1:1"))
+    assert "secret" not in str(caught.value) and "sc://127.0.0.1:1" in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", ["um lago", "ação", "a`b"])
+def test_an_address_that_spark_servers_encode_is_refused(odd, lake, tmp_path):
+    there = lake.sibling(lake.uri(odd))
+    with pytest.raises(LakehouseError, match="The engine spark can't work on .+, or the engine local"):
+        open_engine("spark", there)
+
+
+def test_what_the_server_cannot_do_is_one_sentence(lake):
+    with (
+        pytest.raises(
+            LakehouseError, match=r"^The Spark server could not do what it was asked for\. It says: .*missing"
+        ),
+        open_engine("spark", lake) as engine,
+    ):
+        engine.rows("SELECT missing FROM range(1)")
+
+
+def test_an_engine_that_is_not_there_is_refused(lake):
+    with pytest.raises(LakehouseError, match="There is no engine flink; there are local, spark"):
+        open_engine("flink", lake)
 
 
 def test_an_address_without_the_engine_is_refused(lake):

@@ -68,6 +68,14 @@ def test_no_types(type_):
         (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\""'), "delimiter can't be"),
         (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\r"'), "delimiter can't be"),
         (GOOD.replace('["id"]', '["id"]\nkeys = "id"'), "[visits.keys]: Extra inputs"),
+        (
+            GOOD.replace('["id"]', '["id"]\nhistory = true') + '\nis_first = { type = "boolean" }',
+            "a column is_first itself",
+        ),
+        (
+            GOOD.replace('["id"]', '["id"]\nhistory = true') + GOOD.replace("visits", "visits_history"),
+            "[visits_history]: the history of [visits]",
+        ),
         (GOOD.replace('"integer"', '"int"'), "[visits.columns.id.type]: 'int' is not a type"),
         (GOOD + 'ID = { type = "text" }', "two columns have the same name"),
         (GOOD + '_own = { type = "text" }', "'_own' can't be a name"),

@@ -80,14 +80,14 @@ WITH ranked AS (
                 _ingested_at DESC,
                 _source_file DESC,
                 _source_line DESC
-        ) AS age
+        ) AS _age
     FROM {versions}
 ),
 
 moments AS (
     SELECT {columns}, valid_from
     FROM ranked
-    QUALIFY age = min(age) OVER (PARTITION BY {key} ORDER BY valid_from RANGE UNBOUNDED PRECEDING)
+    QUALIFY _age = min(_age) OVER (PARTITION BY {key} ORDER BY valid_from RANGE UNBOUNDED PRECEDING)
 ),
 
 changes AS (

@@ -66,9 +66,9 @@ WRONG_ANSWERS = [
     ("10.2", _COUNT % f"{_DELETE} {_UPDATE} {_INSERT.format('')}", "Product 100002 was counted with 0"),
     ("10.2", _COUNT % f"{_DELETE} {_UPDATE}", "Product 100001 is new"),
     ("10.2", _COUNT % f"{_DELETE} {_INSERT.format('AND source.quantity > 0 ')}", "WHEN MATCHED THEN UPDATE"),
-    ("10.2", _COUNT % f"{_RIGHT} WHEN NOT MATCHED BY SOURCE THEN DELETE", "The rows of before are gone"),
+    ("10.2", _COUNT % f"{_RIGHT} WHEN NOT MATCHED BY SOURCE THEN DELETE", "leave what the count doesn't name"),
     ("10.2", _COUNT.replace("False", "True") % _RIGHT, "match by store_id AND product_id"),
-    ("10.2", f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE store_id = 3')", "is missing"),
+    ("10.2", f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE store_id = 3')", "and missing"),
     ("10.2", f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE quantity = 0')", "as it was"),
     (
         "10.2",

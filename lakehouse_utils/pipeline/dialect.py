@@ -10,14 +10,15 @@ from functools import cache
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.pipeline.sql import statements
 
+LACKING = (
+    "The engine spark needs packages that the base install leaves out: `make run ENGINE=spark` installs them,"
+    " `make lab ENGINE=spark` does and opens the notebooks, and so does `pip install -e '.[spark]'` ({})."
+)
 try:
     import sqlglot
     from sqlglot import exp
 except ImportError as error:
-    raise LakehouseError(
-        "The engine spark needs packages that the base install leaves out: `make run ENGINE=spark` installs them,"
-        f" `make lab ENGINE=spark` does and opens the notebooks, and so does `pip install -e '.[spark]'` ({error})."
-    ) from None
+    raise LakehouseError(LACKING.format(error)) from None
 
 
 @cache

@@ -2,6 +2,7 @@
 
 The pipeline keeps the layers, the order of work and the logs of the tables; an engine holds rows. It reads files and
 snapshots under names, runs the SQL of `sql/` (written in DuckDB's dialect) over these, and writes what comes of it.
+The functions of `sql/functions.sql` it must provide; those that it calls otherwise are a matter of its dialect.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +35,10 @@ class Merged:
 
 
 class Engine(Protocol):
-    """One run's engine. Names that it is given are its own: they hide tables of other runs and sessions."""
+    """One run's engine. Names that it is given are its own: they hide tables of other runs and sessions.
+
+    They live until the engine is left, or until they are given again: whoever asks for `authorize` names all anew.
+    """
 
     name: str
 
@@ -60,7 +64,10 @@ class Engine(Protocol):
         """`name`: what `sql` says, computed where it is used."""
 
     def keep(self, name: str, sql: str) -> None:
-        """`name`: what `sql` says, used more than once; computed now, if the engine has a place for it."""
+        """`name`: what `sql` says, used more than once; computed now, if the engine has a place for it.
+
+        Else it is computed at each use, also while a MERGE from it runs: `sql` must give the same rows again.
+        """
 
     def drop(self, *names: str) -> None:
         """Give up what was kept under these names, where there is such."""

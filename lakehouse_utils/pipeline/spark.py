@@ -32,7 +32,7 @@ from lakehouse_utils import settings, spark_cluster
 from lakehouse_utils.errors import LakehouseError, explained
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import delta
-from lakehouse_utils.pipeline.dialect import flat, to_spark
+from lakehouse_utils.pipeline.dialect import LACKING, flat, to_spark
 from lakehouse_utils.pipeline.engine import Clause, Merged
 from lakehouse_utils.pipeline.landing import Landing, LandingFile, UnreadableFile
 from lakehouse_utils.pipeline.sources import Source
@@ -319,10 +319,7 @@ def _pyspark():
 
             return pyspark
     except ImportError as error:
-        raise LakehouseError(
-            "The engine spark needs packages that the base install leaves out: `make run ENGINE=spark` installs them,"
-            f" and so does `pip install -e '.[spark]'` ({error})."
-        ) from None
+        raise LakehouseError(LACKING.format(error)) from None
     finally:
         if nameless:
             del main.__file__

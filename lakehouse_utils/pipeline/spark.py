@@ -382,12 +382,15 @@ def session_at(remote: str):
 
 
 _SERVE = """
+import signal
 import sys
 from pysail.spark import SparkConnectServer
 server = SparkConnectServer("127.0.0.1", 0)
 server.start(background=True)
 print(server.listening_address[1], flush=True)
 sys.stdin.read()  # which ends when whoever started this does, however that ends
+if hasattr(signal, "alarm"):
+    signal.alarm(5)  # to stop, it waits for its tasks: as long as they like
 server.stop()
 """
 

@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -312,6 +315,31 @@ def test_sail_ends_with_the_job_however_that_ends(small, s3_state_dir, lake, tmp
     process.kill()
     process.join()
     assert psutil.wait_procs(sails, timeout=20)[1] == []
+
+
+def test_sail_ends_in_the_middle_of_a_query(lake, tmp_path):
+    begun = str(tmp_path / "begun")
+
+    def forever(batches):
+        import pathlib
+        import time
+
+        pathlib.Path(begun).touch()
+        time.sleep(600)
+        yield from batches
+
+    def ask(rows):
+        with suppress(Exception):  # that Sail is gone
+            rows.collect()
+
+    with open_engine("spark", lake) as engine:
+        asked = engine.session.range(1).mapInArrow(forever, "id long")
+        threading.Thread(target=ask, args=[asked], daemon=True).start()
+        while not Path(begun).exists():
+            time.sleep(0.05)
+        process = engine._sail._process
+        process.stdin.close()  # as it is when the job dies
+        process.wait(20)
 
 
 def kill_sail() -> None:

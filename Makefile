@@ -33,7 +33,7 @@ lab: $(SET_UP) ## open JupyterLab on notebooks/; OPTS="--no-browser"
 	@$(VENV) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(OPTS)
 
 progress: $(READY) ## show which exercises of the course are solved
-	@$(VENV) -m lakehouse_utils.exercises $(ARGS)
+	@$(VENV) -m lakehouse_utils.course.exercises $(ARGS)
 
 notebooks: $(READY) $(SPARK) ## run every notebook and save it with its new outputs; ARGS="02 05" for some of them
 	@$(VENV) tests/notebooks/books.py $(ARGS)
@@ -49,10 +49,10 @@ bench: $(READY) $(SPARK) ## run every benchmark in benchmarks/; ARGS goes to eac
 	done
 
 spark-cluster: $(READY) ## start a small Apache Spark cluster on this machine (needs Java 17 and Maven; 0.5 GB once)
-	@$(VENV) -m lakehouse_utils.spark_cluster start
+	@$(VENV) -m lakehouse_utils.spark start
 
 spark-cluster-stop: $(READY) ## stop it; what it downloaded stays
-	@$(VENV) -m lakehouse_utils.spark_cluster stop
+	@$(VENV) -m lakehouse_utils.spark stop
 
 lock: ## compile requirements.txt from pyproject.toml anew (needs uv); ARGS="--upgrade" for newer versions
 	@$(UV) pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
@@ -61,7 +61,7 @@ lock: ## compile requirements.txt from pyproject.toml anew (needs uv); ARGS="--u
 # The servers are also found by their numbers, for .venv may be too broken to be asked.
 clean: ## stop the S3 server and the Spark cluster; remove .venv, .lakehouse (the lake on that server) and caches
 	@if [ -x $(VENV) ]; then \
-	  $(VENV) -m lakehouse_utils.spark_cluster stop >/dev/null 2>&1 || true; \
+	  $(VENV) -m lakehouse_utils.spark stop >/dev/null 2>&1 || true; \
 	  $(VENV) -m lakehouse_utils.embedded_s3 stop >/dev/null 2>&1 || true; \
 	fi
 	@for signal in TERM TERM TERM TERM TERM KILL; do \

@@ -19,7 +19,8 @@ from click.testing import CliRunner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lakehouse_utils import embedded_s3, sample_data
+from lakehouse_utils import embedded_s3
+from lakehouse_utils.sample_data import sample_data
 from lakehouse_utils.settings import CHECKOUT, Settings
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")

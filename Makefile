@@ -15,8 +15,6 @@ VENV = .venv/bin/python
 SCRIPT = PYTHON="$(PYTHON)" UV="$(UV)" scripts/run
 SET_UP = $(SCRIPT) set_up.py --python "$(PYTHON)" --uv "$(UV)"
 PYTEST = $(VENV) -m pytest -n logical --maxprocesses 4
-SPARK_MODULE = lakehouse_utils.spark_cluster
-EXERCISES_MODULE = lakehouse_utils.exercises
 
 .PHONY: help run lab progress notebooks test test-all lint bench spark-cluster spark-cluster-stop lock clean
 .PHONY: set-up set-up-with-spark
@@ -31,7 +29,7 @@ lab: set-up ## open JupyterLab on notebooks/; OPTS="--no-browser"
 	@$(VENV) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(OPTS)
 
 progress: set-up ## show which exercises of the course are solved
-	@$(VENV) -m $(EXERCISES_MODULE) $(ARGS)
+	@$(VENV) -m lakehouse_utils.course.exercises $(ARGS)
 
 notebooks: set-up-with-spark ## run every notebook and save it with its new outputs; ARGS="02 05" for some of them
 	@$(VENV) tests/notebooks/books.py $(ARGS)
@@ -50,10 +48,10 @@ bench: set-up-with-spark ## run every benchmark in benchmarks/; ARGS is passed t
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV) "$$script" $(ARGS) || exit; done
 
 spark-cluster: set-up ## start a small Apache Spark cluster on this machine (needs Java 17 and Maven; 0.5 GB once)
-	@$(VENV) -m $(SPARK_MODULE) start
+	@$(VENV) -m lakehouse_utils.spark start
 
 spark-cluster-stop: set-up ## stop it; what it downloaded stays
-	@$(VENV) -m $(SPARK_MODULE) stop
+	@$(VENV) -m lakehouse_utils.spark stop
 
 lock: set-up ## compile requirements.txt from pyproject.toml; ARGS="--upgrade" for newer versions
 	@$(VENV) -m uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \

@@ -21,8 +21,8 @@ from lakehouse_utils import settings
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import gold, sources
-from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Report, open_engine, run
+from lakehouse_utils.pipeline.context import TableCounts
+from lakehouse_utils.pipeline.run import ENGINES, LAYERS, RunReport, open_engine, run
 
 ROWS_WERE_QUARANTINED = 3
 INTERRUPTED = "Interrupted. What is finished stays; the next run goes on from there."
@@ -105,7 +105,7 @@ def plain_console(**options) -> Console:
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
 
 
-def write_report(report: Report | None, path: Path) -> None:
+def write_report(report: RunReport | None, path: Path) -> None:
     """Write the report; without one, try whether it could be, so that the work isn't done in vain."""
     try:
         with path.open("a" if report is None else "w", encoding="utf-8") as file:
@@ -140,25 +140,25 @@ class Watch:
     def __exit__(self, *_) -> None:
         self.bars.stop()
 
-    def begins(self, layer: str, table: str, size: int | None) -> None:
-        self.bar = self.bars.add_task(f"{layer}.{table}", total=size, state="")
+    def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
+        self.bar = self.bars.add_task(f"{layer}.{table}", total=size_bytes, state="")
 
-    def advances(self, size: int) -> None:
-        self.bars.advance(self.bar, size)
+    def on_advance(self, size_bytes: int) -> None:
+        self.bars.advance(self.bar, size_bytes)
 
-    def ends(self, layer: str, table: str, counts: Counts) -> None:
+    def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
         self.bars.update(self.bar, total=1, completed=1, state=in_words(counts))
         if not self.out.is_terminal:
             self.out.print(f"{layer}.{table}: {in_words(counts)}")
 
-    def notes(self, sentence: str) -> None:
+    def on_note(self, sentence: str) -> None:
         if not self.quiet:
             self.errors.print(f"Note: {sentence}")
 
-    def refuses(self, sentence: str) -> None:
+    def on_refused_file(self, sentence: str) -> None:
         self.errors.print(f"Could not read {sentence}")
 
-    def sums_up(self, report: Report) -> None:
+    def sums_up(self, report: RunReport) -> None:
         """The final table, and where the lake is."""
         if self.out.is_terminal:
             table = Table(title=Text(f"{report.lake}, {report.seconds:.1f} s"))
@@ -181,7 +181,7 @@ class Watch:
             self.out.print(f"{report.lake} is up to date after {report.seconds:.1f} s.")
 
 
-def in_words(counts: Counts) -> str:
+def in_words(counts: TableCounts) -> str:
     """`1,500 read, 3 added`: what isn't zero."""
     figures = {name: getattr(counts, name) for name in ("read", "added", "changed", "quarantined")}
     return ", ".join(f"{n:,} {name}" for name, n in figures.items() if n) or "nothing new"

@@ -20,19 +20,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lakehouse_utils import embedded_s3
-from lakehouse_utils.sample_data import generate
+from lakehouse_utils.sample_data.sample_data import generate
 
 SCALE_OF_A_MILLION_LINES = 212
 
 PIPELINE = """
 import json, sys, time
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import bronze, landing, local, sources
+from lakehouse_utils.pipeline import bronze, landing, sources
+from lakehouse_utils.pipeline.context import NoProgress, RunContext
+from lakehouse_utils.pipeline.engines import local
 lake = Lake.open(sys.argv[2])
-lake.check()
+lake.check_access()
 place = landing.Landing(sys.argv[1], lake)
 started = time.perf_counter()
-counts, refused = bronze.refresh(lake, local.Local(lake), place, sources.load()["order_items"], place.files()[0])
+counts, refused = bronze.refresh(RunContext(lake, local.Local(lake), NoProgress()), place, sources.load()["order_items"], place.files()[0])
 seconds = time.perf_counter() - started
 assert not refused and counts.quarantined == 0
 rows = counts.added
@@ -43,7 +45,7 @@ import json, sys, time
 import polars as pl
 from lakehouse_utils.lake import Lake
 lake = Lake.open(sys.argv[2])
-lake.check()
+lake.check_access()
 started = time.perf_counter()
 options = lake.storage_options
 pl.scan_csv(sys.argv[1] + "/order_items.csv").sink_delta(lake.uri("polars", "order_items"), storage_options=options)

@@ -31,10 +31,11 @@ import psutil
 from csv_to_bronze import order_lines, own_server
 from silver_merge import write_day
 
-from lakehouse_utils import embedded_s3, look, settings
+from lakehouse_utils import embedded_s3, settings
+from lakehouse_utils.course import figures
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, silver, sources
-from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.pipeline.context import NoProgress, RunContext, TableCounts
 from lakehouse_utils.pipeline.landing import Landing
 from lakehouse_utils.pipeline.run import ENGINES, open_engine
 
@@ -166,14 +167,17 @@ def work(engine_name: str, rows: int, full: str, day: str, root: str, tell: Conn
         yield
         tell.send((step, time.perf_counter() - started))
 
-    def to_bronze(address: str) -> Counts:
+    def context() -> RunContext:
+        return RunContext(lake, engine, NoProgress())
+
+    def to_bronze(address: str) -> TableCounts:
         place = Landing(address, lake)
-        counts, refused = bronze.refresh(lake, engine, place, source, place.files()[0])
+        counts, refused = bronze.refresh(context(), place, source, place.files()[0])
         assert not refused and not counts.quarantined
         return counts
 
-    def to_silver() -> Counts:
-        return silver.refresh(lake, engine, source, source.name)
+    def to_silver() -> TableCounts:
+        return silver.refresh(context(), source, source.name)
 
     with open_engine(engine_name, lake) as engine:
         with timed("bronze"):
@@ -223,7 +227,7 @@ def draw(measured: Path) -> None:
                 values.setdefault(int(row["rows"]) / 1e6, []).append(float(row[column]))
         return {million: of(several) for million, several in values.items()}
 
-    look.use_style()
+    figures.use_style()
     plt.rcParams["svg.hashsalt"] = "engines"  # so that drawing it again changes nothing
     figure, panels = plt.subplots(1, 3, figsize=(9, 3.2))
     titles = {
@@ -233,8 +237,8 @@ def draw(measured: Path) -> None:
     }
     for axes, (title, what) in zip(panels, titles.items(), strict=True):
         for engine, name, color, marker in (
-            ("local", "local: DuckDB and delta-rs", look.BLUE, "o"),
-            ("spark", "spark: Sail", look.RED, "s"),
+            ("local", "local: DuckDB and delta-rs", figures.BLUE, "o"),
+            ("spark", "spark: Sail", figures.RED, "s"),
         ):
             points = curve(engine, *what)
             axes.plot(points.keys(), points.values(), color=color, marker=marker, label=name)

@@ -18,8 +18,9 @@ from csv_to_bronze import order_lines, own_server
 from lakehouse_utils import embedded_s3
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, silver, sources
+from lakehouse_utils.pipeline.context import NoProgress, RunContext
+from lakehouse_utils.pipeline.engines.local import Local
 from lakehouse_utils.pipeline.landing import Landing
-from lakehouse_utils.pipeline.local import Local
 
 HEADER = "order_id,item_id,product_id,quantity,list_price,discount,updated_at\n"
 CHANGED = NEW = 5_000
@@ -53,9 +54,10 @@ def measure(rows: int, runs: int, folder: Path) -> float:
             write_day(landing, day, last_order)
         place = Landing(str(landing), lake)
         with Local(lake) as engine:
-            bronze.refresh(lake, engine, place, source, place.files()[0])
+            context = RunContext(lake, engine, NoProgress())
+            bronze.refresh(context, place, source, place.files()[0])
             started = time.perf_counter()
-            counts = silver.refresh(lake, engine, source, source.name)
+            counts = silver.refresh(context, source, source.name)
             took = time.perf_counter() - started
         table = lake.delta("silver", source.name)
         if day:

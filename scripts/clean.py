@@ -18,7 +18,7 @@ from pathlib import Path
 from set_up import CHECKOUT, VENV_PYTHON
 
 STATE_DIR = CHECKOUT / ".lakehouse"
-SERVERS = ("lakehouse_utils.spark_cluster", "lakehouse_utils.embedded_s3")
+SERVERS = ("lakehouse_utils.spark", "lakehouse_utils.embedded_s3")
 FOLDERS = (".venv", ".lakehouse", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".import_linter_cache")
 FOLDERS_ANYWHERE = ("__pycache__", ".ipynb_checkpoints")
 SECONDS_TO_STOP = 5

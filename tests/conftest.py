@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from s3_gateway import Gateway
+from support.s3_gateway import Gateway
 
-from lakehouse_utils import embedded_s3, settings, spark_cluster
+from lakehouse_utils import embedded_s3, settings
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
+from lakehouse_utils.spark import cluster as spark_cluster
 
 STATE_DIR = pytest.StashKey[Path]()
 
@@ -118,7 +119,7 @@ def cluster(s3_server: embedded_s3.Server, s3_state_dir: Path, spark_software: P
 def spark(cluster: spark_cluster.Cluster, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     """A session of the test's own on `cluster`."""
     pytest.importorskip("pyspark", reason="the extra spark isn't installed: make test installs it")
-    from lakehouse_utils.pipeline.spark import session_at
+    from lakehouse_utils.spark.session import session_at
 
     monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))  # it keeps the token
     session = session_at(cluster.remote)

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lakehouse_utils import embedded_s3, sample_data
+from lakehouse_utils import embedded_s3
+from lakehouse_utils.sample_data import sample_data
 from lakehouse_utils.settings import CHECKOUT, Settings
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")

@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 from deltalake.transaction import AddAction
 
-from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import delta
-from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.engine import Engine
-from lakehouse_utils.pipeline.formats import LINE, Part, read, refuse_too_many, text_table
-from lakehouse_utils.pipeline.landing import Landing, LandingFile, UnreadableFile
+from lakehouse_utils.errors import UnreadableFileError
+from lakehouse_utils.lake import Lake, TableRef
+from lakehouse_utils.lake.delta_log import progress, progress_by_app_id
+from lakehouse_utils.pipeline import commits
+from lakehouse_utils.pipeline.context import RunContext, TableCounts
+from lakehouse_utils.pipeline.landing import Landing, LandingFile
+from lakehouse_utils.pipeline.parsing.formats import LINE, Part, read, refuse_too_many, text_table
 from lakehouse_utils.pipeline.sources import Source
 
 _ORIGIN = [
@@ -47,25 +48,21 @@ class Uploaded:
 
 
 def refresh(
-    lake: Lake,
-    engine: Engine,
-    landing: Landing,
-    source: Source,
-    arrived: list[LandingFile],
-    advance: Callable[[int], None] = lambda size: None,
-    counts: Counts | None = None,
-) -> tuple[Counts, list[str]]:
+    run: RunContext, landing: Landing, source: Source, arrived: list[LandingFile], counts: TableCounts | None = None
+) -> tuple[TableCounts, list[str]]:
     """Bring `bronze/<table>` up to what has arrived: every file that isn't there yet, in order.
 
-    `advance` is told of the bytes that are dealt with. Returns the counts over all new files, and a sentence for each
+    Returns the counts over all new files, and a sentence for each
     file that could not be read at all; such a file is noted in quarantine and doesn't stop the others. `counts` are
     those of an attempt that an error ended: what it committed stays in them.
     """
-    table = lake.delta("bronze", source.name)
-    loaded = delta.progress_of_many(lake, table, "bronze", source.name)
-    counts, refused = Counts() if counts is None else counts, []
+    lake, advance = run.lake, run.progress.on_advance
+    bronze = lake.table("bronze", source.name)
+    table = bronze.open()
+    loaded = progress_by_app_id(bronze, table)
+    counts, refused = TableCounts() if counts is None else counts, []
 
-    def refuse(file: LandingFile, fingerprint: int, error: UnreadableFile) -> None:
+    def refuse(file: LandingFile, fingerprint: int, error: UnreadableFileError) -> None:
         refused.append(f"{file.path}: {error}")
         note = partial(_put_broken, lake, file, source, [(None, "", str(error))], datetime.now(UTC))
         quarantine(lake, source, f"refused:{file.path}", fingerprint, lambda: [note()])
@@ -74,26 +71,26 @@ def refresh(
     for file in arrived:
         try:
             fingerprint = landing.fingerprint(file)
-        except UnreadableFile as error:
+        except UnreadableFileError as error:
             refuse(file, 0, error)
             continue
         if loaded(_app_id(file)) == fingerprint:
             advance(file.size)
         else:
             new[file] = fingerprint
-    uploads = engine.upload(upload, landing, source, list(new), advance) if new else []
+    uploads = run.engine.upload_files(upload, landing, source, list(new), advance) if new else []
     for (file, fingerprint), uploaded in zip(new.items(), uploads, strict=True):
         try:
-            if isinstance(uploaded, UnreadableFile):
+            if isinstance(uploaded, UnreadableFileError):
                 raise uploaded
             if landing.fingerprint(file) != fingerprint:
-                raise UnreadableFile("the file changed while it was read; the next run takes it as it is then")
-        except UnreadableFile as error:
+                raise UnreadableFileError("the file changed while it was read; the next run takes it as it is then")
+        except UnreadableFileError as error:
             refuse(file, fingerprint, error)
             continue
         if uploaded.broken_files:
             quarantine(lake, source, _app_id(file), fingerprint, lambda files=uploaded.broken_files: files)
-        table = _commit(lake, table, source, file, fingerprint, uploaded)
+        table = _commit(bronze, table, source, file, fingerprint, uploaded)
         counts.read += uploaded.read
         counts.added += uploaded.rows
         counts.quarantined += uploaded.broken
@@ -103,21 +100,22 @@ def refresh(
 
 def quarantine(lake: Lake, source: Source, app_id: str, version: int, upload: Callable[[], list[AddAction]]) -> None:
     """Append the bad rows that `upload` puts in place to `quarantine/<table>`, once for `version` under `app_id`."""
-    table = lake.delta("quarantine", source.name)
-    if delta.progress(table, app_id) != version:
+    ref = lake.table("quarantine", source.name)
+    table = ref.open()
+    if progress(table, app_id) != version:
         schema = pa.schema([*_ORIGIN, *_REASON])
-        delta.append(lake, table, "quarantine", source.name, schema, upload(), app_id, version)
+        commits.append(ref, table, schema, upload(), app_id, version)
 
 
 def _app_id(file: LandingFile) -> str:
     return f"landing:{file.path}"
 
 
-def _commit(lake: Lake, table, source: Source, file: LandingFile, fingerprint: int, uploaded: Uploaded):
+def _commit(ref: TableRef, table, source: Source, file: LandingFile, fingerprint: int, uploaded: Uploaded):
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *_ORIGIN])
     app_id = _app_id(file)
-    return delta.append(lake, table, "bronze", source.name, schema, uploaded.files, app_id, fingerprint, _APPEND_ONLY)
+    return commits.append(ref, table, schema, uploaded.files, app_id, fingerprint, _APPEND_ONLY)
 
 
 def upload(lake: Lake, landing: Landing, source: Source, file: LandingFile, advance: Callable[[int], None]) -> Uploaded:
@@ -158,7 +156,7 @@ def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now
                 LINE: (lines[0].as_py(), lines[-1].as_py()),
             }
             rows = _with_origin(block.rows, file, now)
-            part.files.append(delta.put_parquet(lake, "bronze", source.name, rows, stats))
+            part.files.append(commits.put_parquet(lake.table("bronze", source.name), rows, stats))
         if block.broken:
             part.broken_files.append(_put_broken(lake, file, source, block.broken, now))
         block = rows = None  # the next one needs its memory
@@ -169,7 +167,7 @@ def _put_broken(lake: Lake, file: LandingFile, source: Source, broken: list[tupl
     lines, raw, reasons = (list(values) for values in zip(*broken, strict=True))
     rows = text_table({"raw": raw, "reason": reasons}, lines)
     rows = _with_origin(rows, file, now).append_column("layer", _constant("bronze", len(rows)))
-    return delta.put_parquet(lake, "quarantine", source.name, rows, {})
+    return commits.put_parquet(lake.table("quarantine", source.name), rows, {})
 
 
 def _with_origin(rows: pa.Table, file: LandingFile, now: datetime) -> pa.Table:

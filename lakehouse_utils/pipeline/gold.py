@@ -11,11 +11,12 @@ from importlib.resources import files
 
 from deltalake import CommitProperties, DeltaTable, Transaction
 
-from lakehouse_utils.errors import LakehouseError, explained
+from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import delta
-from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.engine import Engine
+from lakehouse_utils.lake.delta_log import is_empty, progress
+from lakehouse_utils.lake.s3_errors import translate_errors
+from lakehouse_utils.pipeline.context import RunContext, TableCounts
+from lakehouse_utils.pipeline.merge import merge_difference
 from lakehouse_utils.pipeline.sql import quoted, statements
 
 # Dimensions, then facts, then marts: a table comes after those that it reads.
@@ -58,27 +59,28 @@ def needs(table: str) -> set[str]:
     return found
 
 
-def refresh(lake: Lake, engine: Engine, name: str) -> Counts:
+def refresh(run: RunContext, name: str) -> TableCounts:
     """Bring `gold/<name>` up to what the tables that it reads hold; all counts are 0 if it was there already.
 
     Raises LakehouseError where one of these doesn't exist.
     """
+    lake, engine = run.lake, run.engine
     plan = definition(name)
     inputs = {f"{layer}.{table}": _open(lake, name, layer, table) for layer, table in plan.reads}
     now = {label: _progress(label, table) for label, table in inputs.items()}
     table = lake.delta("gold", name)
-    since = {label: delta.progress(table, label) for label in inputs}
+    since = {label: progress(table, label) for label in inputs}
     if table is not None and since == now:
-        return Counts(version=table.version())
+        return TableCounts(version=table.version())
     for label, snapshot in inputs.items():
-        engine.snapshot(label, snapshot)
+        engine.define_snapshot(label, snapshot)
     before = {label.split(".")[1]: -1 if version is None else version for label, version in since.items()}
     if scope := plan.statements.get("scope"):
-        engine.keep("scope", scope.format(**before))
+        engine.materialize("scope", scope.format(**before))
     commit = CommitProperties(app_transactions=[Transaction(label, version) for label, version in now.items()])
-    with explained(f"refresh gold.{name}", lake):
-        fill_or_merge = _fill if delta.is_empty(table) else _merge
-        counts = fill_or_merge(engine, name, plan, table, commit)
+    with translate_errors(f"refresh gold.{name}", lake):
+        fill_or_merge = _fill if is_empty(table) else _merge
+        counts = fill_or_merge(run, name, plan, table, commit)
     engine.drop("scope", "fresh")  # the next table needs their memory
     return counts
 
@@ -100,31 +102,35 @@ def _progress(label: str, table: DeltaTable) -> int:
     """
     layer, name = label.split(".")
     if layer == "gold":
-        return sum(delta.progress(table, f"{layer}.{name}") for layer, name in definition(name).reads)
-    return delta.progress(table, f"bronze.{name.removesuffix('_history')}")
+        return sum(progress(table, f"{layer}.{name}") for layer, name in definition(name).reads)
+    return progress(table, f"bronze.{name.removesuffix('_history')}")
 
 
-def _fill(engine: Engine, name: str, plan: Definition, table: DeltaTable | None, commit: CommitProperties) -> Counts:
+def _fill(
+    run: RunContext, name: str, plan: Definition, table: DeltaTable | None, commit: CommitProperties
+) -> TableCounts:
+    engine = run.engine
     rows = plan.statements["rows"]
     if "unknown" in plan.statements:
-        engine.view("known", rows)
-        engine.view("unknown", plan.statements["unknown"])
+        engine.define_view("known", rows)
+        engine.define_view("unknown", plan.statements["unknown"])
         told = engine.columns("unknown")
         columns = engine.columns("known")
         member = ", ".join(quoted(column) if column in told else f"NULL AS {quoted(column)}" for column in columns)
         rows = f"SELECT * FROM known UNION ALL SELECT {member} FROM unknown"
-    table = engine.fill(table, "gold", name, rows, plan.key, commit)
+    table = engine.fill_table(run.lake.table("gold", name), table, rows, plan.key, commit)
     count = table.count()
-    return Counts(read=count, added=count, version=table.version())
+    return TableCounts(read=count, added=count, version=table.version())
 
 
-def _merge(engine: Engine, name: str, plan: Definition, table: DeltaTable, commit: CommitProperties) -> Counts:
-    engine.keep("fresh", plan.statements["rows"])
-    engine.snapshot("existing_rows", table)
+def _merge(run: RunContext, name: str, plan: Definition, table: DeltaTable, commit: CommitProperties) -> TableCounts:
+    engine = run.engine
+    engine.materialize("fresh", plan.statements["rows"])
+    engine.define_snapshot("existing_rows", table)
     existing = "existing_rows"
     if "scope" in plan.statements:
         keys = ", ".join(map(quoted, engine.columns("scope")))
         existing = f"(SELECT * FROM existing_rows SEMI JOIN scope USING ({keys}))"
-    counts = delta.merge_difference(engine, table, "fresh", existing, plan.key, commit)
-    counts.read = engine.rows("SELECT count(*) FROM fresh")[0][0]
+    counts = merge_difference(engine, table, "fresh", existing, plan.key, commit)
+    counts.read = engine.query("SELECT count(*) FROM fresh")[0][0]
     return counts

@@ -20,15 +20,12 @@ from typing import BinaryIO
 from botocore.exceptions import ClientError
 
 from lakehouse_utils import settings
-from lakehouse_utils.errors import LakehouseError, explained
+from lakehouse_utils.errors import LakehouseError, UnreadableFileError
 from lakehouse_utils.lake import Lake
+from lakehouse_utils.lake.s3_errors import translate_errors
 
 _MIB = 1 << 20
 _FILE_NAME = re.compile(r"(?P<table>[^.]+)\.(?P<kind>csv|jsonl|ndjson|parquet(?!\.gz))(?P<gz>\.gz)?", re.IGNORECASE)
-
-
-class UnreadableFile(Exception):
-    """A file that can't be read at all; the message says why, for people."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +80,14 @@ class Landing:
             yield from _walk(Path(self.address))
             return
         prefix = self._lake.key("")
-        with explained(f"list the landing {self.address}", self._lake):
+        with translate_errors(f"list the landing {self.address}", self._lake):
             for entry in self._lake.objects(prefix):
                 if not entry["Key"].endswith("/"):
                     yield entry["Key"].removeprefix(prefix), entry["Size"], entry["ETag"]
 
     @contextmanager
     def open(self, file: LandingFile) -> Iterator[BinaryIO]:
-        """The bytes of `file`, unpacked when gzipped. Raises UnreadableFile."""
+        """The bytes of `file`, unpacked when gzipped. Raises UnreadableFileError."""
         with _refusing(), self._stream(file) as stream:
             yield gzip.GzipFile(fileobj=stream) if file.gzipped else stream
 
@@ -107,24 +104,24 @@ class Landing:
 
     def _download(self, file: LandingFile, stream: BinaryIO) -> None:
         place = {"Bucket": self._lake.bucket, "Key": self._lake.key(file.path)}
-        with explained(f"read {self.address}/{file.path}", self._lake):
+        with translate_errors(f"read {self.address}/{file.path}", self._lake):
             try:
                 self._lake.s3.download_fileobj(**place, Fileobj=stream)
                 changed = self._lake.s3.head_object(**place)["ETag"] != file.etag
             except ClientError as error:
                 code = error.response["Error"]["Code"]
                 if code in ("404", "NoSuchKey"):
-                    raise UnreadableFile("the file vanished before it was read") from None
+                    raise UnreadableFileError("the file vanished before it was read") from None
                 if code in ("403", "AccessDenied"):
-                    raise UnreadableFile("no permission to read the file") from None
+                    raise UnreadableFileError("no permission to read the file") from None
                 if code not in ("412", "PreconditionFailed"):
                     raise
                 changed = True
         if changed:
-            raise UnreadableFile("the file changed while it was read; the next run takes it as it is then")
+            raise UnreadableFileError("the file changed while it was read; the next run takes it as it is then")
 
     def fingerprint(self, file: LandingFile) -> int:
-        """63 bits that tell this delivery of the file from another one under the same name. Raises UnreadableFile.
+        """63 bits that tell this delivery of the file from another one under the same name. Raises UnreadableFileError.
 
         Made of an object's ETag or a file's bytes; so that a rerun needn't read everything, of a file over 1 MiB they
         are made of its size, its time of change and eight samples.
@@ -169,14 +166,14 @@ def _samples(size: int) -> list[tuple[int, int]]:
 
 @contextmanager
 def _refusing() -> Iterator[None]:
-    """Errors of reading, as UnreadableFile."""
+    """Errors of reading, as UnreadableFileError."""
     try:
         yield
     except FileNotFoundError:
-        raise UnreadableFile("the file vanished before it was read, or is a link to nothing") from None
+        raise UnreadableFileError("the file vanished before it was read, or is a link to nothing") from None
     except PermissionError:
-        raise UnreadableFile("no permission to read the file") from None
+        raise UnreadableFileError("no permission to read the file") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UnreadableFile(f"the gzip data is cut off or damaged ({error})") from None
+        raise UnreadableFileError(f"the gzip data is cut off or damaged ({error})") from None
     except OSError as error:
-        raise UnreadableFile(f"reading failed: {error.strerror or error}") from None
+        raise UnreadableFileError(f"reading failed: {error.strerror or error}") from None

@@ -12,12 +12,14 @@ from deltalake import DeltaTable
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
 
-from lakehouse_utils.errors import LakehouseError, explained
-from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import delta
+from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.lake import Lake, delta_log
+from lakehouse_utils.lake.delta_log import is_empty, progress
+from lakehouse_utils.lake.s3_errors import translate_errors
+from lakehouse_utils.pipeline import commits, merge
 from lakehouse_utils.pipeline.bronze import quarantine
-from lakehouse_utils.pipeline.delta import Counts
-from lakehouse_utils.pipeline.engine import Clause, Engine
+from lakehouse_utils.pipeline.context import RunContext, TableCounts
+from lakehouse_utils.pipeline.engines.protocol import MergeClause
 from lakehouse_utils.pipeline.sources import Column, Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statement
 
@@ -42,13 +44,15 @@ _SPELLINGS = {
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
 
-def refresh(lake: Lake, engine: Engine, source: Source, name: str) -> Counts:
+def refresh(run: RunContext, source: Source, name: str) -> TableCounts:
     """Bring `silver/<name>`, one of `tables(source)`, up to what bronze holds; counts are 0 if it was there already.
 
     Where there is no bronze, an empty table is made, so that gold finds it.
     """
-    bronze, table = lake.delta("bronze", source.name), lake.delta("silver", name)
-    done, version = delta.progress(table, app_id(source)), bronze.version() if bronze else 0
+    lake = run.lake
+    ref = lake.table("bronze", source.name)
+    bronze, table = ref.open(), lake.delta("silver", name)
+    done, version = progress(table, app_id(source)), bronze.version() if bronze else 0
     if done is not None and done > version:
         raise LakehouseError(
             f"silver.{name} was built from another bronze.{source.name}, one at version {done} and not {version}:"
@@ -56,10 +60,10 @@ def refresh(lake: Lake, engine: Engine, source: Source, name: str) -> Counts:
         )
     if table is not None:
         _refuse_other_columns(lake, source, table, name)
-    files = delta.files_added_since(lake, bronze, "bronze", source.name, done) if bronze and done != version else []
+    files = delta_log.files_added_since(ref, bronze, done) if bronze and done != version else []
     if done is not None and not files:
-        return Counts(version=table.version())
-    step = _Step(lake, engine, source, bronze, files)
+        return TableCounts(version=table.version())
+    step = _Step(run, source, bronze, files)
     return step.refresh_current(table) if name == source.name else step.refresh_history(table)
 
 
@@ -76,10 +80,10 @@ def app_id(source: Source) -> str:
 class _Step:
     """One source's new rows on their way into one silver table, in the engine as `incoming` and `incoming_accepted`."""
 
-    def __init__(self, lake: Lake, engine: Engine, source: Source, bronze: DeltaTable | None, files: list[str]) -> None:
-        self.lake, self.engine, self.source, self.bronze = lake, engine, source, bronze
+    def __init__(self, run: RunContext, source: Source, bronze: DeltaTable | None, files: list[str]) -> None:
+        self.lake, self.engine, self.source, self.bronze = run.lake, run.engine, source, bronze
         self.version = bronze.version() if bronze else 0
-        self.commit = delta.transaction(app_id(source), self.version)
+        self.commit = commits.transaction(app_id(source), self.version)
         self.key = ", ".join(map(quoted, source.key))
         self.columns = ", ".join(map(quoted, source.columns))
         self.late_batch = bronze is not None and _is_late(bronze, files)
@@ -87,7 +91,7 @@ class _Step:
 
     def _define(self, name: str, files: list[str]) -> None:
         """Views `<name>`, these files of bronze with all described columns, and `<name>_accepted`, its good rows."""
-        self.engine.files(name, files, dict.fromkeys(self.source.columns, "VARCHAR") | _ORIGIN)
+        self.engine.define_files(name, files, dict.fromkeys(self.source.columns, "VARCHAR") | _ORIGIN)
         accepted = statement(
             "silver",
             "accepted",
@@ -96,21 +100,21 @@ class _Step:
             version_at=_version_at(self.source),
             rules=_rules(self.source),
         )
-        self.engine.view(f"{name}_accepted", accepted)
+        self.engine.define_view(f"{name}_accepted", accepted)
 
     def _files_of_bronze(self) -> list[str]:
-        return delta.files(self.lake, self.bronze, "bronze", self.source.name)
+        return delta_log.live_files(self.lake.table("bronze", self.source.name), self.bronze)
 
     def _count(self, rows: str) -> int:
-        return self.engine.rows(f"SELECT count(*) FROM {rows}")[0][0]
+        return self.engine.query(f"SELECT count(*) FROM {rows}")[0][0]
 
-    def _fill(self, table: DeltaTable | None, name: str, rows: str, key: list[str]) -> Counts:
-        table = self.engine.fill(table, "silver", name, rows, key, self.commit)
-        return Counts(added=table.count(), version=table.version())
+    def _fill(self, table: DeltaTable | None, name: str, rows: str, key: list[str]) -> TableCounts:
+        table = self.engine.fill_table(self.lake.table("silver", name), table, rows, key, self.commit)
+        return TableCounts(added=table.count(), version=table.version())
 
     # current state
 
-    def refresh_current(self, table: DeltaTable | None) -> Counts:
+    def refresh_current(self, table: DeltaTable | None) -> TableCounts:
         read, accepted, rejected = self._count("incoming"), self._count("incoming_accepted"), self._quarantine()
         if read != accepted + rejected:
             raise AssertionError(f"{self.source.name}: {read} rows read, {accepted} accepted, {rejected} quarantined")
@@ -123,23 +127,23 @@ class _Step:
             newest_first=_newest_first(self.source),
             bronze_version=self.version,
         )
-        if delta.is_empty(table):
+        if is_empty(table):
             counts = self._fill(table, self.source.name, fresh, self.source.key)
         else:
             counts = self._merge(table, fresh)
         counts.read, counts.quarantined = read, rejected
         return counts
 
-    def _merge(self, table: DeltaTable, fresh: str) -> Counts:
-        self.engine.keep("merging", fresh)
+    def _merge(self, table: DeltaTable, fresh: str) -> TableCounts:
+        self.engine.materialize("merging", fresh)
         values = [*self.source.columns, *(["_version_at"] if self.source.order_by else [])]
         differs = _any(f"(target.{quoted(name)} IS DISTINCT FROM source.{quoted(name)})" for name in values)
         newer = f"({_not_older(self.source, 'source', 'target')}) AND ({differs})"
         row = [*self.source.columns, *_LINEAGE]
-        with explained(f"merge into silver.{self.source.name}", self.lake):
-            clauses = [Clause("update", newer), Clause("insert")]
-            merged = delta.merge(self.engine, table, self.source.key, clauses, row, self.commit)
-        return Counts(added=merged.inserted, changed=merged.updated, version=table.version())
+        with translate_errors(f"merge into silver.{self.source.name}", self.lake):
+            clauses = [MergeClause("update", newer), MergeClause("insert")]
+            merged = merge.merge(self.engine, table, self.source.key, clauses, row, self.commit)
+        return TableCounts(added=merged.inserted, changed=merged.updated, version=table.version())
 
     def _all_versions(self) -> str:
         self._define("everything", self._files_of_bronze())
@@ -160,21 +164,22 @@ class _Step:
             values=", ".join(map(quoted, self.source.columns)),
             rules=_rules(self.source),
         )
-        self.engine.keep("rejected", rejected)
+        self.engine.materialize("rejected", rejected)
         if count := self._count("rejected"):
             quarantine(self.lake, self.source, f"silver.{self.source.name}", self.version, self._upload_rejected)
         return count
 
     def _upload_rejected(self) -> list[AddAction]:
-        held = self.lake.delta("quarantine", self.source.name)
+        quarantined = self.lake.table("quarantine", self.source.name)
+        held = quarantined.open()
         if held is None:
-            return self.engine.put("quarantine", self.source.name, "SELECT * FROM rejected")
-        self.engine.snapshot("held", held)
-        return self.engine.put("quarantine", self.source.name, statement("silver", "not_held"))
+            return self.engine.write_files(quarantined, "SELECT * FROM rejected")
+        self.engine.define_snapshot("held", held)
+        return self.engine.write_files(quarantined, statement("silver", "not_held"))
 
     # history
 
-    def refresh_history(self, table: DeltaTable | None) -> Counts:
+    def refresh_history(self, table: DeltaTable | None) -> TableCounts:
         previous = "lag({name}) OVER (PARTITION BY {key} ORDER BY valid_from) IS DISTINCT FROM {name}"
         watched = [name for name in self.source.columns if name not in (*self.source.key, self.source.order_by)]
         fresh = statement(
@@ -187,14 +192,14 @@ class _Step:
             differs_from_previous=_any(previous.format(name=quoted(name), key=self.key) for name in watched),
             bronze_version=self.version,
         )
-        if delta.is_empty(table):
+        if is_empty(table):
             counts = self._fill(table, f"{self.source.name}_history", fresh, [*self.source.key, "valid_from"])
         else:
-            self.engine.keep("fresh", fresh)
+            self.engine.materialize("fresh", fresh)
             known = f"(SELECT * FROM known_history SEMI JOIN incoming_accepted USING ({self.key}))"
             key = [*self.source.key, "valid_from"]
-            with explained(f"merge into silver.{self.source.name}_history", self.lake):
-                counts = delta.merge_difference(
+            with translate_errors(f"merge into silver.{self.source.name}_history", self.lake):
+                counts = merge.merge_difference(
                     self.engine, table, "fresh", known, key, self.commit, {"_bronze_version"}
                 )
         counts.read = self._count("incoming_accepted")
@@ -205,18 +210,18 @@ class _Step:
 
         A row is late when it sorts before what the current state holds, which has to be that of this history, then.
         """
-        if delta.is_empty(table):
+        if is_empty(table):
             return "SELECT *, false AS _known FROM incoming_accepted"
-        self.engine.snapshot("known_history", table)
+        self.engine.define_snapshot("known_history", table)
         current = self.lake.delta("silver", self.source.name)
         name = app_id(self.source)
-        if self.late_batch or delta.progress(current, name) != delta.progress(table, name):
+        if self.late_batch or progress(current, name) != progress(table, name):
             late = f"SELECT DISTINCT {self.key} FROM incoming_accepted"
         else:
-            self.engine.snapshot("known_current", current)
+            self.engine.define_snapshot("known_current", current)
             not_older = _not_older(self.source, "incoming_accepted", "known_current")
             late = statement("silver", "late_keys", key=self.key, not_older=not_older)
-        self.engine.keep("late_keys", late)
+        self.engine.materialize("late_keys", late)
         self._define("everything", self._files_of_bronze() if self._count("late_keys") else [])
         return statement("silver", "versions", columns=self.columns, key=self.key)
 

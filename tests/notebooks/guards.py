@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lakehouse_utils import exercises, settings
+from lakehouse_utils import settings
+from lakehouse_utils.course import exercises
 from notebooks.books import Book, Task, tags, without_code
 from notebooks.wrong_answers import of_notebook as wrong_answers_of
 
@@ -96,8 +97,8 @@ def is_set_up_in_two_cells(book: Book) -> Iterator[str]:
         found = None
     if found != _PARAMETERS:
         yield f"the parameters are {found}; wanted are {_PARAMETERS}"
-    if following.cell_type != "code" or f'course.start("{book.number}", LAKE, SCALE' not in following.source:
-        yield f'the cell below the parameters has no course.start("{book.number}", LAKE, SCALE ...'
+    if following.cell_type != "code" or f'lessons.start("{book.number}", LAKE, SCALE' not in following.source:
+        yield f'the cell below the parameters has no lessons.start("{book.number}", LAKE, SCALE ...'
     for later in book.cells[places[0] + 2 :]:
         if later.cell_type == "code" and re.search(r"^(import|from) ", later.source, re.M):
             yield f"an import outside of the set-up cell: {later.source.splitlines()[0]!r}"
@@ -192,7 +193,7 @@ def describes_its_pictures(book: Book) -> Iterator[str]:
         for output in cell.get("outputs", []):
             if picture := output.get("data", {}).get("image/png"):
                 if not output.metadata.get("image/png", {}).get("alt"):
-                    yield "a plot without alternative text: look.use_style() gives it one, from its titles and labels"
+                    yield "a plot without alternative text: figures.use_style() gives it one, from its titles and labels"
                 if len(picture) * 3 // 4 > MOST_BYTES_OF_PICTURE:
                     yield f"a picture of {len(picture) * 3 // 4:,} bytes; at most {MOST_BYTES_OF_PICTURE:,}"
 

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-import expected
-import lakes
 import pytest
 from filelock import FileLock
+from support import expected, lakes
 
-from lakehouse_utils import sample_data
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import sources
+from lakehouse_utils.sample_data import sample_data
 
 
 class Finished(NamedTuple):

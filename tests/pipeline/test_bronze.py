@@ -13,23 +13,30 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import lakes
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake.exceptions import CommitFailedError
+from support import lakes
 
 from lakehouse_utils import settings
-from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import bronze, delta, formats
-from lakehouse_utils.pipeline.delta import Counts
+from lakehouse_utils.lake import Lake, delta_log
+from lakehouse_utils.pipeline import bronze, commits
+from lakehouse_utils.pipeline.context import RunContext, TableCounts
+from lakehouse_utils.pipeline.engines.local import Local
 from lakehouse_utils.pipeline.landing import Landing
-from lakehouse_utils.pipeline.local import Local
+from lakehouse_utils.pipeline.parsing import formats
 from lakehouse_utils.pipeline.run import run
 from lakehouse_utils.pipeline.sources import Source
 
 THINGS = Source(name="things", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "text"}})
 AWKWARD = "2026-01-02 é'\"%20#&+?,=[x] {y}"
+
+
+def context(lake: Lake, advance: Callable[[int], None] = lambda size: None) -> RunContext:
+    progress = lakes.Silent()
+    progress.on_advance = advance
+    return RunContext(lake, Local(lake), progress)
 
 
 class Supplier:
@@ -56,10 +63,10 @@ class Supplier:
         else:
             (self.folder / path).unlink()
 
-    def load(self, advance: Callable[[int], None] = lambda size: None) -> tuple[Counts, list[str]]:
+    def load(self, advance: Callable[[int], None] = lambda size: None) -> tuple[TableCounts, list[str]]:
         place = Landing(self.address, self.lake)
         files = [file for file in place.files()[0] if file.table == "things"]
-        counts, refused = bronze.refresh(self.lake, Local(self.lake), place, THINGS, files, advance)
+        counts, refused = bronze.refresh(context(self.lake, advance), place, THINGS, files)
         assert counts.read == counts.added + counts.quarantined
         return counts, refused
 
@@ -150,13 +157,13 @@ def test_a_file_is_one_commit_and_loaded_once(supplier):
     files = ["2026-01-01/things.csv", "2026-01-01/things.jsonl", "2026-01-02/things.csv", "2026-01-03/things.csv"]
     assert table.version() == len(files)
     for version, path in enumerate(files, start=1):
-        before = delta.progress(supplier.lake.delta("bronze", "things"), f"landing:{path}")
+        before = delta_log.progress(supplier.lake.delta("bronze", "things"), f"landing:{path}")
         table.load_as_version(version - 1)
         assert table.transaction_version(f"landing:{path}") is None
         table.load_as_version(version)
         assert table.transaction_version(f"landing:{path}") == before is not None
     again, _ = supplier.load()
-    assert again == Counts(version=len(files))
+    assert again == TableCounts(version=len(files))
     assert len(supplier.table()) == 4
 
 
@@ -207,7 +214,7 @@ def test_what_was_loaded_before_another_writer_was_quicker_is_in_the_report(fold
     monkeypatch.setattr(bronze, "_commit", second_fails)
     report = run(folder.lake, folder.address, {"things": THINGS}, lakes.Silent(), layers=("bronze",))
     assert not failures
-    assert report.rows["bronze.things"] == Counts(read=3, added=2, quarantined=1, version=2)
+    assert report.rows["bronze.things"] == TableCounts(read=3, added=2, quarantined=1, version=2)
     assert [row[2] for row in folder.loaded()] == ["1", "3"]
 
 
@@ -279,8 +286,8 @@ def test_too_many_columns(folder, monkeypatch):
     monkeypatch.setattr(formats, "MOST_COLUMNS", 50)
     monkeypatch.setattr(formats, "MOST_OBJECTS", 30)
     parts = []
-    put = delta.put_parquet
-    monkeypatch.setattr(delta, "put_parquet", lambda *args: parts.append(args) or put(*args))
+    put = commits.put_parquet
+    monkeypatch.setattr(commits, "put_parquet", lambda *args: parts.append(args) or put(*args))
     folder.deliver("1/things.jsonl", "".join(f'{{"id":{i},"k{i}":1}}\n' for i in range(600)))
     folder.deliver("2/things.jsonl", '{"id":1}')
     assert folder.load()[1] == ["1/things.jsonl: it has more than 50 different columns: are its keys data?"]
@@ -356,7 +363,7 @@ def test_an_object_that_is_another_since_it_was_listed(how, s3):
     s3.remove("1/things.csv")
     if how == "changes":
         s3.deliver("1/things.csv", "id\n3\n")
-    counts, refused = bronze.refresh(s3.lake, Local(s3.lake), place, THINGS, files)
+    counts, refused = bronze.refresh(context(s3.lake), place, THINGS, files)
     assert (counts.added, len(refused)) == (1, 1)
     assert ("vanished" if how == "vanishes" else "changed") in refused[0]
     assert s3.load()[0].read == (how == "changes")
@@ -407,7 +414,7 @@ MEASURED = """
     from lakehouse_utils import settings
     from lakehouse_utils.lake import Lake
     from lakehouse_utils.pipeline import bronze, formats, landing
-    from lakehouse_utils.pipeline.local import Local
+    from lakehouse_utils.pipeline.engines.local import Local
     from lakehouse_utils.pipeline.sources import Source
 
     state_dir, uri, folder, block = sys.argv[1:]
@@ -415,7 +422,7 @@ MEASURED = """
     lake = Lake.open(uri, settings.Settings(state_dir=Path(state_dir)))
     things = Source(name="things", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "text"}})
     place = landing.Landing(folder, lake)
-    counts, refused = bronze.refresh(lake, Local(lake), place, things, place.files()[0])
+    counts, refused = bronze.refresh(context(lake), place, things, place.files()[0])
     assert not refused, refused
     # Not ru_maxrss, which begins with what the parent held.
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -469,16 +476,16 @@ def test_many_small_files(folder):
     folder.load()
     assert [row[2] for row in folder.loaded()] == [str(number) for number in range(110)]
     table = folder.lake.delta("bronze", "things")
-    known = delta.progress_of_many(folder.lake, table, "bronze", "things")
+    known = delta_log.progress_by_app_id(folder.lake.table("bronze", "things"), table)
     for name in names[::9]:
-        assert known(f"landing:{name}") == delta.progress(table, f"landing:{name}") is not None
+        assert known(f"landing:{name}") == delta_log.progress(table, f"landing:{name}") is not None
     assert known("landing:other") is None
     started = time.monotonic()
     assert folder.load()[0].read == 0
     assert time.monotonic() - started < 5
     in_parts(folder.lake)
     before, table = known(f"landing:{names[3]}"), folder.lake.delta("bronze", "things")
-    assert delta.progress_of_many(folder.lake, table, "bronze", "things")(f"landing:{names[3]}") == before
+    assert delta_log.progress_by_app_id(folder.lake.table("bronze", "things"), table)(f"landing:{names[3]}") == before
 
 
 def in_parts(lake: Lake) -> None:

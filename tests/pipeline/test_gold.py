@@ -3,9 +3,8 @@
 import shutil
 from decimal import Decimal
 
-import expected
-import lakes
 import pytest
+from support import expected, lakes
 
 from lakehouse_utils.pipeline import sources
 

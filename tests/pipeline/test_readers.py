@@ -3,9 +3,9 @@
 from datetime import UTC
 from decimal import Decimal
 
-import lakes
 import polars as pl
 import pytest
+from support import lakes
 
 TYPES = {int, float, str, bool, type(None), Decimal}
 

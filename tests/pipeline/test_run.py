@@ -5,10 +5,9 @@ import shutil
 import time
 from pathlib import Path
 
-import crashes
-import lakes
 import pytest
-from s3_gateway import Gateway
+from support import crashes, lakes
+from support.s3_gateway import Gateway
 
 from lakehouse_utils import embedded_s3
 from lakehouse_utils.lake import Lake

@@ -7,12 +7,11 @@ import shutil
 from decimal import Decimal
 from pathlib import Path
 
-import expected
-import lakes
 import pytest
+from support import expected, lakes
 
 from lakehouse_utils.errors import LakehouseError
-from lakehouse_utils.pipeline import delta
+from lakehouse_utils.pipeline import commits, merge
 from lakehouse_utils.pipeline.silver import _Step
 
 LAYERS = ("bronze", "silver")
@@ -359,7 +358,7 @@ def test_a_silver_table_that_was_deleted_is_made_again(lake, landing, described)
 
 
 def test_a_daily_batch_rewrites_only_the_files_that_it_touches(lake, landing, described, monkeypatch):
-    monkeypatch.setattr(delta, "FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(commits, "TARGET_FILE_BYTES", 1 << 20)
     path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}\nv={type="text"}')
     noise = random.Random(1)
     write(landing, "2026-01-01/t.csv", "k,v\n" + "".join(f"{n},{noise.randbytes(60).hex()}\n" for n in range(80_000)))
@@ -375,7 +374,7 @@ def test_a_daily_batch_rewrites_only_the_files_that_it_touches(lake, landing, de
 
 
 def test_more_touched_files_than_ranges_are_one_range(lake, landing, described, monkeypatch):
-    monkeypatch.setattr(delta, "_MOST_RANGES", 1)
+    monkeypatch.setattr(merge, "_MAX_RANGES", 1)
     path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="text"}\nv={type="integer"}')
     for day, keys in ((1, "ab"), (2, "xy"), (3, "abxyz")):
         write(landing, f"2026-01-0{day}/t.csv", "k,v\n" + "".join(f"{key}'{day // 3},{day}\n" for key in keys))

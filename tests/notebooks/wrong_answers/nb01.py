@@ -40,10 +40,10 @@ WRONG_ANSWERS = [
         _LISTED.replace("PREFIX", _SLASH) + 'answer = round(sum(entry["Size"] for entry in found) / 1000)',
         "Those are kB",
     ),
-    ("01.1", 'answer = look.objects(lake, "silver", "customers")', "it is of DataFrame"),
+    ("01.1", 'answer = views.objects(lake, "silver", "customers")', "it is of DataFrame"),
     (
         "01.1",
-        'answer = int(1000 * look.objects(lake, "silver", "customers")["size_kb"].sum())',
+        'answer = int(1000 * views.objects(lake, "silver", "customers")["size_kb"].sum())',
         "were rounded to them",
     ),
     (

@@ -1,0 +1,65 @@
+"""What a step of the pipeline works with: the lake, the engine, and the progress display."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline.engines.protocol import Engine
+
+
+@dataclass
+class TableCounts:
+    """What one step did to one table, in rows. `version` is the table's version after it."""
+
+    read: int = 0
+    added: int = 0
+    changed: int = 0
+    quarantined: int = 0
+    version: int | None = None
+
+
+class Progress(Protocol):
+    """Receives what happens while the pipeline runs, to show it."""
+
+    def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
+        """Work on a table starts. `size_bytes` is the size of its raw files, where that is known."""
+
+    def on_advance(self, size_bytes: int) -> None:
+        """This many more bytes of raw files are done."""
+
+    def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
+        """A table is up to date."""
+
+    def on_note(self, sentence: str) -> None:
+        """Something that a person should know and that stops nothing."""
+
+    def on_refused_file(self, sentence: str) -> None:
+        """A file cannot be read at all. The sentence starts with its path."""
+
+
+class NoProgress:
+    """A Progress that shows nothing."""
+
+    def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
+        pass
+
+    def on_advance(self, size_bytes: int) -> None:
+        pass
+
+    def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
+        pass
+
+    def on_note(self, sentence: str) -> None:
+        pass
+
+    def on_refused_file(self, sentence: str) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What every step of one run shares."""
+
+    lake: Lake
+    engine: Engine
+    progress: Progress

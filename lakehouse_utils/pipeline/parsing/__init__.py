@@ -1,0 +1,1 @@
+"""Raw files as rows of text: CSV, JSON lines, Parquet."""

@@ -1,0 +1,41 @@
+"""DuckDB's SQL in Spark's words: what sqlglot doesn't know, and what would be another result."""
+
+import pytest
+
+pytest.importorskip("sqlglot", reason="the extra spark isn't installed: make test installs it")
+
+from lakehouse_utils.pipeline import gold
+from lakehouse_utils.pipeline.engines.dialect import to_spark
+from lakehouse_utils.pipeline.sql import statements
+
+
+@pytest.mark.parametrize(
+    ("duckdb", "spark"),
+    [
+        ("SELECT * FROM silver.orders AS o", "SELECT * FROM silver__orders AS o"),
+        ("regexp_full_match(a, '\\d+')", "REGEXP_LIKE(a, '\\\\A(?:\\\\d+)\\\\z')"),
+        ("isodow(day)", "(((DAYOFWEEK(day) + 5) % 7) + 1)"),
+        ("isfinite(x)", "(ABS(x) < CAST('Infinity' AS DOUBLE))"),
+        ("epoch_us(at)", "UNIX_MICROS(at)"),
+        ("CAST(concat('0x', digits) AS BIGINT)", "CAST(CONV(digits, 16, 10) AS BIGINT)"),
+        ("TRY_CAST(x AS DATE)", "TRY_CAST(REGEXP_EXTRACT(x, '^[^T ]*', 0) AS DATE)"),
+        ("CASE WHEN quick THEN true ELSE (a OR b) END", "((a OR b))"),
+        ("WITH a AS MATERIALIZED (SELECT 1 AS x) FROM a SELECT x", "WITH a AS (SELECT 1 AS x) SELECT x FROM a"),
+    ],
+)
+def test_what_sqlglot_does_not_know(duckdb, spark):
+    assert to_spark(duckdb) == spark
+
+
+def test_the_pipelines_functions_are_written_out_wherever_they_stand():
+    text = to_spark("SELECT surrogate_key(s.id, in_force_from(s.since, s.is_first)) AS k FROM silver.stores AS s")
+    assert "surrogate_key" not in text.lower() and "in_force_from" not in text.lower()
+    assert "CASE WHEN (s.is_first) THEN" in text and "UNIX_MICROS" in text and "CONV(" in text
+
+
+@pytest.mark.parametrize("table", gold.TABLES)
+def test_no_function_of_duckdb_is_left_in_gold(table):
+    left = ["strftime", "epoch_us", "isodow", "generate_series", "qualify", "timestamptz", *statements("functions")]
+    for text in gold.definition(table).statements.values():
+        translated = to_spark(text.replace("{", "").replace("}", "")).lower()
+        assert [name for name in left if name in translated] == []

@@ -41,7 +41,7 @@ test-all: set-up-with-spark ## run all tests, then the main ones on every other 
 	@$(PYTEST) $(ARGS)
 	@$(if $(ARGS),,$(VENV) scripts/test_other_pythons.py)
 
-lint: set-up ## check style, format, types, imports and spelling; ARGS="types" for some of the checks
+lint: set-up-with-spark ## check style, format, types, imports and spelling; ARGS="types" for some of the checks
 	@$(VENV) scripts/lint.py $(ARGS)
 
 bench: set-up-with-spark ## run every benchmark in benchmarks/; ARGS is passed to each

@@ -1,8 +1,9 @@
-"""README.md says what is true: its commands, options, paths, links and outputs; README.pt-BR.md says the same."""
+"""README.md and the pages in docs/, in English and Portuguese, say what is true: commands, options, links, outputs."""
 
 import importlib.util
 import json
 import os
+import posixpath
 import re
 import shlex
 import shutil
@@ -13,46 +14,66 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lakehouse_utils import embedded_s3
+from lakehouse_utils.embedded_s3 import __main__ as command_line
 from lakehouse_utils.sample_data import sample_data
 from lakehouse_utils.settings import CHECKOUT, Settings
 
-README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-PORTUGUESE = (CHECKOUT / "README.pt-BR.md").read_text(encoding="utf-8")
 MAKEFILE = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+DOCS = CHECKOUT / "docs"
+CONTRIBUTING = "CONTRIBUTING.md"  # has no translation
+
+
+def read_pages(*paths: Path) -> dict[str, str]:
+    """The text of each page, by its path in the repository."""
+    return {path.relative_to(CHECKOUT).as_posix(): path.read_text(encoding="utf-8") for path in paths if path.exists()}
+
+
+ENGLISH = read_pages(CHECKOUT / "README.md", CHECKOUT / CONTRIBUTING, *sorted(DOCS.glob("*.md")))
+PORTUGUESE = read_pages(CHECKOUT / "README.pt-BR.md", *sorted((DOCS / "pt-BR").glob("*.md")))
+PAGES = ENGLISH | PORTUGUESE
+README = ENGLISH["README.md"]
+TEXT = "\n\n".join(ENGLISH.values())
+TRANSLATED = {
+    name: "README.pt-BR.md" if name == "README.md" else name.replace("docs/", "docs/pt-BR/")
+    for name in ENGLISH
+    if name != CONTRIBUTING
+}
 
 BLOCK = re.compile(r"(?:<!-- ([\w ]+) -->\n\n)?```(\w*)\n(.*?)```", re.DOTALL)
-CODE = [text for _, _, text in BLOCK.findall(README)]
-SPANS = re.findall(r"`([^`\n]+)`", BLOCK.sub("", README))
-COMMANDS = [line for language in ("bash", "powershell") for _, kind, text in BLOCK.findall(README)
-            if kind == language for line in text.splitlines()] + SPANS  # fmt: skip
+CODE = [code for _, _, code in BLOCK.findall(TEXT)]
+SPANS = re.findall(r"`([^`\n]+)`", BLOCK.sub("", TEXT))
+COMMANDS = [line for language in ("bash", "powershell") for _, kind, code in BLOCK.findall(TEXT)
+            if kind == language for line in code.splitlines()] + SPANS  # fmt: skip
 
 
-def block(mark: str, readme: str = README) -> str:
-    return next(text for name, _, text in BLOCK.findall(readme) if name == mark)
+def block(mark: str) -> str:
+    """The code block below the comment `<!-- mark -->` in one of the English pages."""
+    blocks = [code for name, _, code in BLOCK.findall(TEXT) if name == mark]
+    assert len(blocks) == 1, f"{len(blocks)} blocks are marked <!-- {mark} -->; wanted is one"
+    return blocks[0]
 
 
 def table(title: str) -> dict[str, str]:
-    """A table of README.md by its header's first cell: the first cell of each row, and the second."""
-    lines = README.partition(f"| {title} |")[2].split("\n\n")[0].splitlines()[2:]
+    """A table in the English pages by its header's first cell: the first cell of each row, and the second."""
+    lines = TEXT.partition(f"| {title} |")[2].split("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
     return {row[0].strip("|` "): row[1].strip() for row in cells}
 
 
-def links(readme: str) -> list[str]:
-    return re.findall(r"\]\(([^)]+)\)", BLOCK.sub("", readme))
+def links(page: str) -> list[str]:
+    return re.findall(r"\]\(([^)]+)\)", BLOCK.sub("", page))
 
 
-def anchors(readme: str) -> list[str]:
+def anchors(page: str) -> list[str]:
     """What GitHub calls each heading in a link."""
-    headings = re.findall(r"^#+ (.*)", BLOCK.sub("", readme), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)", BLOCK.sub("", page), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
-def mapped(readme: str) -> list[str]:
+def mapped() -> list[str]:
     """The paths on the map of the repository."""
     paths, folders = [], []
-    for line in block("map", readme).splitlines():
+    for line in block("map").splitlines():
         indent, name = re.match(r"( *)(\S+) +\S", line).groups()
         folders[len(indent) // 2 :] = [name]
         paths.append("".join(folders))
@@ -81,37 +102,40 @@ def files() -> list[str]:
 FILES = files()
 
 
-# README.md: what it names is there
+# -- what the pages name exists
 
 
-def test_every_target_is_explained_and_every_explained_one_exists():
+def test_make_targets_are_those_of_the_makefile():
+    """Every target is explained, every target that is named exists, and so does every variable."""
     targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
     assert {command.removeprefix("make ") for command in table("command")} == targets
-    said = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake ([a-z-]+)\b", text)}
-    assert said <= targets
+    named = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake ([a-z-]+)\b", text)}
+    assert named <= targets
     variables = {word for text in [*CODE, *SPANS] for word in re.findall(r"\bmake [a-z-]+ ([A-Z]+)=", text)}
     assert variables == {"ARGS", "ENGINE", "OPTS", "PYTHON", "UV"} and all(
         f"{name} ?=" in MAKEFILE for name in variables
     )
 
 
-def test_every_module_that_a_command_runs_exists():
+def test_modules_that_a_command_runs_exist():
+    """Each `python -m` module, each command of the embedded server and each option of the sample data exists."""
     modules = {name for line in COMMANDS for name in re.findall(r"python[\d.]* -m ([\w.]+)", line)}
     assert {"venv", "pip", "jupyterlab", "lakehouse_utils.embedded_s3", "lakehouse_utils.sample_data"} <= modules
     assert [name for name in modules - {"pip"} if importlib.util.find_spec(name) is None] == []  # uv leaves out pip
-    spoken = {name for line in COMMANDS for name in re.findall(r"lakehouse_utils\.embedded_s3 (\w+)", line)}
-    assert spoken and spoken <= embedded_s3.main.commands.keys()
+    commands = {name for line in COMMANDS for name in re.findall(r"lakehouse_utils\.embedded_s3 (\w+)", line)}
+    assert commands and commands <= command_line.main.commands.keys()
     options = {name for line in COMMANDS for name in re.findall(r"(--\w+)", line.partition(".sample_data")[2])}
     assert options and options <= {name for option in sample_data.main.params for name in option.opts}
 
 
-def test_every_option_of_the_main_job_is_explained():
+def test_options_and_exit_codes_of_the_job_are_explained():
+    """The tables hold every option and exit code of the job; no page names an option that it lacks."""
     job = load_job()
     options = {name for option in job.main.params for name in option.opts} | {"--help"}
     assert table("option").keys() == options
-    said = [line.partition("ingestion_processor.py")[2] for line in COMMANDS] + list(table("option").values())
-    said += re.findall(r'make run (?:ENGINE=spark )?ARGS="([^"]*)"', README)
-    assert {name for line in said for name in re.findall(r"--[a-z][\w-]*", line)} <= options
+    named = [line.partition("ingestion_processor.py")[2] for line in COMMANDS] + list(table("option").values())
+    named += re.findall(r'make run (?:ENGINE=spark )?ARGS="([^"]*)"', TEXT)
+    assert {name for line in named for name in re.findall(r"--[a-z][\w-]*", line)} <= options
     assert table("exit code").keys() == {"0", "1", "2", str(job.ROWS_WERE_QUARANTINED), "130"}
 
 
@@ -122,17 +146,19 @@ def load_job():
     return job
 
 
-def test_every_setting_is_explained():
+def test_settings_are_explained():
+    """Every setting of the lakehouse is named, and the table holds settings that exist."""
     settings = {"LAKEHOUSE_URI"}
     for name, about in Settings.model_fields.items():
         alias = about.validation_alias or name.upper()
         settings |= {alias} if isinstance(alias, str) else set(alias.choices)
-    assert set(re.findall(r"LAKEHOUSE_[A-Z_]+", README)) == {name for name in settings if name.startswith("LAKE")}
+    assert set(re.findall(r"LAKEHOUSE_[A-Z_]+", TEXT)) == {name for name in settings if name.startswith("LAKE")}
     assert table("setting").keys() - {"AWS_PROFILE"} <= settings
     assert {"AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "LAKEHOUSE_URI"} <= table("setting").keys()
 
 
-def test_every_path_exists():
+def test_paths_exist():
+    """Every path of the repository that a command or a code span names exists."""
     tops = "|".join({re.escape(name.split("/")[0]) for name in FILES})
     words = {word for line in COMMANDS for word in re.findall(r"[^\s\"'=()]+", line)}
     paths = {word for word in words if re.match(rf"({tops})(/|$)", word)}
@@ -140,18 +166,26 @@ def test_every_path_exists():
     assert [path for path in paths if not (CHECKOUT / path).exists()] == []
 
 
-@pytest.mark.parametrize("readme", [README, PORTUGUESE], ids=["English", "Portuguese"])
-def test_links_lead_somewhere(readme):
-    local = [link for link in links(readme) if not link.startswith("https://")]
-    assert local
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_to_a_file_or_a_heading(name):
+    """Each link of a page leads to a file of the repository, and to a heading in it where it names one."""
+    local = [link for link in links(PAGES[name]) if not link.startswith("https://")]
     for link in local:
         path, _, anchor = link.partition("#")
-        assert (CHECKOUT / path).exists() and path != link.removesuffix(path) or not path, link
-        assert not anchor or path or anchor in anchors(readme), link
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) if path else name
+        assert (CHECKOUT / target).exists() and not target.startswith(".."), f"{link} leads nowhere"
+        assert not anchor or anchor in anchors(PAGES[target]), f"{link} names no heading"
+
+
+def test_every_page_is_linked_from_the_readme():
+    """README.md links each page of docs/."""
+    linked = {link.partition("#")[0] for link in links(README)}
+    assert ENGLISH.keys() - {"README.md"} <= linked
 
 
 def test_the_course_links_the_notebooks_that_exist():
-    there = {Path(name).stem for name in FILES if re.fullmatch(r"notebooks/\d\d_\w+\.ipynb", name)}
+    """The table of the course names twelve notebooks and links those that exist."""
+    existing = {Path(name).stem for name in FILES if re.fullmatch(r"notebooks/\d\d_\w+\.ipynb", name)}
     linked, named = set(), set()
     for row in table("notebook"):
         name = re.search(r"\d\d_\w+", row)[0]
@@ -159,30 +193,33 @@ def test_the_course_links_the_notebooks_that_exist():
         if "](" in row:
             assert f"[`{name}`](notebooks/{name}.ipynb)" in README
             linked.add(name)
-    assert linked == there, "the course table links the notebooks that exist: [`name`](notebooks/name.ipynb)"
+    assert linked == existing, "the course table links the notebooks that exist: [`name`](notebooks/name.ipynb)"
     assert linked <= named
     assert [name[:2] for name in sorted(named)] == [f"{number:02}" for number in range(12)]
     assert ("Notebooks without a link are not written yet." in README) == (linked != named)
 
 
 def test_the_map_shows_the_repository():
-    shown = set(mapped(README))
+    """The map names every file and folder at the top, every package and every module, and nothing that is missing."""
+    shown = set(mapped())
     assert [path for path in shown if not (CHECKOUT / path).exists()] == []
     tops = {name if "/" not in name else name.split("/")[0] + "/" for name in FILES} - {".ci/"} | {".ci/run"}
     modules = {name for name in FILES if re.fullmatch(r"lakehouse_utils/(.*/)?(?!__|nb\d\d)\w+\.py", name)}
     packages = {name.removesuffix("__init__.py") for name in FILES if re.fullmatch(r"lakehouse.*__init__.py", name)}
-    assert (tops | modules | packages) - shown == set(), "missing in README's map"
+    assert (tops | modules | packages) - shown == set(), "missing on the map of the repository"
 
 
 def test_the_policy_is_the_least_that_is_needed():
-    lists, objects = json.loads(next(text for _, kind, text in BLOCK.findall(README) if kind == "json"))["Statement"]
+    """The policy allows listing below the prefix, and reading, writing and deleting objects below it."""
+    lists, objects = json.loads(next(code for _, kind, code in BLOCK.findall(TEXT) if kind == "json"))["Statement"]
     assert lists["Action"] == "s3:ListBucket" and objects["Resource"] == lists["Resource"] + "/lakehouse/*"
     assert lists["Condition"] == {"StringLike": {"s3:prefix": ["lakehouse", "lakehouse/*"]}}
     names = {"GetObject", "PutObject", "DeleteObject", "AbortMultipartUpload"}
     assert set(objects["Action"]) == {f"s3:{name}" for name in names}
 
 
-def test_the_run_the_query_and_the_own_data_are_as_shown(s3_server, prefix, tmp_path, monkeypatch, capfd):
+def test_run_query_and_own_data_are_as_shown(s3_server, prefix, tmp_path, monkeypatch, capfd):
+    """The job prints what README.md shows, the query runs, and so does the description of own data."""
     settings = {
         "AWS_ENDPOINT_URL": s3_server.endpoint,
         "AWS_ACCESS_KEY_ID": s3_server.access_key,
@@ -217,31 +254,51 @@ def test_the_run_the_query_and_the_own_data_are_as_shown(s3_server, prefix, tmp_
     assert any(re.match(r"│ silver\.visits +│ +2 │ +1 │ +0 │ +1 │", line) for line in output), "\n".join(output)
 
 
-# README.pt-BR.md says the same in Portuguese
+# -- the Portuguese pages say the same
 
 
-def structure(readme: str) -> dict[str, list]:
-    """What a translation leaves as it is. An anchor counts as the place of its heading."""
-    blocks, prose = BLOCK.findall(readme), BLOCK.sub("", readme)
+def in_english(name: str, link: str) -> str:
+    """A link of a page as its English page would have it: from the top of the repository, anchors by their place."""
+    path, _, anchor = link.partition("#")
+    if link.startswith("https://"):
+        return link
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) if path else name
+    place = str(anchors(PAGES[target]).index(anchor)) if anchor in anchors(PAGES.get(target, "")) else anchor
+    originals = {translated: original for original, translated in TRANSLATED.items()}
+    return f"{originals.get(target, target)}#{place}"
+
+
+def structure(name: str) -> dict[str, list]:
+    """What a translation leaves as it is, without the link to the other language."""
+    page = re.sub(r"\A(# .*\n\n)\[\w+\]\([^)]+\)\n\n", r"\1", PAGES[name])
+    blocks, prose = BLOCK.findall(page), BLOCK.sub("", page)
     rows = [line.split(" | ") for line in prose.splitlines() if line.startswith("|")]
-    places = {f"#{anchor}": place for place, anchor in enumerate(anchors(readme))}
     return {
         "levels of headings": re.findall(r"^#+ ", prose, re.MULTILINE),
-        "code": [found for found in blocks if found[0] != "map" and found[1] != "mermaid"],
-        "map": mapped(readme),
-        "picture": [re.sub(r'"[^"]*"', "", text) for _, kind, text in blocks if kind == "mermaid"],
+        "code": [found for found in blocks if found[1] != "mermaid"],
+        "picture": [re.sub(r'"[^"]*"', "", code) for _, kind, code in blocks if kind == "mermaid"],
         "tables": [(len(row), re.findall(r"`[^`]+`|\d+", row[0])) for row in rows],
         "paragraphs and lists": [len(re.findall("^- ", part, re.MULTILINE)) for part in prose.split("\n\n")],
-        "links": [places.get(link, link) for link in links(readme)[1:]],
+        "links": [in_english(name, link) for link in links(page)],
         "names and numbers": [set(re.findall(r"`[^`\n]+`|\b\d+", part)) for part in re.split(r"\n#+ ", prose)],
     }
 
 
-@pytest.mark.parametrize("part", structure(README))
-def test_the_portuguese_readme_is_built_as_the_english_one(part):
-    assert structure(PORTUGUESE)[part] == structure(README)[part]
+@pytest.mark.parametrize("part", structure("README.md"))
+@pytest.mark.parametrize("name", TRANSLATED)
+def test_the_portuguese_page_is_built_as_the_english_one(name, part):
+    """A Portuguese page has the headings, code, tables, paragraphs, links, names and numbers of the English one."""
+    assert structure(TRANSLATED[name])[part] == structure(name)[part]
 
 
-def test_each_readme_leads_to_the_other():
+def test_every_page_is_translated():
+    """Each English page but CONTRIBUTING.md has a Portuguese one, and no Portuguese page has lost its English one."""
+    assert set(TRANSLATED.values()) == PORTUGUESE.keys()
+
+
+def test_each_portuguese_page_leads_to_the_english_one():
+    """README.md links its translation; every translation links its English page."""
     assert README.splitlines()[2] == "[Português](README.pt-BR.md)"
-    assert PORTUGUESE.splitlines()[2] == "[English](README.md)"
+    assert PORTUGUESE["README.pt-BR.md"].splitlines()[2] == "[English](README.md)"
+    for name in PORTUGUESE.keys() - {"README.pt-BR.md"}:
+        assert PORTUGUESE[name].splitlines()[2] == f"[English](../{Path(name).name})"

@@ -54,7 +54,7 @@ class SetUpError(Exception):
     """The set-up cannot go on. The text says why, and what to do."""
 
 
-class StepFailed(SetUpError):
+class StepError(SetUpError):
     """A program ended with an error. Its output has been printed."""
 
 
@@ -132,7 +132,7 @@ def read_state() -> dict[str, Any] | None:
 def write_state(state: dict[str, Any]) -> None:
     draft = STATE_FILE.with_suffix(".draft")
     draft.write_text(json.dumps(state, indent=1), encoding="utf-8")
-    os.replace(draft, STATE_FILE)
+    draft.replace(STATE_FILE)
 
 
 def describe_environment(spark: bool) -> dict[str, Any]:
@@ -253,7 +253,7 @@ class Steps:
     def run(self, title: str, command: list[str], variables: dict[str, str] | None = None) -> None:
         """Run `command`, with `variables` added to the environment.
 
-        Raises StepFailed, after the output was printed without the passwords in it.
+        Raises StepError, after the output was printed without the passwords in it.
         """
         self._count += 1
         line = f"{self._count}. {title}"
@@ -280,7 +280,7 @@ class Steps:
             if failed:
                 output.seek(0)
                 print(without_passwords(output.read().decode(errors="replace").rstrip()), file=sys.stderr, flush=True)
-                raise StepFailed(f"The set-up failed at step {self._count}. The same command tries it again.")
+                raise StepError(f"The set-up failed at step {self._count}. The same command tries it again.")
 
     def seconds(self) -> float:
         return time.monotonic() - self._started
@@ -314,7 +314,7 @@ def set_up(steps: Steps, python: Python | None, system_uv: str | None, spark: bo
         try:
             set_up_with_uv(steps, python, system_uv, spark)
             return
-        except StepFailed:
+        except StepError:
             if python is None and not VENV_PYTHON.exists():
                 raise SetUpError(f"{NEEDED}, and uv could not bring one. Install one.") from None
             print("uv does not work here. Installing with pip, which takes a few minutes.", flush=True)

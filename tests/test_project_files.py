@@ -1,12 +1,12 @@
-"""pyproject.toml, the lock that is compiled from it, and the other files that install from the lock or run the tests."""
+"""pyproject.toml, the lock that is compiled from it, and the files that install the lock or run the tests."""
 
 import os
 import re
 import tomllib
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from lakehouse_utils.settings import CHECKOUT
@@ -46,21 +46,24 @@ def test_lock_holds_the_tools_that_install():
     assert len(pinned()["uv"]) == 1 and pinned()["uv"][0].marker is None, "every system installs the same uv"
 
 
-@pytest.mark.parametrize("path", ["environment.yml", ".binder/environment.yml"])
-def test_conda_takes_the_lock(path):
+def test_conda_takes_the_lock():
     """Conda brings Python and pip in the range of pyproject.toml; everything else comes from the lock."""
-    file = CHECKOUT / path
-    environment = yaml.safe_load(file.read_text())
+    environment = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
     python, pip, from_pip = environment["dependencies"]
     assert python == f"python {PROJECT['project']['requires-python']}" and pip == "pip"
-    (line,) = from_pip["pip"]
-    assert line.startswith("-r ") and (file.parent / line.removeprefix("-r ")).resolve() == CHECKOUT / "requirements.txt"
+    assert from_pip == {"pip": ["-r requirements.txt"]}
+    pages = "".join(path.read_text(encoding="utf-8") for path in (CHECKOUT / "docs").glob("*.md"))
+    assert f"conda activate {environment['name']}" in pages
 
 
-def test_conda_environment_has_the_name_in_the_readme():
-    """README.md activates the environment by its name."""
-    environment = yaml.safe_load((CHECKOUT / "environment.yml").read_text())
-    assert f"conda activate {environment['name']}" in (CHECKOUT / "README.md").read_text(encoding="utf-8")
+def test_binder_takes_the_lock():
+    """Binder installs the lock with a Python that is supported."""
+    binder = CHECKOUT / ".binder"
+    lines = [line for line in (binder / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    assert lines == ["-r ../requirements.txt"]
+    version = (binder / "runtime.txt").read_text().strip().removeprefix("python-")
+    assert SpecifierSet(PROJECT["project"]["requires-python"]).contains(version)
+    assert os.name == "nt" or os.access(binder / "postBuild", os.X_OK)
 
 
 def test_ci_runs_all_tests():
@@ -71,12 +74,13 @@ def test_ci_runs_all_tests():
 
 
 def test_workflows_run_what_the_project_runs():
-    """Each command of a workflow that runs tests is .ci/run, a target of the Makefile, or a script of this repository."""
+    """The targets of `make` and the scripts that a workflow runs exist, and every action is pinned by its commit."""
     makefile = (CHECKOUT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
     for path in sorted((CHECKOUT / ".github" / "workflows").glob("*.yml")):
         text = path.read_text()
-        assert set(re.findall(r"\bmake ([a-z-]+)", text)) <= targets
+        assert set(re.findall(r"run: make ([a-z-]+)", text)) <= targets
+        assert all(re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action) for action in re.findall(r"uses: (\S+)", text))
         for name in re.findall(r"(?:\./)?((?:\.ci|scripts|tests)/[\w./]+)", text):
             assert (CHECKOUT / name).exists(), f"{path.name} names {name}"
 

@@ -11,7 +11,7 @@ QUESTIONS = (["-m", "pip", "config"], ["-m", "pip", "--version"])
 
 if pathlib.Path(arguments[0]).parent == pathlib.Path("scripts"):
     os.execv(sys.executable, [sys.executable, *arguments])  # the scripts themselves are real
-with open(os.environ["LOG"], "a") as log:
+with pathlib.Path(os.environ["LOG"]).open("a") as log:
     if arguments[0] not in ("-c", "--version") and arguments[:3] not in QUESTIONS:
         print(name, *arguments, file=log)
 sys.version, sys._base_executable = version, itself
@@ -30,7 +30,7 @@ match arguments:
             given = {key: value for key, value in os.environ.items() if key.startswith(("UV_", "SSL_", "ALL_PROXY"))}
             pathlib.Path(os.environ["LOG"] + ".uv").write_text(repr(given))
         pathlib.Path(os.environ["LOG"] + ".installing").touch()
-        time.sleep(float(os.environ.get("INSTALL_TAKES", 0)))
-        sys.exit(int(os.environ.get("UV_FAILS" if name == "uv" else "PIP_FAILS", 0)))
+        time.sleep(float(os.environ.get("INSTALL_TAKES", "0")))
+        sys.exit(int(os.environ.get("UV_FAILS" if name == "uv" else "PIP_FAILS", "0")))
     case ["ingestion_processor.py", *rest]:
         print("ran", *rest)

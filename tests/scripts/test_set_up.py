@@ -303,6 +303,7 @@ def test_real_set_up(real_checkout, installer):
     assert real_checkout.make("run", *chosen) == (0, "ran\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uv", ["", OWN_UV], ids=["pip", "uv"])
 def test_real_set_up_of_the_spark_engine(real_checkout, uv):
     """The Spark engine is added once, leaves the locked versions as they are, and stays when the lock changes."""
@@ -313,11 +314,12 @@ def test_real_set_up_of_the_spark_engine(real_checkout, uv):
     assert "Install the Spark engine ... " in output
     assert (installed(real_checkout, "tandem"), installed(real_checkout, "bell")) == ("1.0", "1.0")
     assert real_checkout.make("run", "ENGINE=spark", *chosen) == (0, "ran --engine spark\n", "")
-    with open(real_checkout.folder / "requirements.txt", "a") as lock:
+    with (real_checkout.folder / "requirements.txt").open("a") as lock:
         lock.write("# another\n")
     assert "Install the Spark engine ... " in real_checkout.make("run", *chosen)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uv", ["", OWN_UV], ids=["pip", "uv"])
 def test_real_set_up_with_a_wrong_hash(real_checkout, uv):
     """A package whose hash is not the one in requirements.txt is not installed."""
@@ -369,6 +371,7 @@ def index(wheels: Path) -> Iterator[ThreadingHTTPServer]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("password", ["s3cr3t", "wr0ng"])
 def test_real_set_up_from_an_index_with_a_password(real_checkout, index, password):
     """pip and uv both read the index that pip is configured for, and its password is never printed."""

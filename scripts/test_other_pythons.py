@@ -1,0 +1,77 @@
+"""Run the job and the main tests on every other Python that is supported and that this machine has.
+
+Each Python gets a copy of the checkout, with a .venv and a lake of its own: a set-up, one run of the job, the tests of
+the package that are not slow, and two notebooks. Pythons are looked for on the PATH and among the versions of pyenv.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from set_up import CHECKOUT, MAX_PYTHON, MIN_PYTHON, VENV_PYTHON, Python, inspect
+
+IGNORED = shutil.ignore_patterns(".venv", "venv", ".git", ".lakehouse", ".*_cache", "__pycache__")
+PYTEST = ["-m", "pytest", "-n", "logical", "--maxprocesses", "4", "-q"]
+PACKAGE_TESTS = [*PYTEST, "-m", "not slow", "tests", "--ignore=tests/notebooks", "--ignore=tests/scripts"]
+TWO_NOTEBOOKS = [*PYTEST, "tests/notebooks/test_execution.py", "-k", "outputs and (00_ or 03_)"]
+
+
+def main() -> None:
+    pythons = other_pythons()
+    if not pythons:
+        print("Other Pythons: none to test. Python 3.11, 3.12 and 3.13 are supported.")
+    failed = [python.name for python in pythons if not passes(python)]
+    if failed:
+        sys.exit(f"Failed on Python {', '.join(failed)}")
+
+
+def other_pythons() -> list[Python]:
+    """One Python for each supported minor version but that of this process."""
+    versions = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    pythons = []
+    for minor in range(MIN_PYTHON[1], MAX_PYTHON[1] + 1):
+        candidates = [f"python3.{minor}", *map(str, sorted(versions.glob(f"3.{minor}.*/bin/python")))]
+        usable = [python for python in map(inspect, candidates) if python and python.number[:2] == (3, minor)]
+        if usable and minor != sys.version_info[1]:
+            pythons.append(usable[0])
+    return pythons
+
+
+def passes(python: Python) -> bool:
+    """Whether everything passes on `python`, in a copy of the checkout."""
+    print(f"== Python {python.name}: {python.path}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
+        copy = shutil.copytree(CHECKOUT, Path(folder, "checkout"), ignore=IGNORED)
+        own_python = copy / VENV_PYTHON.relative_to(CHECKOUT)
+        own_uv = Path(sys.executable).with_name(f"uv{VENV_PYTHON.suffix}")
+        set_up = [sys.executable, "scripts/set_up.py", "--python", python.path]
+        commands = [
+            [*set_up, *(["--uv", str(own_uv)] if own_uv.exists() else [])],
+            [own_python, "ingestion_processor.py", "--quiet"],
+            [own_python, *PACKAGE_TESTS],
+            [own_python, *TWO_NOTEBOOKS],
+        ]
+        try:
+            results = [runs(command, copy) for command in commands]  # all of them, also after one has failed
+            return all(results)
+        finally:
+            runs([own_python, "-m", "lakehouse_utils.embedded_s3", "stop"], copy)
+
+
+def runs(command: list[str | Path], folder: Path) -> bool:
+    names = ("VIRTUAL_ENV", "LAKEHOUSE_STATE_DIR", "LAKEHOUSE_URI")  # the lake is the one of the copy
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    try:
+        return subprocess.run(command, cwd=folder, env=environment).returncode == 0
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return False
+
+
+if __name__ == "__main__":
+    main()

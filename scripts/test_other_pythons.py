@@ -18,7 +18,7 @@ from set_up import CHECKOUT, MAX_PYTHON, MIN_PYTHON, VENV_PYTHON, Python, inspec
 IGNORED = shutil.ignore_patterns(".venv", "venv", ".git", ".lakehouse", ".*_cache", "__pycache__")
 PYTEST = ["-m", "pytest", "-n", "logical", "--maxprocesses", "4", "-q"]
 PACKAGE_TESTS = [*PYTEST, "-m", "not slow", "tests", "--ignore=tests/notebooks", "--ignore=tests/scripts"]
-TWO_NOTEBOOKS = [*PYTEST, "tests/notebooks/test_execution.py", "-k", "outputs and (00_ or 03_)"]
+TWO_NOTEBOOKS = [*PYTEST, "tests/notebooks/test_execution.py", "-m", "not slow", "-k", "00_ or 03_"]
 
 
 def main() -> None:

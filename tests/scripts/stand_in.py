@@ -30,6 +30,7 @@ match arguments:
             given = {key: value for key, value in os.environ.items() if key.startswith(("UV_", "SSL_", "ALL_PROXY"))}
             pathlib.Path(os.environ["LOG"] + ".uv").write_text(repr(given))
         pathlib.Path(os.environ["LOG"] + ".installing").touch()
+        print("Looking in https://reader:s3cr3t@index.example.org/simple")
         time.sleep(float(os.environ.get("INSTALL_TAKES", "0")))
         sys.exit(int(os.environ.get("UV_FAILS" if name == "uv" else "PIP_FAILS", "0")))
     case ["ingestion_processor.py", *rest]:

@@ -93,8 +93,9 @@ def test_set_up_with_another_lock(checkout, name):
 
 
 def test_set_up_after_a_failed_one(checkout):
-    """A set-up that failed starts over in an empty .venv."""
+    """A set-up that failed shows what pip printed, without passwords, and starts over in an empty .venv."""
     code, output, errors = checkout.make("run", "UV=", PIP_FAILS="1")
+    assert "Looking in https://***@index.example.org/simple\n" in errors and "s3cr3t" not in output + errors
     assert code and "2. Install the packages of requirements.txt failed after" in output
     assert "The set-up failed at step 2. The same command tries it again." in errors
     (checkout.folder / ".venv" / "half a package").touch()
@@ -317,6 +318,17 @@ def test_real_set_up_of_the_spark_engine(real_checkout, uv):
     with (real_checkout.folder / "requirements.txt").open("a") as lock:
         lock.write("# another\n")
     assert "Install the Spark engine ... " in real_checkout.make("run", *chosen)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("uv", ["", OWN_UV], ids=["pip", "uv"])
+def test_real_set_up_of_a_spark_engine_that_needs_other_versions(real_checkout, uv):
+    """Where the Spark engine needs another version than the locked one, the set-up fails, and that version stays."""
+    project = real_checkout.folder / "pyproject.toml"
+    project.write_text(project.read_text().replace("tandem==1.0", "tandem==2.0"))
+    code, output, _ = real_checkout.make("run", "ENGINE=spark", f"PYTHON={sys.executable}", f"UV={uv}")
+    assert code and "Install the Spark engine failed after" in output
+    assert (installed(real_checkout, "tandem"), installed(real_checkout, "bell")) == (None, "1.0")
 
 
 @pytest.mark.slow

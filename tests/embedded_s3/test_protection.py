@@ -84,9 +84,9 @@ def test_wrong_keys_are_refused(s3_server, wrong):
     for attempt in (
         lambda: s3.list_objects_v2(Bucket="lakehouse"),
         lambda: s3.put_object(Bucket="lakehouse", Key="intruder", Body=b""),
-        lambda: s3.list_buckets(),
+        s3.list_buckets,
     ):
-        with pytest.raises(ClientError, match="SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied"):
+        with pytest.raises(ClientError, match=r"SignatureDoesNotMatch|InvalidAccessKeyId|AccessDenied"):
             attempt()
 
 
@@ -128,7 +128,7 @@ def test_secret_key_is_in_its_file_only(state_dir):
 
 
 def what_strangers_can(server: Server, state_dir: Path) -> set[str]:
-    """All that somebody without credentials gets from, or does to, an object: '<what> <port>'."""
+    """What somebody without credentials can do with objects, as '<action> <port>'."""
     s3 = client(server)
     s3.put_object(Bucket="lakehouse", Key="folder/private-object", Body=CONTENT * 100)
     ports = recorded_ports(state_dir)
@@ -144,7 +144,7 @@ def what_strangers_can(server: Server, state_dir: Path) -> set[str]:
     can = set()
     for name in HTTP_PORTS + GRPC_PORTS:
         for path in private + lists + tokens:
-            status, body = ask(ports[name], "GET", path)
+            status, body = send(ports[name], "GET", path)
             if CONTENT in body:
                 can.add(f"read {name}")
             if b"private-object" in body and status == 200:
@@ -155,7 +155,7 @@ def what_strangers_can(server: Server, state_dir: Path) -> set[str]:
         before = stored(s3)
         for method in ("PUT", "POST", "DELETE"):
             for path in changes:
-                ask(ports[name], method, path, b"changed by a stranger")
+                send(ports[name], method, path, b"changed by a stranger")
         if stored(s3) != before:
             can.add(f"change {name}")
     can |= {f"gRPC in plain text {name}" for name in ports if speaks_http2(ports[name])}
@@ -164,7 +164,7 @@ def what_strangers_can(server: Server, state_dir: Path) -> set[str]:
 
 
 def stored(s3) -> dict[str, bytes]:
-    """All objects; what can't be read any more counts as changed."""
+    """All objects. An object that cannot be read any more counts as changed."""
     try:
         keys = [item["Key"] for item in s3.list_objects_v2(Bucket="lakehouse").get("Contents", [])]
         return {key: s3.get_object(Bucket="lakehouse", Key=key)["Body"].read() for key in keys}
@@ -172,7 +172,7 @@ def stored(s3) -> dict[str, bytes]:
         return {"error": str(error).encode()}
 
 
-def ask(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+def send(port: int, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request(method, path, body)
@@ -204,11 +204,11 @@ def tls_without_certificate() -> ssl.SSLContext:
 
 
 def file_ids_of(state_dir: Path) -> list[str]:
-    """The addresses, on the volume server, of all that is stored: '/volume,key+cookie'."""
-    found = []
+    """The addresses of all stored files on the volume server: '/volume,key+cookie'."""
+    addresses = []
     for index in (state_dir / "s3" / "data").glob("lakehouse_*.idx"):
         volume, data = index.stem.rpartition("_")[2], index.with_suffix(".dat").read_bytes()
         for key, low, high, _ in struct.iter_unpack(">QIBi", index.read_bytes()):
             (cookie,) = struct.unpack_from(">I", data, (high << 32 | low) * 8)
-            found.append(f"/{volume},{key:x}{cookie:08x}")
-    return found
+            addresses.append(f"/{volume},{key:x}{cookie:08x}")
+    return addresses

@@ -127,7 +127,7 @@ def test_invisible_server_keeps_its_folder(state_dir):
     """No server starts on a folder that a server in another container holds, which is seen by its lock only."""
     embedded_s3.ensure(state_dir)
     fcntl = pytest.importorskip("fcntl")
-    with open(state_dir / "s3" / "claim", "ab") as claim:
+    with (state_dir / "s3" / "claim").open("ab") as claim:
         with pytest.raises(BlockingIOError):
             fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         kill_all(state_dir)

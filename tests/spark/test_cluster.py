@@ -111,9 +111,8 @@ def test_functions_run_on_both_executors_and_open_the_lake(lake, spark, tmp_path
         keys = [item["Key"] for item in lake.objects(lake.key(""))]
         executor = Path.cwd().parent.name
         Path(meeting, executor).touch()
-        wait_until(
-            lambda: len(list(Path(meeting).iterdir())) == 2, timeout_s=120
-        )  # so that one executor cannot do all tasks
+        # One executor cannot do all the work: it waits for the other.
+        wait_until(lambda: len(list(Path(meeting).iterdir())) == 2, timeout_s=120)
         yield pa.RecordBatch.from_pylist(
             [{"executor": executor, "pid": os.getpid(), "rows": row_count, "keys": keys, "python": sys.executable}]
         )

@@ -7,6 +7,7 @@ import sys
 import psutil
 import pytest
 
+from lakehouse_utils.settings import CHECKOUT
 from lakehouse_utils.spark.sail import Sail
 
 pytest.importorskip("pysail", reason="the extra spark is not installed: make test does it")
@@ -49,12 +50,12 @@ def test_sail_runs_for_one_lake_until_it_is_stopped(sail, lake):
 
 
 def test_sail_finds_the_package_from_any_folder(sail, lake, tmp_path, monkeypatch):
-    """It starts from any folder, also where the package is not installed but only on the path of the program."""
+    """It gets the folder of the package in PYTHONPATH, so that it starts from any folder without an installation."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
     sail.start(lake)
     path = psutil.Process(sail._process.pid).environ()["PYTHONPATH"].split(os.pathsep)
-    assert path[1:] == [str(tmp_path / "more")]
+    assert path == [str(CHECKOUT), str(tmp_path / "more")]
 
 
 def test_sail_ends_with_the_program_that_started_it(lake):

@@ -1,6 +1,6 @@
 """The protection of the embedded S3 server: keys, a certificate, and a check from outside that they work.
 
-Without it, SeaweedFS's ports other than S3 give, take and list every object without credentials.
+Without it, everyone on this machine can read, write and list all objects on SeaweedFS's other ports than S3.
 """
 
 import http.client

@@ -1,8 +1,8 @@
 """The embedded S3 server (SeaweedFS): start it, find the one that runs, stop it.
 
-There is one per checkout, shared by all kernels and terminals. The first program that needs it starts it; it keeps
-running after that program ends, and is found again, or started again after a crash or a reboot. It listens on the
-loopback only, and no port of it gives, takes or lists an object without credentials.
+There is one per checkout, shared by all kernels and terminals. The first program that needs it starts it. It keeps
+running after that program ends, and later programs find it, or start it again after a crash or a reboot. It listens on
+the loopback only, and no request without credentials reads, writes or lists an object, on any of its ports.
 
 All its files are in `<state_dir>/s3/`: `data/`, `log/`, `keys.json` (the credentials), `ports.json`, `pid`. On Linux
 and macOS it also has sockets in /tmp, named `seaweedfs-*-grpc-<port>.sock`, which only their owner can open.

@@ -1,8 +1,8 @@
 """A small Apache Spark cluster on this machine: a master, two workers and a Spark Connect server, each a process.
 
 The Connect server sends a session's work to the two workers, which run it in separate processes, as on a cluster of
-machines. It reads and writes the Delta tables of the lake. All of it listens on the loopback only, and accepts nobody
-without the secrets of this checkout.
+machines. The cluster reads and writes the Delta tables of the lake. It listens on the loopback only, and refuses every
+request without the secrets of this checkout.
 
 Its files are in `<state_dir>/spark/`: `software/` (Spark from PyPI, the jars of Delta and S3 from Maven Central),
 `conf/`, `log/`, `work/` (what the workers run, with its output), `secrets.json`, `ports.json`, `cluster.json`, `pids`.
@@ -176,7 +176,7 @@ def _running(folder: StateFolder) -> list[psutil.Process]:
 
 
 def _pick_ports() -> Ports | None:
-    # Below Linux's range for outgoing connections, whose numbers come and go.
+    # Below the range that Linux uses for outgoing connections.
     free = [port for port in processes.sample_ports(range(25_000, 32_000)) if processes.is_free(port)]
     names = ("connect", "master", "pages")
     return dict(zip(names, free, strict=False)) if len(free) >= len(names) else None

@@ -38,7 +38,7 @@ def spark_options(folder: StateFolder, software: Software, lake: Lake, *, is_emb
     """
     keys = cluster_secrets(folder)
     options = {
-        # Without a secret nobody gets in: other processes, sessions, requests for the pages of master and workers.
+        # A secret is required from other processes, from sessions, and for the pages of the master and the workers.
         "spark.authenticate": "true",
         "spark.authenticate.secret": keys["cluster"],
         "spark.network.crypto.enabled": "true",

@@ -26,7 +26,7 @@ def test_missing_program_message_says_what_to_use(state_dir, monkeypatch, tmp_pa
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows runs no text file")
 def test_program_that_cannot_be_run_is_reported(state_dir, monkeypatch, tmp_path):
-    """A program for another platform is named, and the message says what to use instead."""
+    """The message names a program that cannot be run here, and says what to use instead."""
     broken = tmp_path / "weed"
     broken.write_bytes(b"\x7fELF")
     broken.chmod(0o700)

@@ -1,4 +1,4 @@
-"""The protection of the embedded S3 server: without credentials nobody reads, lists or changes an object."""
+"""The protection of the embedded S3 server: no request without credentials reads, lists or changes an object."""
 
 import contextlib
 import http.client

@@ -1,4 +1,4 @@
-"""The embedded S3 server: one per checkout, found again by every program, and it loses nothing."""
+"""The embedded S3 server: one per checkout, which every program finds, and which loses no data."""
 
 import contextlib
 import json
@@ -38,7 +38,7 @@ from lakehouse_utils.errors import LocalServerError
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and locks")
 
 
-# One server, found by all
+# Finding the server
 
 
 def test_server_is_found_by_every_program(state_dir):
@@ -162,7 +162,7 @@ def test_deleted_bucket_is_created_again(state_dir):
     assert client(embedded_s3.ensure(state_dir)).list_objects_v2(Bucket="lakehouse")["KeyCount"] == 0
 
 
-# After a crash
+# Crashes
 
 
 def test_killed_server_returns_on_the_same_ports(state_dir):

@@ -5,11 +5,10 @@ import json
 import os
 import secrets
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -68,23 +67,20 @@ def test_table_created_by_spark_is_readable_by_old_readers(lake, spark):
     assert rows(lake, table) == [(1, datetime(2026, 3, 1, tzinfo=UTC))]
 
 
-def test_commit_of_another_writer_is_not_overwritten(lake, spark):
+def test_commit_of_another_writer_is_not_overwritten(lake, spark, gateway):
     """A commit that delta-rs makes after Spark has read the log, and before Spark commits, is kept."""
     table = lake.uri("contested")
-    first = pa.table({"who": ["delta-rs"]})
-
-    def commit_first(method: str, path: str) -> None:
-        if method == "PUT" and path.endswith("/contested/_delta_log/00000000000000000001.json") and not intercepted:
-            intercepted.append(path)
-            write_deltalake(table, first, mode="append", storage_options=lake.storage_options)
-
-    intercepted: list[str] = []
     spark.sql(f"CREATE TABLE delta.`{table}` (who STRING) USING delta")
-    with relay(lake.endpoint, commit_first) as address:
-        spark.conf.set("fs.s3a.impl.disable.cache", "true")
-        spark.conf.set("fs.s3a.endpoint", address)
-        spark.sql(f"INSERT INTO delta.`{table.replace('s3:', 's3a:')}` VALUES ('Spark')")
-    assert intercepted
+    spark.conf.set("fs.s3a.impl.disable.cache", "true")
+    spark.conf.set("fs.s3a.endpoint", gateway.endpoint)
+    commit = f"/{lake.bucket}/{lake.key('contested', '_delta_log', '00000000000000000001.json')}"
+    with ThreadPoolExecutor(1) as executor:
+        with gateway.held("PUT", commit):
+            insert = executor.submit(spark.sql, f"INSERT INTO delta.`{table.replace('s3:', 's3a:')}` VALUES ('Spark')")
+            assert processes.wait_until(gateway.is_holding, timeout_s=120)
+            first = pa.table({"who": ["delta-rs"]})
+            write_deltalake(table, first, mode="append", storage_options=lake.storage_options)
+        insert.result()
     assert rows(lake, table) == [("Spark",), ("delta-rs",)]
     assert DeltaTable(table, storage_options=lake.storage_options).version() == 2
 
@@ -201,39 +197,3 @@ def session(remote: str) -> Iterator:
         yield spark
     finally:
         spark.stop()
-
-
-@contextmanager
-def relay(server: str, before: Callable[[str, str], None]) -> Iterator[str]:
-    """A proxy that forwards requests to `server`, each after a call of `before(method, path)`."""
-
-    class Forwarder(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            before(self.command, self.path)
-            connection = http.client.HTTPConnection(urlsplit(server).netloc)
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
-            connection.request(self.command, self.path, body, headers)
-            answer = connection.getresponse()
-            data = answer.read()
-            connection.close()
-            self.send_response_only(answer.status)
-            headers = {name.title(): value for name, value in answer.getheaders()}
-            headers.pop("Transfer-Encoding", None)
-            for pair in ({"Content-Length": len(data)} | headers).items():
-                self.send_header(*pair)
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_PUT = do_POST = do_HEAD = do_DELETE = do_GET  # noqa: N815  names of http.server
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Forwarder) as listener:
-        listener.daemon_threads = True
-        threading.Thread(target=listener.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.server_port}"
-        listener.shutdown()

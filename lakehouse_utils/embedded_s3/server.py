@@ -188,8 +188,8 @@ def _check_disk(path: Path) -> None:
     needed = max(_MIN_FREE_BYTES, int(disk.total * _MIN_FREE_SHARE))
     if disk.free < needed:
         raise LocalServerError(
-            f"The disk of {path} is full: {disk.free >> 20} MB are free, and the S3 server accepts no data below "
-            f"{needed >> 20} MB. Free some space, or set LAKEHOUSE_STATE_DIR to a folder on another disk."
+            f"The disk of {path} is full: {disk.free >> 20} MB are free, and the S3 server needs {needed >> 20} MB. "
+            "Free some space, or set LAKEHOUSE_STATE_DIR to a folder on another disk."
         )
 
 

@@ -11,8 +11,6 @@ server's keys and passes on byte by byte. It also is the address where a contain
         gateway.expire(after=20)                    # all temporary ones issued so far, 20 requests from now
         gateway.answer("/lakehouse/secret", 403, "AccessDenied")
         gateway.requests()                          # who asked for what: [{"method": ..., "path": ..., "key": ...}]
-        with gateway.held("PUT", "/lakehouse/a"):   # such a request waits until the block ends
-            ...
 """
 
 import http.client
@@ -155,19 +153,6 @@ class Gateway:
         """Take requests below `path` out of the earlier rules."""
         self.answer(path, 0)
 
-    @contextmanager
-    def held(self, method: str, path: str) -> Iterator[None]:
-        """Let requests with `method` for `path` (/bucket/key) wait as long as the block lasts; see `is_holding`."""
-        self._ask("hold", method=method, path=path)
-        try:
-            yield
-        finally:
-            self._ask("release")
-
-    def is_holding(self) -> bool:
-        """Whether a request waits for the end of a `held` block."""
-        return self._ask("is_holding")
-
     def requests(self) -> list[dict]:
         """What was asked of the S3 side so far, refused requests included: method, path, query, key, status, code."""
         return self._ask("requests")
@@ -264,14 +249,6 @@ class _Rule:
 
 
 @dataclass
-class _Hold:
-    method: str
-    path: str
-    is_waited_for: bool = False
-    is_over: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass
 class _State:
     upstream: str
     upstream_region: str
@@ -285,7 +262,6 @@ class _State:
     role_lifetime: float = 6 * 3600
     role_is_broken: bool = False
     role_keys: str | None = None
-    hold: _Hold | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
@@ -335,8 +311,7 @@ class _Handler(BaseHTTPRequestHandler):
             if rule is None or rule.body is None:  # what is no S3 asks for no credentials
                 self._check_credentials(entry)
             if rule is None or not rule.status:
-                self._wait_while_held(entry)
-                entry["status"] = self._pass_on(entry)
+                entry["status"] = self._pass_on()
             elif rule.code:
                 raise _Refused(rule.status, rule.code, rule.headers)
             else:
@@ -349,12 +324,6 @@ class _Handler(BaseHTTPRequestHandler):
             with self.state.lock:
                 self.state.log.append(entry)
 
-    def _wait_while_held(self, entry: dict) -> None:
-        hold = self.state.hold
-        if hold and (hold.method, hold.path) == (entry["method"], entry["path"]):
-            hold.is_waited_for = True
-            hold.is_over.wait(timeout=120)
-
     def _check_credentials(self, entry: dict) -> None:
         """Note the access key of the request in `entry`; raises _Refused in the order in which AWS looks."""
         match = re.fullmatch(
@@ -366,8 +335,6 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(403, "AccessDenied")
         access_key, region, signed, signature = match.groups()
         entry["key"] = access_key
-        if access_key == self.state.upstream_keys[0]:
-            return  # the server checks it
         token = self.headers.get("X-Amz-Security-Token", "")
         if region != self.state.region:
             raise _Refused(400, "AuthorizationHeaderMalformed", Region=self.state.region)
@@ -412,15 +379,16 @@ class _Handler(BaseHTTPRequestHandler):
                     return rule
         return None
 
-    def _pass_on(self, entry: dict) -> int:
-        if entry["key"] == self.state.upstream_keys[0]:  # a signature that fits, for this Host and perhaps each chunk
-            sent_headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
-        else:
-            sent_headers = self._signed_headers()
+    def _pass_on(self) -> int:
+        headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP_BY_HOP | {"x-amz-security-token"}}
+        request = AWSRequest(self.command, f"http://{self.state.upstream}{self.path}", headers=headers)
+        signer = _SignedAs(Credentials(*self.state.upstream_keys), "s3", self.state.upstream_region)
+        del request.headers["X-Amz-Date"]
+        signer.add_auth(request)
         upstream = http.client.HTTPConnection(self.state.upstream, timeout=60)
         try:
-            upstream.putrequest(self.command, self.path, skip_host="Host" in sent_headers, skip_accept_encoding=True)
-            for name, value in sent_headers.items():
+            upstream.putrequest(self.command, self.path, skip_host=False, skip_accept_encoding=True)
+            for name, value in request.headers.items():
                 upstream.putheader(name, value)
             upstream.endheaders()
             for block in self._body():
@@ -437,14 +405,6 @@ class _Handler(BaseHTTPRequestHandler):
             return answer.status
         finally:
             upstream.close()
-
-    def _signed_headers(self) -> dict[str, str]:
-        headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP_BY_HOP | {"x-amz-security-token"}}
-        request = AWSRequest(self.command, f"http://{self.state.upstream}{self.path}", headers=headers)
-        signer = _SignedAs(Credentials(*self.state.upstream_keys), "s3", self.state.upstream_region)
-        del request.headers["X-Amz-Date"]
-        signer.add_auth(request)
-        return dict(request.headers.items())
 
     def _body(self) -> Iterator[bytes]:
         while self._unread and (block := self.rfile.read(min(self._unread, _BLOCK))):
@@ -524,18 +484,6 @@ class _Handler(BaseHTTPRequestHandler):
         state = self.state
         state.role_lifetime, state.role_is_broken, state.role_keys = 6 * 3600, False, None
         state.keys, state.rules, state.log = {}, [], []
-        if state.hold:
-            self._on_release()
-
-    def _on_hold(self, method: str, path: str) -> None:
-        self.state.hold = _Hold(method, path)
-
-    def _on_is_holding(self) -> bool:
-        return self.state.hold is not None and self.state.hold.is_waited_for
-
-    def _on_release(self) -> None:
-        self.state.hold.is_over.set()
-        self.state.hold = None
 
     def _on_requests(self) -> list[dict]:
         return self.state.log

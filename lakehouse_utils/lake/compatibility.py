@@ -27,7 +27,8 @@ Reader: TypeAlias = Literal["duckdb", "pyarrow", "polars", "query_builder", "fil
 - `pyarrow`: `to_pyarrow_dataset`, `to_pyarrow_table` and `to_pandas` of deltalake 1.6.6.
 - `polars`: `polars.scan_delta` and `read_delta`.
 - `query_builder`: `deltalake.QueryBuilder`.
-- `files`: anything that reads the table's live data files as plain Parquet files, such as DuckDB's `read_parquet`.
+- `files`: anything that reads the table's columns from the live data files as plain Parquet files, by name, such as
+  DuckDB's `read_parquet`. The files may have more columns, for example one that was dropped.
 """
 
 

@@ -10,9 +10,11 @@ What only a first run needs is imported there: every kernel waits for this modul
 import hashlib
 import json
 import secrets
+import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -66,7 +68,7 @@ def raw_files(scale: float = 1) -> Path:
         return _LANDING
     from lakehouse_utils import sample_data
 
-    out = settings.load().state_dir / "landing" / f"scale-{scale:g}"
+    out = _work_folder() / "landing" / f"scale-{scale:g}"
     made_by = _digest(sorted(Path(sample_data.__file__).parent.glob("*.py")))
     out.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{out}.lock"):
@@ -77,6 +79,25 @@ def raw_files(scale: float = 1) -> Path:
                 sample_data.generate(out, scale, progress=lambda batch, done, total: line.show(batch))
             note.write_text(made_by)
     return out
+
+
+def _work_folder() -> Path:
+    """Return the folder for locks and generated files: the state folder, or a temporary one if that is read-only.
+
+    On the embedded server the state folder can be written; on another server a read-only checkout is enough.
+    """
+    state_dir = settings.load().state_dir
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=state_dir):
+            return state_dir
+    except OSError:
+        return Path(_temporary_folder().name)
+
+
+@cache
+def _temporary_folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="lakehouse-")  # removed when the kernel ends
 
 
 # -- the prepared tables
@@ -97,10 +118,8 @@ def _prepared(home: Lake, scale: float) -> Lake:
     from lakehouse_utils.pipeline.run import run
 
     name = hashlib.sha256(prepared.root.encode()).hexdigest()[:16]
-    state_dir = settings.load().state_dir
-    state_dir.mkdir(parents=True, exist_ok=True)
     # Another machine's kernel may build at the same time: the pipeline bears it.
-    with FileLock(state_dir / f"prepare-{name}.lock"):
+    with FileLock(_work_folder() / f"prepare-{name}.lock"):
         if not _is_ready(prepared):
             with _Line(f"Preparing the tables at scale {scale:g}") as line:
                 run(prepared, str(landing), sources.load(sources.SHOP), line)

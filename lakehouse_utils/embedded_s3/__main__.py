@@ -52,7 +52,9 @@ def _status_command() -> None:
 @main.command("env")
 def _env_command() -> None:
     """Print what a shell needs to use it: eval "$(python -m lakehouse_utils.embedded_s3 env)"."""
-    server = ensure(settings.load().state_dir)
+    config = settings.load()
+    settings.apply_to_process(config)  # for NO_PROXY
+    server = ensure(config.state_dir)
     leftovers = (
         "AWS_SESSION_TOKEN",
         "AWS_SECURITY_TOKEN",

@@ -43,7 +43,6 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from filelock import FileLock, Timeout
 
-from lakehouse_utils import settings
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.processes import HOST, is_free, listens_on, read, replace_log, write
 
@@ -119,7 +118,6 @@ def ensure(state_dir: Path) -> Server:
     Raises LakehouseError where there can be none: no program for this platform, a folder that can't be
     written, a full disk, a start that fails, ports that turn out to be unprotected.
     """
-    settings.bypass_proxy_for(HOST)
     home = _home(state_dir)
     if server := _find(home):
         return server

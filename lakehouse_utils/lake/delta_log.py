@@ -42,9 +42,6 @@ class MissingCommitError(LakehouseError):
         self.uri = uri
         self.version = version
 
-    def __reduce__(self) -> tuple[type[Self], tuple[str, int]]:
-        return type(self), (self.uri, self.version)
-
 
 class Action(NamedTuple):
     """One line of a commit file, such as `{"add": {"path": ...}}`: its kind, and the fields of the action."""

@@ -67,6 +67,21 @@ def test_copies_tables_with_their_history(prefix: str) -> None:
     assert all(uri.startswith(lake.root) for uri in orders.file_uris())
 
 
+def test_a_lesson_starts_where_the_state_folder_cannot_be_written(
+    s3_server, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On another S3 server, a lesson needs no state folder: it copies prepared tables and generates raw files."""
+    (tmp_path / "a-file").write_text("")  # root too cannot make a folder below a file
+    monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(tmp_path / "a-file" / "state"))
+    monkeypatch.setenv("LAKEHOUSE_URI", prefix)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    lake = lessons.start("04", scale=0.1, tables=["bronze/orders"])
+    assert lake.root.startswith(prefix) and lake.delta("bronze", "orders").count() > 0
+    assert lessons.raw_files(0.1).is_dir()
+
+
 def test_what_a_lesson_does_to_its_copy_is_done_to_no_other() -> None:
     lake = lessons.start("04", tables=["silver/brands"])
     lake.delta("silver", "brands").delete()

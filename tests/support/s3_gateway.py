@@ -27,21 +27,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import trustme
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 if TYPE_CHECKING:
     from lakehouse_utils.embedded_s3 import Server
@@ -193,28 +189,13 @@ class Gateway:
 
 
 def _certificates(folder: Path) -> list[str]:
-    """Files of an authority's certificate, of one that it gave to 127.0.0.1, and of that one's key."""
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "gateway")]
-    certificates = []
-    for key, name in zip(keys, names, strict=True):
-        certificates.append(
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(names[0])
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(datetime.now(UTC) - timedelta(days=1))
-            .not_valid_after(datetime.now(UTC) + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=key is keys[0], path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-            .sign(keys[0], hashes.SHA256())
-        )
+    """Write an authority's certificate, and a certificate and key for 127.0.0.1; return the three files."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
     files = [folder / name for name in ("authority.pem", "gateway.pem", "gateway.key")]
-    for file, certificate in zip(files, certificates, strict=False):
-        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    files[2].write_bytes(keys[1].private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    authority.cert_pem.write_to_path(files[0])
+    certificate.cert_chain_pems[0].write_to_path(files[1])
+    certificate.private_key_pem.write_to_path(files[2])
     return [str(file) for file in files]
 
 

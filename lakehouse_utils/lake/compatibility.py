@@ -98,7 +98,8 @@ def _physical_name(field: dict[str, Any]) -> str:
 
 
 def _is_renamed(field: dict[str, Any]) -> bool:
-    return _physical_name(field) != field["name"]
+    name: str = field["name"]
+    return _physical_name(field) != name
 
 
 def _renamed_fields(fields: Iterable[dict[str, Any]]) -> Iterator[str]:

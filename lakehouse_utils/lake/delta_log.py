@@ -150,7 +150,7 @@ class _FolderInLake:
         lake = self._ref.lake
         try:
             answer = lake.s3.get_object(Bucket=lake.bucket, Key=self._ref.key("_delta_log", name))
-            return cast("bytes", answer["Body"].read())
+            return answer["Body"].read()
         except ClientError as error:
             if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
                 return None

@@ -5,11 +5,9 @@ import json
 import os
 import secrets
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +16,7 @@ import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
+from support.s3_proxy import proxy_to
 
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
@@ -78,9 +77,9 @@ def test_a_commit_between_sparks_look_and_its_own_is_not_overwritten(lake, spark
 
     met: list[str] = []
     spark.sql(f"CREATE TABLE delta.`{table}` (who STRING) USING delta")
-    with relay(lake.endpoint, commit_first) as address:
+    with proxy_to(lake.endpoint, commit_first) as endpoint:
         spark.conf.set("fs.s3a.impl.disable.cache", "true")
-        spark.conf.set("fs.s3a.endpoint", address)
+        spark.conf.set("fs.s3a.endpoint", endpoint)
         spark.sql(f"INSERT INTO delta.`{table.replace('s3:', 's3a:')}` VALUES ('Spark')")
     assert met
     assert rows(lake, table) == [("Spark",), ("delta-rs",)]
@@ -268,39 +267,3 @@ def session(remote: str) -> Iterator:
         yield spark
     finally:
         spark.stop()
-
-
-@contextmanager
-def relay(server: str, before: Callable[[str, str], None]) -> Iterator[str]:
-    """Passes requests on to `server`, each after `before(method, path)`."""
-
-    class PassOn(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            before(self.command, self.path)
-            connection = http.client.HTTPConnection(urlsplit(server).netloc)
-            headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
-            connection.request(self.command, self.path, body, headers)
-            answer = connection.getresponse()
-            data = answer.read()
-            connection.close()
-            self.send_response_only(answer.status)
-            headers = {name.title(): value for name, value in answer.getheaders()}
-            headers.pop("Transfer-Encoding", None)
-            for pair in ({"Content-Length": len(data)} | headers).items():
-                self.send_header(*pair)
-            self.end_headers()
-            self.wfile.write(data)
-
-        do_PUT = do_POST = do_HEAD = do_DELETE = do_GET
-
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), PassOn) as listener:
-        listener.daemon_threads = True
-        threading.Thread(target=listener.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.server_port}"
-        listener.shutdown()

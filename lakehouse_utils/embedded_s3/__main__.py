@@ -10,7 +10,6 @@ import click
 from lakehouse_utils import settings
 from lakehouse_utils.embedded_s3.server import Server, ensure, status, stop
 from lakehouse_utils.errors import LakehouseError
-from lakehouse_utils.processes import HOST
 
 # Variables that would send the tools of a shell to another server, or to it with other credentials.
 _UNSET = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL_S3")
@@ -57,8 +56,9 @@ def status_command() -> None:
 @main.command("env")
 def env_command() -> None:
     """Print the variables with which a shell uses the server: eval "$(python -m lakehouse_utils.embedded_s3 env)"."""
-    server = ensure(settings.load().state_dir)
-    settings.bypass_proxy_for(HOST)
+    config = settings.load()
+    settings.apply_to_process(config)  # for NO_PROXY
+    server = ensure(config.state_dir)
     exports = {
         "AWS_ENDPOINT_URL": server.endpoint,
         "AWS_ACCESS_KEY_ID": server.access_key,

@@ -6,7 +6,6 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ import psutil
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from support.s3_proxy import proxy_to
 
 from lakehouse_utils import processes
 from lakehouse_utils.lake import Lake
@@ -67,20 +67,23 @@ def test_table_created_by_spark_is_readable_by_old_readers(lake, spark):
     assert rows(lake, table) == [(1, datetime(2026, 3, 1, tzinfo=UTC))]
 
 
-def test_commit_of_another_writer_is_not_overwritten(lake, spark, gateway):
+def test_commit_of_another_writer_is_not_overwritten(lake, spark):
     """A commit that delta-rs makes after Spark has read the log, and before Spark commits, is kept."""
     table = lake.uri("contested")
-    spark.sql(f"CREATE TABLE delta.`{table}` (who STRING) USING delta")
-    spark.conf.set("fs.s3a.impl.disable.cache", "true")
-    spark.conf.set("fs.s3a.endpoint", gateway.endpoint)
-    commit = f"/{lake.bucket}/{lake.key('contested', '_delta_log', '00000000000000000001.json')}"
-    with ThreadPoolExecutor(1) as executor:
-        with gateway.held("PUT", commit):
-            insert = executor.submit(spark.sql, f"INSERT INTO delta.`{table.replace('s3:', 's3a:')}` VALUES ('Spark')")
-            assert processes.wait_until(gateway.is_holding, timeout_s=120)
-            first = pa.table({"who": ["delta-rs"]})
+    first = pa.table({"who": ["delta-rs"]})
+
+    def commit_first(method: str, path: str) -> None:
+        if method == "PUT" and path.endswith("/contested/_delta_log/00000000000000000001.json") and not intercepted:
+            intercepted.append(path)
             write_deltalake(table, first, mode="append", storage_options=lake.storage_options)
-        insert.result()
+
+    intercepted: list[str] = []
+    spark.sql(f"CREATE TABLE delta.`{table}` (who STRING) USING delta")
+    with proxy_to(lake.endpoint, commit_first) as endpoint:
+        spark.conf.set("fs.s3a.impl.disable.cache", "true")
+        spark.conf.set("fs.s3a.endpoint", endpoint)
+        spark.sql(f"INSERT INTO delta.`{table.replace('s3:', 's3a:')}` VALUES ('Spark')")
+    assert intercepted
     assert rows(lake, table) == [("Spark",), ("delta-rs",)]
     assert DeltaTable(table, storage_options=lake.storage_options).version() == 2
 

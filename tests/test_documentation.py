@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from lakehouse_utils.embedded_s3 import __main__ as command_line
 from lakehouse_utils.sample_data import sample_data
-from lakehouse_utils.settings import CHECKOUT, Settings
+from lakehouse_utils.settings import CHECKOUT, VARIABLES
 
 MAKEFILE = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
 DOCS = CHECKOUT / "docs"
@@ -148,10 +148,7 @@ def load_job():
 
 def test_settings_are_explained():
     """Every setting of the lakehouse is named, and the table holds settings that exist."""
-    settings = {"LAKEHOUSE_URI"}
-    for name, about in Settings.model_fields.items():
-        alias = about.validation_alias or name.upper()
-        settings |= {alias} if isinstance(alias, str) else set(alias.choices)
+    settings = {name for variable in VARIABLES.values() for name in variable.names}
     assert set(re.findall(r"LAKEHOUSE_[A-Z_]+", TEXT)) == {name for name in settings if name.startswith("LAKE")}
     assert table("setting").keys() - {"AWS_PROFILE"} <= settings
     assert {"AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL", "LAKEHOUSE_URI"} <= table("setting").keys()

@@ -9,13 +9,13 @@ from functools import cache
 
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.pipeline.sql import statements
-from lakehouse_utils.spark.session import LACKING
+from lakehouse_utils.spark.session import MISSING_PACKAGES
 
 try:
     import sqlglot
     from sqlglot import exp
 except ImportError as error:
-    raise LakehouseError(LACKING.format(error)) from None
+    raise LakehouseError(MISSING_PACKAGES.format(error)) from None
 
 
 @cache

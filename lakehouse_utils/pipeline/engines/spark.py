@@ -32,13 +32,13 @@ from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import quoted
-from lakehouse_utils.spark.sail import MORE_MEMORY, Sail
+from lakehouse_utils.spark.sail import MEMORY_ADVICE, Sail
 from lakehouse_utils.spark.session import (
+    check_address,
     connect_error,
-    impatient_retries,
-    refuse_other_addresses,
-    session_at,
-    shown_address,
+    open_session,
+    redact_address,
+    short_retry_policies,
 )
 
 _ROWS_OF_A_FILE = 1 << 19  # a MERGE rewrites whole files: smaller than usual
@@ -54,7 +54,7 @@ class Spark:
         self.lake, self.remote = lake, remote or None
         _refuse_odd(lake.root)
         if self.remote:
-            refuse_other_addresses(self.remote)
+            check_address(self.remote)
         self._sail: Sail | None = None
         self.session = None
 
@@ -68,45 +68,45 @@ class Spark:
         gone = self._gone(error)
         self._close()
         if self._sail:
-            self._sail.stop(seconds=0 if error else 5)
+            self._sail.stop(timeout_s=0 if error else 5)
         if gone and isinstance(error, Exception):
             raise LakehouseError(f"{gone} Start the job again: it goes on where it has stopped.") from error
         if isinstance(error, connect_error()):
             said = " ".join(str(error).partition("JVM stacktrace:")[0].split())[:500]
-            more = MORE_MEMORY if self._sail and "Resources exhausted" in said else ""
+            more = MEMORY_ADVICE if self._sail and "Resources exhausted" in said else ""
             raise LakehouseError(
                 f"The Spark server could not do what it was asked for. {more}It says: {said}"
             ) from error
 
     def _gone(self, error: BaseException | None = None) -> str:
         """What to say of a server that doesn't answer any more."""
-        if self._sail and (code := self._sail.ended()) is not None:
+        if self._sail and (code := self._sail.exit_code()) is not None:
             why = "the system ended it, as it does when memory is short" if code == -9 else f"exit code {code}"
             return f"Sail, the Spark server of this run, is gone in the middle of its work: {why}."
         if "StatusCode.UNAVAILABLE" in str(error):
             if self._sail:
                 return "Sail, the Spark server of this run, doesn't answer any more."
-            return f"The Spark Connect server at {shown_address(self.remote)} doesn't answer any more."
+            return f"The Spark Connect server at {redact_address(self.remote)} doesn't answer any more."
         return ""
 
     def _close(self) -> None:
         if self.session is not None:
             with suppress(Exception):  # the server may be gone: then its session is, too
                 if not self._gone():
-                    self.session.client.set_retry_policies(impatient_retries())
+                    self.session.client.set_retry_policies(short_retry_policies())
                     self.session.stop()
             self.session.client.close()
             self.session = None
 
     def authorize(self) -> None:
         """Sail takes credentials when it starts, so with others it is started again; a remote server has its own."""
-        if self._sail and not self._sail.serves(self.lake):
+        if self._sail and not self._sail.is_running_for(self.lake):
             self._close()
             self._sail.start(self.lake)
         if self.session is None:
-            self.session = session_at(self.remote or self._sail.address)
+            self.session = open_session(self.remote or self._sail.address)
             if self._sail:  # nothing lies between that could come back
-                self.session.client.set_retry_policies(impatient_retries())
+                self.session.client.set_retry_policies(short_retry_policies())
 
     # -- names for rows
 

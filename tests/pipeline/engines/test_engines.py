@@ -342,7 +342,9 @@ def test_sail_ends_in_the_middle_of_a_query(lake, tmp_path):
 
 
 def kill_sail() -> None:
-    (sail,) = (child for child in psutil.Process().children() if any("pysail" in word for word in child.cmdline()))
+    (sail,) = (
+        child for child in psutil.Process().children() if any("_sail_server" in word for word in child.cmdline())
+    )
     sail.kill()
 
 
@@ -363,7 +365,9 @@ def test_sail_minds_neither_ctrl_c_nor_a_profile_of_the_shell(small, small_expec
     class Onlooker(lakes.Silent):
         def on_advance(self, size_bytes: int) -> None:
             sails = [
-                child for child in psutil.Process().children() if any("pysail" in word for word in child.cmdline())
+                child
+                for child in psutil.Process().children()
+                if any("_sail_server" in word for word in child.cmdline())
             ]
             groups.update(os.getpgid(sail.pid) for sail in sails)
 
@@ -375,7 +379,7 @@ def test_sail_minds_neither_ctrl_c_nor_a_profile_of_the_shell(small, small_expec
 
 
 def test_a_server_that_goes_away_is_one_sentence(lake, small):
-    from lakehouse_utils.spark.session import impatient_retries
+    from lakehouse_utils.spark.session import short_retry_policies
 
     with open_engine("spark", lake) as there:
         remote = there._sail.address
@@ -383,7 +387,7 @@ def test_a_server_that_goes_away_is_one_sentence(lake, small):
             pytest.raises(LakehouseError, match=rf"^The Spark Connect server at {remote} doesn't answer any more"),
             open_engine("spark", lake, remote) as engine,
         ):
-            engine.session.client.set_retry_policies(impatient_retries())  # it would ask again for ten minutes
+            engine.session.client.set_retry_policies(short_retry_policies())  # it would ask again for ten minutes
             kill_sail()
             engine.query("SELECT 1")
 
@@ -392,7 +396,9 @@ def test_a_server_that_goes_away_is_one_sentence(lake, small):
 
 
 def test_an_address_where_no_server_answers_is_one_sentence(lake, small):
-    with pytest.raises(LakehouseError, match=r"^No Spark Connect server answers at sc://127.0.0.1:1: check --spark-"):
+    with pytest.raises(
+        LakehouseError, match=r"^No Spark Connect server answers at sc://127.0.0.1:1 \(.+\). Check --spark-remote.$"
+    ):
         lakes.job(lake, small, engine=open_engine("spark", lake, "sc://127.0.0.1:1"))
 
 
@@ -410,7 +416,7 @@ def test_an_address_where_no_server_answers_is_one_sentence(lake, small):
     ],
 )
 def test_what_is_no_address_is_refused(remote, lake):
-    with pytest.raises(LakehouseError, match=r"^--spark-remote must look like sc://host:port, and .+ doesn't\."):
+    with pytest.raises(LakehouseError, match=r"^--spark-remote=.+ is invalid. It must look like sc://host:port.$"):
         open_engine("spark", lake, remote)
 
 

@@ -1,4 +1,4 @@
-"""A process that runs the job and dies when it is told to: at its n-th write to S3, before that write gets through."""
+"""Runs of the job in a process that is killed at its n-th write to S3, before the server sees that write."""
 
 import multiprocessing
 import os
@@ -9,13 +9,13 @@ from pathlib import Path
 
 from support.s3_proxy import Dropped, proxy_to
 
-# Children of a process that has everything imported, and no thread yet: a start takes no time.
+# Forked from a process that has imported everything and has no threads yet, so that a start takes no time.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["ingestion_processor"])
 
 
 def run(arguments: list[str], environment: dict[str, str], output: Path) -> int:
-    """`python ingestion_processor.py <arguments>` in a process of its own; its exit code, -9 where it was killed."""
+    """Run `python ingestion_processor.py <arguments>` in a new process; returns its exit code, -9 if killed."""
     process = start(arguments, environment, output)
     process.join()
     return process.exitcode

@@ -1,16 +1,16 @@
-"""An S3 that does to credentials what AWS does, in a process of its own, in front of the embedded server.
+"""An S3 server that checks credentials as AWS does: a separate process, in front of the embedded server.
 
-It knows temporary and permanent keys, checks the signature of each request, and answers with AWS's own errors where
-they don't fit: expired, unknown, of another region, not allowed here. What it lets through, it signs with the embedded
-server's keys and passes on byte by byte. It also is the address where a container finds the credentials of its role.
+It has temporary and permanent keys, checks the signature of each request, and answers with AWS's own errors where
+credentials are expired, unknown, for another region, or not allowed to do this. It signs the other requests with the
+embedded server's keys and passes them on. It is also the address where a container finds the credentials of its role.
 
     with Gateway.start(server) as gateway:
         keys = gateway.issue()                      # temporary; issue(token=False) gives permanent ones
         run(env=gateway.environment(keys))          # as a user with these keys
         run(env=gateway.environment())              # as a container with a role
-        gateway.expire(after=20)                    # all temporary ones issued so far, 20 requests from now
+        gateway.expire(after=20)                    # all temporary keys issued so far, after 20 more requests
         gateway.answer("/lakehouse/secret", 403, "AccessDenied")
-        gateway.requests()                          # who asked for what: [{"method": ..., "path": ..., "key": ...}]
+        gateway.requests()                          # what was requested: [{"method": ..., "path": ..., "key": ...}]
 """
 
 import http.client
@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -80,7 +80,7 @@ class Gateway:
     @classmethod
     @contextmanager
     def start(cls, server: "Server", *, region: str = "eu-central-1", tls: bool = False) -> Iterator["Gateway"]:
-        """A gateway to `server` that takes requests signed for `region`; with `tls`, under an authority of its own."""
+        """A gateway to `server` that accepts requests signed for `region`; with `tls`, under its own authority."""
         control = secrets.token_urlsafe()
         setup = {
             "upstream": urlsplit(server.endpoint).netloc,
@@ -94,7 +94,7 @@ class Gateway:
             process = subprocess.Popen(
                 [sys.executable, "-m", "support.s3_gateway"],
                 cwd=Path(__file__).parent.parent,
-                stdin=subprocess.PIPE,  # its end, also by our death, ends the gateway
+                stdin=subprocess.PIPE,  # the gateway ends when this ends, also when this process is killed
                 stdout=subprocess.PIPE,
                 text=True,
             )
@@ -112,17 +112,17 @@ class Gateway:
                     process.wait()
 
     def issue(self, *, token: bool = True, lifetime: float = 6 * 3600) -> Keys:
-        """New credentials: temporary ones, which live for `lifetime` seconds, or permanent ones without a token."""
+        """New credentials: temporary ones, valid for `lifetime` seconds, or permanent ones, without a token."""
         return Keys(*self._ask("issue", token=token, lifetime=lifetime))
 
     def expire(self, keys: Keys | None = None, *, after: int = 0) -> None:
-        """Let `keys`, or all temporary ones issued so far, expire after so many more requests with each."""
+        """Let `keys`, or all temporary keys issued so far, expire after this many more requests with each."""
         self._ask("expire", access_key=keys and keys.access_key, after=after)
 
     def role(self, *, lifetime: float = 6 * 3600, broken: bool = False) -> None:
-        """Let the container's address give credentials of `lifetime` from now on; `broken`: none at all.
+        """Let the role give credentials that are valid for `lifetime` seconds; with `broken`, none at all.
 
-        As on ECS the same ones are given until they have expired. boto3 asks again 15 minutes before their end.
+        As on ECS, it gives the same ones until they have expired. boto3 asks again 15 minutes before that.
         """
         self._ask("role", lifetime=lifetime, broken=broken)
 
@@ -139,18 +139,18 @@ class Gateway:
     ) -> None:
         """Answer requests for keys or listings below `path` (/bucket/prefix) with an S3 error, or with `body`.
 
-        A later rule goes before an earlier one; `times` limits how often it is used.
+        The last matching rule is used; `times` limits how often.
         """
         self._ask(
             "answer", path=path, status=status, code=code, method=method, times=times, body=body, headers=headers or {}
         )
 
     def allow(self, path: str) -> None:
-        """Take requests below `path` out of the earlier rules."""
+        """Let requests below `path` through, whatever the earlier rules say."""
         self.answer(path, 0)
 
     def requests(self) -> list[dict]:
-        """What was asked of the S3 side so far, refused requests included: method, path, query, key, status, code."""
+        """The S3 requests so far, also those that were refused: method, path, query, key, status, code."""
         return self._ask("requests")
 
     def environment(self, keys: Keys | None = None) -> dict[str, str]:
@@ -170,13 +170,13 @@ class Gateway:
         """Forget all credentials, rules and requests."""
         self._ask("reset")
 
-    def _ask(self, what: str, **values):
-        place = urlsplit(self.endpoint)
-        if place.scheme == "https":
+    def _ask(self, what: str, **values: object) -> Any:
+        address = urlsplit(self.endpoint)
+        if address.scheme == "https":
             context = ssl.create_default_context(cafile=self.authority)
-            connection = http.client.HTTPSConnection(place.hostname, place.port, timeout=30, context=context)
+            connection = http.client.HTTPSConnection(address.hostname, address.port, timeout=30, context=context)
         else:
-            connection = http.client.HTTPConnection(place.hostname, place.port, timeout=30)
+            connection = http.client.HTTPConnection(address.hostname, address.port, timeout=30)
         try:
             connection.request("POST", f"/-/{what}", json.dumps(values), {"Authorization": self._control})
             answer = connection.getresponse()
@@ -203,16 +203,16 @@ def _certificates(folder: Path) -> list[str]:
 
 
 @dataclass
-class _Known:
-    """Credentials and how long they hold: until a moment, or for so many more requests."""
+class _Credentials:
+    """Credentials, and how long they are valid: until a moment, and for a number of requests."""
 
     secret_key: str
     token: str
-    ends: int
+    expires_at: int  # Unix time, in seconds
     requests_left: int | None = None
 
     def is_expired(self) -> bool:
-        return bool(self.token) and (time.time() >= self.ends or self.requests_left == 0)
+        return bool(self.token) and (time.time() >= self.expires_at or self.requests_left == 0)
 
 
 @dataclass
@@ -237,7 +237,7 @@ class _State:
     region: str
     control: str
     tls: list[str]
-    keys: dict[str, _Known] = field(default_factory=dict)
+    keys: dict[str, _Credentials] = field(default_factory=dict)
     rules: list[_Rule] = field(default_factory=list)
     log: list[dict] = field(default_factory=list)
     role_lifetime: float = 6 * 3600
@@ -252,17 +252,17 @@ class _Refused(Exception):
         self.status, self.code, self.headers, self.details = status, code, headers or {}, details
 
 
-class _SignerOfUnreadBody(S3SigV4Auth):
-    """Signs with the hash of the body that the client named, since the body passes by unread."""
+class _PayloadHashSigner(S3SigV4Auth):
+    """Signs with the hash of the body that the client sent, because the body is passed on without being read."""
 
     def payload(self, request: AWSRequest) -> str:
         return request.headers["X-Amz-Content-SHA256"]
 
     def _modify_request_before_signing(self, request: AWSRequest) -> None:
-        said = self.payload(request)
+        payload_hash = self.payload(request)
         super()._modify_request_before_signing(request)
         del request.headers["X-Amz-Content-SHA256"]
-        request.headers["X-Amz-Content-SHA256"] = said
+        request.headers["X-Amz-Content-SHA256"] = payload_hash
 
 
 class _Handler(ForwardingHandler):
@@ -304,7 +304,7 @@ class _Handler(ForwardingHandler):
                 self.state.log.append(entry)
 
     def _check_credentials(self, entry: dict) -> None:
-        """Note the access key of the request in `entry`; raises _Refused in the order in which AWS looks."""
+        """Set the access key of the request in `entry`; raises _Refused, in the order in which AWS checks."""
         match = re.fullmatch(
             r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d+/([^/]+)/s3/aws4_request, ?"
             r"SignedHeaders=([^,]+), ?Signature=(\w+)",
@@ -318,16 +318,16 @@ class _Handler(ForwardingHandler):
         if region != self.state.region:
             raise _Refused(400, "AuthorizationHeaderMalformed", Region=self.state.region)
         with self.state.lock:
-            known = self.state.keys.get(access_key)
-            if known is None:
+            credentials = self.state.keys.get(access_key)
+            if credentials is None:
                 raise _Refused(403, "InvalidAccessKeyId", AWSAccessKeyId=access_key)
-            if known.is_expired():
+            if credentials.is_expired():
                 raise _Refused(400, "ExpiredToken", **{"Token-0": token})
-            if token != known.token:
+            if token != credentials.token:
                 raise _Refused(*((400, "InvalidToken") if token else (403, "InvalidAccessKeyId")), **{"Token-0": token})
-            if known.requests_left:
-                known.requests_left -= 1
-        expected, to_sign = self._signature(known, access_key, region, signed.split(";"))
+            if credentials.requests_left:
+                credentials.requests_left -= 1
+        expected, to_sign = self._signature(credentials, access_key, region, signed.split(";"))
         if signature != expected:
             raise _Refused(
                 403,
@@ -338,12 +338,12 @@ class _Handler(ForwardingHandler):
                 CanonicalRequest=f"x-amz-security-token:{token}",
             )
 
-    def _signature(self, known: _Known, access_key: str, region: str, signed: list[str]) -> tuple[str, str]:
+    def _signature(self, credentials: _Credentials, access_key: str, region: str, signed: list[str]) -> tuple[str, str]:
         request = AWSRequest(self.command, f"http://{self.headers['Host']}{self.path}")
         for name in signed:
             request.headers[name] = self.headers[name]
         request.context["timestamp"] = self.headers["X-Amz-Date"]
-        signer = _SignerOfUnreadBody(Credentials(access_key, known.secret_key), "s3", region)
+        signer = _PayloadHashSigner(Credentials(access_key, credentials.secret_key), "s3", region)
         to_sign = signer.string_to_sign(request, signer.canonical_request(request))
         return signer.signature(to_sign, request), to_sign
 
@@ -363,7 +363,7 @@ class _Handler(ForwardingHandler):
         replaced = {"host", "authorization", "x-amz-security-token"}
         headers = {name: value for name, value in super().request_headers().items() if name.lower() not in replaced}
         request = AWSRequest(self.command, f"http://{self.upstream}{self.path}", headers=headers)
-        signer = _SignerOfUnreadBody(Credentials(*self.state.upstream_keys), "s3", self.state.upstream_region)
+        signer = _PayloadHashSigner(Credentials(*self.state.upstream_keys), "s3", self.state.upstream_region)
         del request.headers["X-Amz-Date"]
         signer.add_auth(request)
         return dict(request.headers.items())
@@ -390,7 +390,7 @@ class _Handler(ForwardingHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    # the role of a container, and the test's side
+    # the credentials of a container's role, and what the test asks
 
     def _control(self, what: str) -> None:
         text = b"".join(self.body_blocks())
@@ -400,36 +400,36 @@ class _Handler(ForwardingHandler):
             if what == "role" and self.command == "GET":
                 if self.state.role_is_broken:
                     return self._send(500, {}, b"no role here")
-                result = self._of_role()
+                result = self._role_credentials()
             else:
                 result = getattr(self, f"_on_{what}")(**json.loads(text))
         return self._send(200, {"Content-Type": "application/json"}, json.dumps(result).encode())
 
-    def _of_role(self) -> dict[str, str]:
+    def _role_credentials(self) -> dict[str, str]:
         state = self.state
         if state.role_keys is None or state.keys[state.role_keys].is_expired():
             state.role_keys = self._on_issue(True, state.role_lifetime)[0]
-        known = state.keys[state.role_keys]
-        ends = datetime.fromtimestamp(known.ends, UTC)
+        credentials = state.keys[state.role_keys]
+        expiration = datetime.fromtimestamp(credentials.expires_at, UTC)
         return {
             "AccessKeyId": state.role_keys,
-            "SecretAccessKey": known.secret_key,
-            "Token": known.token,
-            "Expiration": ends.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "SecretAccessKey": credentials.secret_key,
+            "Token": credentials.token,
+            "Expiration": expiration.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
 
     def _on_issue(self, token: bool, lifetime: float) -> list[str]:
-        known = _Known(
+        credentials = _Credentials(
             secrets.token_hex(20), f"{secrets.token_urlsafe(60)}+/=" if token else "", int(time.time() + lifetime)
         )
         access_key = ("ASIA" if token else "AKIA") + secrets.token_hex(8).upper()
-        self.state.keys[access_key] = known
-        return [access_key, known.secret_key, known.token]
+        self.state.keys[access_key] = credentials
+        return [access_key, credentials.secret_key, credentials.token]
 
     def _on_expire(self, access_key: str | None, after: int) -> None:
-        for name, known in self.state.keys.items():
-            if known.token and access_key in (None, name):
-                known.requests_left = after
+        for name, credentials in self.state.keys.items():
+            if credentials.token and access_key in (None, name):
+                credentials.requests_left = after
 
     def _on_role(self, lifetime: float, broken: bool) -> None:
         self.state.role_lifetime, self.state.role_is_broken, self.state.role_keys = lifetime, broken, None

@@ -107,8 +107,8 @@ class _Problem:
 _EXPIRED = _Problem(
     ExpiredCredentialsError,
     "the temporary credentials have expired",
-    "Renew them (`aws sso login`, or new values for AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN) and"
-    " start again; finished work is kept.",
+    "Get new ones with `aws sso login`, or renew AWS_SESSION_TOKEN together with its two keys, and start again;"
+    " finished work is kept.",
 )
 _INVALID_ACCESS_KEY = _Problem(
     InvalidCredentialsError,

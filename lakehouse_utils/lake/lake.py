@@ -145,6 +145,7 @@ class Lake:
             bucket=self.bucket,
             uri=self.root,
             proxy_variable=settings.proxy_variable(self._account.known_endpoint),
+            is_embedded=self.is_embedded,
             lakehouse_uri_is_set=self._account.lakehouse_uri_is_set,
         )
 

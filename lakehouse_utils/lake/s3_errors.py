@@ -48,7 +48,8 @@ class StorageLocation:
     bucket: str
     uri: str  # s3://bucket/prefix
     proxy_variable: str | None  # that sends requests through a proxy, if any
-    lakehouse_uri_is_set: bool  # else unsetting it is no advice
+    is_embedded: bool  # then advice about AWS_ENDPOINT_URL would be wrong
+    lakehouse_uri_is_set: bool  # else advice to unset it would be wrong
 
 
 class S3Access(Protocol):
@@ -106,8 +107,8 @@ class _Problem:
 _EXPIRED = _Problem(
     ExpiredCredentialsError,
     "the temporary credentials have expired",
-    "Renew them (`aws sso login`, or new values for AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN) and"
-    " start again; finished work is kept.",
+    "Get new ones with `aws sso login`, or renew AWS_SESSION_TOKEN together with its two keys, and start again;"
+    " finished work is kept.",
 )
 _INVALID_ACCESS_KEY = _Problem(
     InvalidCredentialsError,
@@ -188,6 +189,11 @@ _UNREACHABLE_BY_PROXY = _Problem(
     "{server} cannot be reached through the proxy",
     "Change {proxy_variable}, or add the server's host to NO_PROXY.",
 )
+_UNREACHABLE_EMBEDDED = _Problem(
+    ServerUnreachableError,
+    "{server} cannot be reached",
+    "Try again: it is started again when it is next needed.",
+)
 _NOT_S3 = _Problem(
     NotAnS3ServerError,
     "{server} does not answer like an S3 server",
@@ -220,7 +226,9 @@ class _Refusal:
 
 def _exception(symptom: _Symptom, action: str, location: StorageLocation, cause: BaseException) -> StorageError:
     problem = symptom.problem
-    if problem is _UNREACHABLE and location.proxy_variable:
+    if problem is _UNREACHABLE and location.is_embedded:
+        problem = _UNREACHABLE_EMBEDDED
+    elif problem is _UNREACHABLE and location.proxy_variable:
         problem = _UNREACHABLE_BY_PROXY
     advice = problem.advice
     if problem is _NO_CREDENTIALS and location.lakehouse_uri_is_set:

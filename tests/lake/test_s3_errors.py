@@ -18,7 +18,7 @@ from deltalake.exceptions import TableNotFoundError
 from support.s3_clients import CLIENTS, open_lake, read_parquet, scan, translated_error, use_with_every_client, write
 from support.s3_gateway import Gateway
 
-from lakehouse_utils import errors
+from lakehouse_utils import embedded_s3, errors
 from lakehouse_utils.errors import (
     AccessDeniedError,
     AwsConfigurationError,
@@ -184,6 +184,23 @@ def test_a_server_that_goes_away(s3_server, prefix):
         assert (type(error), error.code) == (ServerUnreachableError, None)
         message = str(error)
         assert f"{gateway.endpoint} cannot be reached" in message and "AWS_ENDPOINT_URL" in message, (client, message)
+
+
+def test_the_embedded_server_stops_during_a_request(tmp_path):
+    """The message says that the server comes back, and nothing about AWS_ENDPOINT_URL, which it does not use."""
+    state_dir = tmp_path / "state"
+    lake = open_lake(None, {"LAKEHOUSE_STATE_DIR": str(state_dir)})
+    try:
+        s3 = lake.s3
+        embedded_s3.stop(state_dir)
+        with pytest.raises(ServerUnreachableError) as info, translate_errors("read t", lake):
+            s3.list_objects_v2(Bucket=lake.bucket)
+    finally:
+        embedded_s3.stop(state_dir)
+    assert str(info.value) == (
+        "Could not read t: the embedded S3 server cannot be reached. Try again: it is started again when it is next"
+        " needed."
+    )
 
 
 @pytest.mark.timeout(30)  # a user waits as long as that, not for minutes

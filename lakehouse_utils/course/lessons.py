@@ -94,6 +94,8 @@ def _prepared(home: Lake, scale: float) -> Lake:
     prepared = home.sibling(shelf.uri(version))
     if _is_ready(prepared):
         return prepared
+    from lakehouse_utils.pipeline.context import RunContext
+    from lakehouse_utils.pipeline.engines.local import LocalEngine
     from lakehouse_utils.pipeline.run import run
 
     name = hashlib.sha256(prepared.root.encode()).hexdigest()[:16]
@@ -103,7 +105,7 @@ def _prepared(home: Lake, scale: float) -> Lake:
     with FileLock(state_dir / f"prepare-{name}.lock"):
         if not _is_ready(prepared):
             with _Line(f"Preparing the tables at scale {scale:g}") as line:
-                run(prepared, str(landing), sources.load(sources.SHOP), line)
+                run(RunContext(prepared, LocalEngine(prepared), line), str(landing), sources.load(sources.SHOP))
             home.s3.put_object(Bucket=home.bucket, Key=prepared.key("ready"), Body=b"")
             _remove_outdated(shelf, version)
     return prepared

@@ -1,4 +1,4 @@
-"""A process that runs the job and dies when it is told to: at its n-th write to S3, before that write gets through."""
+"""Runs the job in a process, and kills it before its n-th write to S3."""
 
 import multiprocessing
 import os
@@ -9,19 +9,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# Children of a process that has everything imported, and no thread yet: a start takes no time.
+# The processes are forked from one that has imported everything and has no threads yet, so they start at once.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["ingestion_processor"])
 
 
 def run(arguments: list[str], environment: dict[str, str], output: Path) -> int:
-    """`python ingestion_processor.py <arguments>` in a process of its own; its exit code, -9 where it was killed."""
+    """Run the job in a process of its own. Returns its exit code, -9 if it was killed."""
     process = start(arguments, environment, output)
     process.join()
     return process.exitcode
 
 
 def start(arguments: list[str], environment: dict[str, str], output: Path) -> multiprocessing.Process:
+    """Start the job in a process of its own; its output goes to a file."""
     process = _processes.Process(target=_child, args=(list(map(str, arguments)), environment, output))
     process.start()
     return process

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The main job: raw files to bronze, silver and gold, on any S3. Run it again whenever new files have arrived.
 
     python ingestion_processor.py
@@ -13,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import NoReturn, Self
 
 import click
 from rich.console import Console
@@ -38,7 +37,7 @@ def comma_separated(
 ) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
     """A parser for an option's value such as `a,b`. With `allowed`, other names are refused."""
 
-    def parse(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    def parse(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
         names = tuple(name.strip() for name in value.split(",") if name.strip())
         for name in names:
             if allowed and name not in allowed:
@@ -106,7 +105,7 @@ def main(
         fail(str(error), verbose)
     except KeyboardInterrupt:
         fail(INTERRUPTED, verbose, EXIT_INTERRUPTED)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the command line reports any error in one line
         if is_interrupted_query(error):
             fail(INTERRUPTED, verbose, EXIT_INTERRUPTED)
         message = " ".join(str(error).split())
@@ -153,9 +152,9 @@ def fail(sentence: str, verbose: bool, code: int = EXIT_ERROR) -> NoReturn:
     sys.exit(code)
 
 
-def plain_console(**options: Any) -> Console:
+def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """A console that prints text as it is, such as [red] and :apple: in the name of a file or in an error."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=stderr, quiet=quiet)
 
 
 class RunDisplay:
@@ -238,7 +237,7 @@ class PandasBlocker(importlib.abc.MetaPathFinder):
     Neither pyarrow nor DuckDB has an option against it, and nothing in the local engine needs pandas.
     """
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+    def find_spec(self, fullname: str, _path: object = None, _target: object = None) -> None:
         """Refuse `import pandas`, and leave everything else to the other finders."""
         if fullname == "pandas":
             raise ModuleNotFoundError("This process does not use pandas", name=fullname)

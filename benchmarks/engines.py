@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Both engines on the same work, from 1 to 50 million order lines: seconds and memory, layer by layer.
 
     python benchmarks/engines.py --sizes 1 2 5 10 20 50 --repeat 3
@@ -57,7 +56,8 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="only draw the figure of what was measured")
     arguments = parser.parse_args()
     if arguments.draw:
-        return draw(arguments.out)
+        draw(arguments.out)
+        return
     medians: dict[tuple[str, int], Figures] = {}
     for rows in sorted(int(size * 1_000_000) for size in arguments.sizes):
         with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)):
@@ -173,7 +173,8 @@ def work(engine_name: str, rows: int, full: str, day: str, root: str, events: Co
     def to_bronze(address: str) -> TableCounts:
         landing = Landing(address, lake)
         counts, refused = bronze.refresh(context(), landing, source, landing.files()[0])
-        assert not refused and not counts.quarantined
+        if refused or counts.quarantined:
+            raise SystemExit(f"Some rows were not loaded: {refused} {counts}")
         return counts
 
     def to_silver() -> TableCounts:
@@ -187,8 +188,8 @@ def work(engine_name: str, rows: int, full: str, day: str, root: str, events: Co
         with timed("merge"):
             to_bronze(day)
             merged = to_silver()
-    assert loaded.added == filled.added == rows, (loaded, filled)
-    assert (merged.added, merged.changed) == (5_000, 5_000), merged
+    if not loaded.added == filled.added == rows or (merged.added, merged.changed) != (5_000, 5_000):
+        raise SystemExit(f"Unexpected numbers of rows: {loaded} {filled} {merged}")
 
 
 # -- results

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """MERGE of a day's order lines into silver, at 1 and at 10 million rows: the cost is that of the rewritten files.
 
     python benchmarks/silver_merge.py --runs 3

@@ -25,7 +25,7 @@ class Progress(Protocol):
         """Work on a table starts. `size_bytes` is the total size of its raw files; None for silver and gold."""
 
     def on_advance(self, size_bytes: int) -> None:
-        """This many more bytes of the raw files have been processed."""
+        """Another `size_bytes` of the raw files have been processed."""
 
     def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
         """A table is up to date."""

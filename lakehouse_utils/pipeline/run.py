@@ -118,25 +118,24 @@ def _run_bronze(
     for source in sources.values():
         files = files_by_table.get(source.name)
         if files and selection.has_table(source.name):
-            # The counts are passed in so that a repeated attempt adds to them.
-            step = partial(_refresh_bronze, context, report, landing, source, files=files, counts=TableCounts())
+            step = _bronze_step(context, report, landing, source, files)
             _run_step(context, report, f"bronze.{source.name}", step, sum(file.size for file in files))
 
 
-def _refresh_bronze(
-    context: RunContext,
-    report: RunReport,
-    landing: Landing,
-    source: Source,
-    *,
-    files: list[LandingFile],
-    counts: TableCounts,
-) -> TableCounts:
-    counts, refused = bronze.refresh(context, landing, source, files, counts)
-    report.refused += refused
-    for sentence in refused:
-        context.progress.on_refused_file(sentence)
-    return counts
+def _bronze_step(
+    context: RunContext, report: RunReport, landing: Landing, source: Source, files: list[LandingFile]
+) -> Callable[[], TableCounts]:
+    """The step that loads these files into one bronze table. A repeated attempt adds to the counts of the last one."""
+    counts = TableCounts()
+
+    def step() -> TableCounts:
+        _, refused = bronze.refresh(context, landing, source, files, counts)
+        report.refused += refused
+        for sentence in refused:
+            context.progress.on_refused_file(sentence)
+        return counts
+
+    return step
 
 
 def _files_by_table(landing: Landing, sources: dict[str, Source], progress: Progress) -> dict[str, list[LandingFile]]:
@@ -208,5 +207,5 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
                     f" has finished ({error}).",
                     table=label,
                 ) from error
-            time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))
+            time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret, two jobs only have to differ
         attempt += 1

@@ -309,7 +309,7 @@ def _marts(gold: dict, stores: dict, history: dict) -> dict[str, list[dict]]:
         }
 
     def month(line: dict) -> tuple | None:
-        store = line["store_sk"] and stores[line["store_sk"][1]]["store_name"] or "Unknown"
+        store = stores[line["store_sk"][1]]["store_name"] if line["store_sk"] else "Unknown"
         day = line["order_date"]
         return day and (day.replace(day=1), store, products[line["product_sk"]]["category_name"])
 

@@ -100,7 +100,7 @@ def _translate(node: exp.Expr) -> exp.Expr:
 
 
 def _translate_try_cast(cast: exp.TryCast) -> exp.Expr:
-    """A cast of text as in DuckDB, which also reads 1.0 and 1e3 as integers, and a day with the time 00:00 as a date."""
+    """A cast of text as in DuckDB, which also reads 1.0 and 1e3 as integers and a day with the time 00:00 as a date."""
     text = cast.this
 
     def try_cast(value: exp.Expr, to: exp.DataType) -> exp.TryCast:

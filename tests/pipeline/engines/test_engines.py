@@ -112,7 +112,7 @@ ODD = [
         "1,5",
         "1 000",
     ),
-    *("1e3", "1.5e1", "1.25e1", "1e", "1e+05", "1e-3", "4e-1", "1e400", "0x1F", "1_000", "١٢", "１２"),
+    *("1e3", "1.5e1", "1.25e1", "1e", "1e+05", "1e-3", "4e-1", "1e400", "0x1F", "1_000", "١٢", "\uff11\uff12"),
     *("1e5", "1e6", "9e15", "1e16", "1e18", "1e22", "123456789012345678e1", "1.0000000001e1", "-0.0", "-0e0"),
     *("2026-01-31T10:00:00+14:00", "2026-01-31T10:00:00+14:30", "2026-01-31T10:00:00+18:30", "2026-01-31T10:00-00:30"),
     *("9223372036854775807", "9223372036854775808", "-9223372036854775808", "123456789012345678901234567890"),
@@ -195,7 +195,7 @@ def test_engines_taking_turns_give_the_same_rows(first, small, lake, tmp_path, s
 
 
 @pytest.mark.parametrize(
-    "killed, before, next_engine",
+    ("killed", "before", "next_engine"),
     [
         ("local", 4, "spark"),
         pytest.param("local", 9, "spark", marks=pytest.mark.slow),
@@ -403,7 +403,7 @@ def test_a_server_that_stops_answering_is_one_sentence(lake, small):
 
     with open_engine("spark", lake) as first:
         remote = first._sail.address
-        with (
+        with (  # noqa: PT012 - the error is raised when the engine is closed
             pytest.raises(EngineError, match=rf"^The Spark Connect server at {remote} no longer answers"),
             open_engine("spark", lake, remote) as engine,
         ):
@@ -452,7 +452,7 @@ def test_an_empty_address_is_none_and_a_password_is_hidden(lake, small):
 def test_characters_that_spark_servers_encode_are_refused(odd, lake, tmp_path):
     """A lake whose address has such a character is refused, with the alternatives."""
     other = lake.sibling(lake.uri(odd))
-    with pytest.raises(EngineError, match="^The spark engine does not support the character .+ use --engine local"):
+    with pytest.raises(EngineError, match=r"^The spark engine does not support the character .+ use --engine local"):
         open_engine("spark", other)
 
 
@@ -467,7 +467,7 @@ def test_a_failed_query_is_one_sentence(lake):
 
 def test_an_unknown_engine_is_refused(lake):
     """The error lists the engines."""
-    with pytest.raises(SettingError, match="^--engine: 'flink' is not one of local, spark"):
+    with pytest.raises(SettingError, match=r"^--engine: 'flink' is not one of local, spark"):
         open_engine("flink", lake)
 
 

@@ -55,13 +55,21 @@ def comma_separated(
     default=",".join(LAYERS),
     show_default=True,
     callback=comma_separated(LAYERS),
-    help="Layers to bring up to date.",
+    help="Only these layers, separated by commas.",
 )
-@click.option("--tables", default="", callback=comma_separated(), help="Source and gold tables.  [default: all]")
+@click.option(
+    "--tables", default="", callback=comma_separated(), help="Only these source and gold tables.  [default: all]"
+)
 @click.option(
     "--sources", "sources_path", type=click.Path(path_type=Path), help="TOML file that describes your own tables."
 )
-@click.option("--engine", type=click.Choice(ENGINES), default="local", show_default=True, help="DuckDB, or Spark.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="DuckDB in this process, or a Spark server.",
+)
 @click.option("--spark-remote", metavar="sc://...", help="A running Spark Connect server.  [default: start Sail]")
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write a report of the run as JSON.")
 @click.option("--strict", is_flag=True, help=f"Exit with code {EXIT_QUARANTINED} if rows were quarantined.")

@@ -125,6 +125,8 @@ def _prepared(home: Lake, scale: float) -> Lake:
     prepared = home.sibling(versions.uri(version))
     if _is_ready(prepared):
         return prepared
+    from lakehouse_utils.pipeline.context import RunContext
+    from lakehouse_utils.pipeline.engines.local import LocalEngine
     from lakehouse_utils.pipeline.run import run
 
     name = hashlib.sha256(prepared.root.encode()).hexdigest()[:16]
@@ -132,7 +134,7 @@ def _prepared(home: Lake, scale: float) -> Lake:
     with FileLock(_work_folder() / f"prepare-{name}.lock"):
         if not _is_ready(prepared):
             with _StatusLine(f"Preparing the tables at scale {scale:g}") as line:
-                run(prepared, str(landing), sources.load(sources.SHOP), line)
+                run(RunContext(prepared, LocalEngine(prepared), line), str(landing), sources.load(sources.SHOP))
             home.s3.put_object(Bucket=home.bucket, Key=prepared.key("ready"), Body=b"")
             _remove_other_versions(versions, version)
     return prepared

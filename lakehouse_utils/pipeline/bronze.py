@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+from deltalake import Schema, Transaction
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
@@ -104,7 +105,7 @@ def quarantine(lake: Lake, source: Source, app_id: str, version: int, upload: Ca
     table = ref.open()
     if progress(table, app_id) != version:
         schema = pa.schema([*_ORIGIN, *_REASON])
-        commits.append(ref, table, schema, upload(), app_id, version)
+        commits.append(ref, table, schema, upload(), Transaction(app_id, version))
 
 
 def _app_id(file: LandingFile) -> str:
@@ -114,8 +115,8 @@ def _app_id(file: LandingFile) -> str:
 def _commit(ref: TableRef, table, source: Source, file: LandingFile, fingerprint: int, uploaded: Uploaded):
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *_ORIGIN])
-    app_id = _app_id(file)
-    return commits.append(ref, table, schema, uploaded.files, app_id, fingerprint, _APPEND_ONLY)
+    table = table or commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
+    return commits.append(ref, table, schema, uploaded.files, Transaction(_app_id(file), fingerprint))
 
 
 def upload(lake: Lake, landing: Landing, source: Source, file: LandingFile, advance: Callable[[int], None]) -> Uploaded:

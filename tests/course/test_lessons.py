@@ -13,7 +13,9 @@ from lakehouse_utils.errors import LakehouseError, MissingTableError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import run as pipeline
 from lakehouse_utils.pipeline import sources
-from lakehouse_utils.pipeline.run import run
+from lakehouse_utils.pipeline.context import RunContext
+from lakehouse_utils.pipeline.engines.local import LocalEngine
+from lakehouse_utils.pipeline.run import Selection, run
 
 
 @pytest.fixture(autouse=True)
@@ -144,8 +146,11 @@ def test_status_line_as_progress_of_the_pipeline(prefix: str, tmp_path: Path) ->
     (tmp_path / "2026-01-01").mkdir()
     (tmp_path / "2026-01-01" / "brands.csv").write_text("brand_id,brand_name\n1,Volta\n")
     (tmp_path / "2026-01-01" / "unknown.csv").write_text("a\n1\n")
+    lake = home(prefix)
     with lessons._StatusLine("Preparing") as line:
-        report = run(home(prefix), str(tmp_path), sources.load(sources.SHOP), line, ("bronze",))
+        report = run(
+            RunContext(lake, LocalEngine(lake), line), str(tmp_path), sources.load(sources.SHOP), Selection(("bronze",))
+        )
     assert report.rows["bronze.brands"].added == 1
 
 

@@ -23,10 +23,10 @@ from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake, delta_log
 from lakehouse_utils.pipeline import bronze, commits
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
-from lakehouse_utils.pipeline.engines.local import Local
+from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.landing import Landing
 from lakehouse_utils.pipeline.parsing import formats
-from lakehouse_utils.pipeline.run import run
+from lakehouse_utils.pipeline.run import Selection, run
 from lakehouse_utils.pipeline.sources import Source
 
 THINGS = Source(name="things", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "text"}})
@@ -34,9 +34,9 @@ AWKWARD = "2026-01-02 é'\"%20#&+?,=[x] {y}"
 
 
 def context(lake: Lake, advance: Callable[[int], None] = lambda size: None) -> RunContext:
-    progress = lakes.Silent()
+    progress = lakes.RecordingProgress()
     progress.on_advance = advance
-    return RunContext(lake, Local(lake), progress)
+    return RunContext(lake, LocalEngine(lake), progress)
 
 
 class Supplier:
@@ -212,7 +212,8 @@ def test_what_was_loaded_before_another_writer_was_quicker_is_in_the_report(fold
         return commit(lake, table, source, file, *args)
 
     monkeypatch.setattr(bronze, "_commit", second_fails)
-    report = run(folder.lake, folder.address, {"things": THINGS}, lakes.Silent(), layers=("bronze",))
+    context = RunContext(folder.lake, LocalEngine(folder.lake), lakes.RecordingProgress())
+    report = run(context, folder.address, {"things": THINGS}, Selection(("bronze",)))
     assert not failures
     assert report.rows["bronze.things"] == TableCounts(read=3, added=2, quarantined=1, version=2)
     assert [row[2] for row in folder.loaded()] == ["1", "3"]
@@ -414,7 +415,7 @@ MEASURED = """
     from lakehouse_utils import settings
     from lakehouse_utils.lake import Lake
     from lakehouse_utils.pipeline import bronze, formats, landing
-    from lakehouse_utils.pipeline.engines.local import Local
+    from lakehouse_utils.pipeline.engines.local import LocalEngine
     from lakehouse_utils.pipeline.sources import Source
 
     state_dir, uri, folder, block = sys.argv[1:]

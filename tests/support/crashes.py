@@ -1,4 +1,4 @@
-"""Runs of the job in a process that is killed at its n-th write to S3, before the server sees that write."""
+"""Runs the job in a process, and kills it before its n-th write to S3."""
 
 import multiprocessing
 import os
@@ -15,13 +15,14 @@ _processes.set_forkserver_preload(["ingestion_processor"])
 
 
 def run(arguments: list[str], environment: dict[str, str], output: Path) -> int:
-    """Run `python ingestion_processor.py <arguments>` in a new process; returns its exit code, -9 if killed."""
+    """Run the job in a process of its own. Returns its exit code, -9 if it was killed."""
     process = start(arguments, environment, output)
     process.join()
     return process.exitcode
 
 
 def start(arguments: list[str], environment: dict[str, str], output: Path) -> multiprocessing.Process:
+    """Start the job in a process of its own; its output goes to a file."""
     process = _processes.Process(target=_child, args=(list(map(str, arguments)), environment, output))
     process.start()
     return process

@@ -4,7 +4,6 @@ Each table's commit records the version of bronze that it covers. A run reads th
 so a daily batch costs what the day brought and the files that it touches, not what the tables hold.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
@@ -16,17 +15,11 @@ from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake, delta_log
 from lakehouse_utils.lake.delta_log import is_empty, progress
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import commits, merge
-from lakehouse_utils.pipeline.bronze import quarantine
+from lakehouse_utils.pipeline import commits, lineage, merge, quarantine
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import MergeClause
-from lakehouse_utils.pipeline.sources import Column, Source
+from lakehouse_utils.pipeline.sources import HISTORY_COLUMNS, Column, Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statement
-
-_LINEAGE = ["_version_at", "_batch", "_source_file", "_source_line", "_bronze_version"]
-_ORIGIN = {"_batch": "VARCHAR", "_source_file": "VARCHAR", "_source_line": "BIGINT", "_ingested_at": "TIMESTAMPTZ"}
-_OF_HISTORY = ["valid_from", "valid_to", "is_first", "is_current"]
-_DELTA_TYPES = {"integer": "long", "text": "string"}  # the others have the same name there
 
 # How values are spelled: regular expressions.
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
@@ -91,7 +84,7 @@ class _Step:
 
     def _define(self, name: str, files: list[str]) -> None:
         """Views `<name>`, these files of bronze with all described columns, and `<name>_accepted`, its good rows."""
-        self.engine.define_files(name, files, dict.fromkeys(self.source.columns, "VARCHAR") | _ORIGIN)
+        self.engine.define_files(name, files, dict.fromkeys(self.source.columns, "VARCHAR") | lineage.BRONZE_SQL_TYPES)
         accepted = statement(
             "silver",
             "accepted",
@@ -139,7 +132,7 @@ class _Step:
         values = [*self.source.columns, *(["_version_at"] if self.source.order_by else [])]
         differs = _any(f"(target.{quoted(name)} IS DISTINCT FROM source.{quoted(name)})" for name in values)
         newer = f"({_not_older(self.source, 'source', 'target')}) AND ({differs})"
-        row = [*self.source.columns, *_LINEAGE]
+        row = [*self.source.columns, *lineage.SILVER_COLUMNS]
         with translate_errors(f"merge into silver.{self.source.name}", self.lake):
             clauses = [MergeClause("update", newer), MergeClause("insert")]
             merged = merge.merge(self.engine, table, self.source.key, clauses, row, self.commit)
@@ -166,7 +159,8 @@ class _Step:
         )
         self.engine.materialize("rejected", rejected)
         if count := self._count("rejected"):
-            quarantine(self.lake, self.source, f"silver.{self.source.name}", self.version, self._upload_rejected)
+            app_id = f"silver.{self.source.name}"
+            quarantine.append(self.lake, self.source, app_id, self.version, self._upload_rejected)
         return count
 
     def _upload_rejected(self) -> list[AddAction]:
@@ -239,9 +233,10 @@ def _is_late(bronze: DeltaTable, files: list[str]) -> bool:
 
 def _refuse_other_columns(lake: Lake, source: Source, table: DeltaTable, name: str) -> None:
     there = {field.name: field.type for field in table.schema().fields}
-    described = {n: PrimitiveType(_DELTA_TYPES.get(c.type, c.type.replace(" ", ""))) for n, c in source.columns.items()}
+    described = {name: PrimitiveType(column.data_type.delta) for name, column in source.columns.items()}
     other = [column for column, kind in described.items() if there.get(column) != kind]
-    other += [column for column in there if column not in described and column not in (*_LINEAGE, *_OF_HISTORY)]
+    own = (*lineage.SILVER_COLUMNS, *HISTORY_COLUMNS)
+    other += [column for column in there if column not in described and column not in own]
     if other:
         raise LakehouseError(
             f"silver.{name} was built from another description of its columns ({', '.join(other)}): delete"
@@ -301,13 +296,13 @@ def _is_written(text: str, value: str, column: Column) -> str:
     A cast rounds 1.239, cuts the time off a date, and reads 0x1F, 1_000 and 2026-01-31 (BC). With an exponent some
     engines read a number as a double, so it is taken as far as that is exact.
     """
-    decimal = re.fullmatch(r"decimal\(\d+, *(\d+)\)", column.type)
-    scale = decimal[1] if decimal else 0
+    decimal = column.data_type.name == "decimal"
+    scale = column.data_type.scale or 0
     pattern = _DECIMAL.format(scale=scale) if decimal else _SPELLINGS[column.type]
     spelled = f"regexp_full_match(trim({text}, ' '), '{pattern}')"
     if decimal or column.type == "integer":
         as_double = f"TRY_CAST(trim({text}, ' ') AS DOUBLE)"
-        least_inexact = f"CAST({_EXACTLY / 10 ** int(scale)!r} AS DOUBLE)"
+        least_inexact = f"CAST({_EXACTLY / 10**scale!r} AS DOUBLE)"
         same = f"CAST({value} AS DOUBLE) = {as_double} AND abs({as_double}) < {least_inexact}"
         exact = f"regexp_full_match(trim({text}, ' '), '{_POWER}') AND {same}"
         spelled = f"({spelled} OR {exact})"

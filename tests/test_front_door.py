@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lakehouse_utils import embedded_s3
-from lakehouse_utils.sample_data import sample_data
+from lakehouse_utils.sample_data.__main__ import main as sample_data_command
 from lakehouse_utils.settings import CHECKOUT, Settings
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_every_module_that_a_command_runs_exists():
     spoken = {name for line in COMMANDS for name in re.findall(r"lakehouse_utils\.embedded_s3 (\w+)", line)}
     assert spoken and spoken <= embedded_s3.main.commands.keys()
     options = {name for line in COMMANDS for name in re.findall(r"(--\w+)", line.partition(".sample_data")[2])}
-    assert options and options <= {name for option in sample_data.main.params for name in option.opts}
+    assert options and options <= {name for option in sample_data_command.params for name in option.opts}
 
 
 def test_every_option_of_the_main_job_is_explained():

@@ -58,6 +58,19 @@ class Uploaded:
         refuse_too_many_columns(self.columns)
 
 
+@dataclass(frozen=True)
+class _Delivery:
+    """A file as it was delivered: the fingerprint is another one when the file is delivered again."""
+
+    file: LandingFile
+    fingerprint: int = 0
+
+    @property
+    def app_id(self) -> str:
+        """The name under which the tables' logs record the fingerprint of the loaded file."""
+        return f"landing:{self.file.path}"
+
+
 def refresh(
     run: RunContext, landing: Landing, source: Source, files: list[LandingFile], counts: TableCounts | None = None
 ) -> tuple[TableCounts, list[str]]:
@@ -68,41 +81,42 @@ def refresh(
     error: what it committed is counted there, and is added to.
     """
     ref = run.lake.table("bronze", source.name)
-    table = ref.open()
+    table: DeltaTable | None = ref.open()
     counts = TableCounts() if counts is None else counts
     refused: list[str] = []
 
-    def refuse(file: LandingFile, fingerprint: int, error: UnreadableFileError) -> None:
-        refused.append(f"{file.path}: {error}")
-        quarantine.append_refused_file(run.lake, source, file, fingerprint, error)
+    def refuse(delivery: _Delivery, error: UnreadableFileError) -> None:
+        refused.append(f"{delivery.file.path}: {error}")
+        quarantine.append_refused_file(run.lake, source, delivery.file, delivery.fingerprint, error)
 
     loaded_fingerprint = progress_by_app_id(ref, table)
-    new: dict[LandingFile, int] = {}
+    new: list[_Delivery] = []
     for file in files:
         try:
-            fingerprint = landing.fingerprint(file)
+            delivery = _Delivery(file, landing.fingerprint(file))
         except UnreadableFileError as error:
-            refuse(file, 0, error)
+            refuse(_Delivery(file), error)
             continue
-        if loaded_fingerprint(_app_id(file)) == fingerprint:
+        if loaded_fingerprint(delivery.app_id) == delivery.fingerprint:
             run.progress.on_advance(file.size)
         else:
-            new[file] = fingerprint
+            new.append(delivery)
 
-    uploads = run.engine.upload_files(upload, landing, source, list(new), run.progress.on_advance) if new else []
-    for (file, fingerprint), uploaded in zip(new.items(), uploads, strict=True):
+    new_files = [delivery.file for delivery in new]
+    uploads = run.engine.upload_files(upload, landing, source, new_files, run.progress.on_advance) if new else []
+    for delivery, uploaded in zip(new, uploads, strict=True):
         try:
             if isinstance(uploaded, UnreadableFileError):
                 raise uploaded
-            if landing.fingerprint(file) != fingerprint:
+            if landing.fingerprint(delivery.file) != delivery.fingerprint:
                 raise UnreadableFileError(CHANGED_WHILE_READ)
         except UnreadableFileError as error:
-            refuse(file, fingerprint, error)
+            refuse(delivery, error)
             continue
         if uploaded.broken_files:
             upload_broken = partial(_already_uploaded, uploaded.broken_files)
-            quarantine.append(run.lake, source, _app_id(file), fingerprint, upload_broken)
-        table = _commit(ref, table, source, file, fingerprint, uploaded)
+            quarantine.append(run.lake, source, delivery.app_id, delivery.fingerprint, upload_broken)
+        table = _commit(ref, table, source, delivery, uploaded)
         counts.read += uploaded.read
         counts.added += uploaded.rows
         counts.quarantined += uploaded.broken
@@ -110,21 +124,17 @@ def refresh(
     return counts, refused
 
 
-def _app_id(file: LandingFile) -> str:
-    """The name under which the tables' logs record the fingerprint of a loaded file."""
-    return f"landing:{file.path}"
-
-
 def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
     return files
 
 
 def _commit(
-    ref: TableRef, table: DeltaTable | None, source: Source, file: LandingFile, fingerprint: int, uploaded: Uploaded
+    ref: TableRef, table: DeltaTable | None, source: Source, delivery: _Delivery, uploaded: Uploaded
 ) -> DeltaTable:
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
-    return commits.append(ref, table, schema, uploaded.files, _app_id(file), fingerprint, _APPEND_ONLY)
+    app_id, version = delivery.app_id, delivery.fingerprint
+    return commits.append(ref, table, schema, uploaded.files, app_id, version, _APPEND_ONLY)
 
 
 def upload(

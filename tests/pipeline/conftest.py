@@ -9,9 +9,9 @@ from filelock import FileLock
 from support import expected, lakes
 from support.suppliers import Supplier
 
+from lakehouse_utils import sample_data
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import sources
-from lakehouse_utils.sample_data import sample_data
 
 
 class Finished(NamedTuple):

@@ -131,10 +131,10 @@ def test_bronze_counts_after_a_conflict(folder, monkeypatch):
     folder.deliver("2/things.csv", "id,name\n3,c\n")
     commit, failures = bronze._commit, [CommitFailedError("another writer was quicker")]
 
-    def second_fails(lake, table, source, file, *args):
-        if file.batch == "2" and failures:
+    def second_fails(ref, table, source, delivery, uploaded):
+        if delivery.file.batch == "2" and failures:
             raise failures.pop()
-        return commit(lake, table, source, file, *args)
+        return commit(ref, table, source, delivery, uploaded)
 
     monkeypatch.setattr(bronze, "_commit", second_fails)
     report = run(folder.lake, folder.address, {"things": THINGS}, NoProgress(), layers=("bronze",))
@@ -261,7 +261,7 @@ CHANGES = {
     "truncated": lambda path: os.truncate(path, 1_500_000),
     "grown": lambda path: path.open("a").write("1234567\n"),
     "overwritten": overwrite,
-    "replaced": lambda path: shutil.copy(path, path.with_suffix(".new")) and os.replace(path.with_suffix(".new"), path),
+    "replaced": lambda path: shutil.copy(path, path.with_suffix(".new")) and path.with_suffix(".new").replace(path),
 }
 
 

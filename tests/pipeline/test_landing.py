@@ -21,7 +21,7 @@ def test_landing_files_of_a_folder(folder, tmp_path):
     (tmp_path / "2").symlink_to(tmp_path / "1")
     (tmp_path / "3").mkdir()
     (tmp_path / "3" / "loop").symlink_to(tmp_path / "3")
-    os.mkdir(os.fsencode(tmp_path) + b"/4")
+    (tmp_path / "4").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/4/M\xfc.csv")).write_text("id\n1\n")
     files, ignored = Landing(str(tmp_path), folder.lake).files()
     assert [(file.batch, file.table, file.path, file.format, file.gzipped) for file in files] == [

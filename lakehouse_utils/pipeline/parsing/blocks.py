@@ -76,7 +76,7 @@ def broken_record(line: int, raw: bytes, reason: str) -> BrokenRecord:
 
 
 def escaped_text(raw: bytes) -> str:
-    """`raw` as text, with `\\xfc` for a byte that is not valid UTF-8."""
+    r"""`raw` as text, with `\xfc` for a byte that is not valid UTF-8."""
     return raw.decode(errors="backslashreplace")
 
 

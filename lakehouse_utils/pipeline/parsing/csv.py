@@ -98,9 +98,9 @@ def parse_chunk(chunk: Chunk, columns: list[str], delimiter: str) -> Iterator[Bl
 
 
 def record_lines(chunk: Chunk, delimiter: str) -> tuple[NDArray[np.integer[Any]], bool]:
-    """The line on which each record starts, and whether there are quotes around fields.
+    r"""The line on which each record starts, and whether there are quotes around fields.
 
-    There are no lines where Arrow would read something else, for example after a lone `\\r`.
+    There are no lines where Arrow would read something else, for example after a lone `\r`.
     """
     data = chunk.data
     codes = np.frombuffer(data, np.uint8)

@@ -1,6 +1,6 @@
-"""CSV as RFC 4180 defines it, record by record: where records end, their fields, and what is wrong with their quotes.
+r"""CSV as RFC 4180 defines it, record by record: where records end, their fields, and what is wrong with their quotes.
 
-A quote inside a field that does not start with a quote is text, and so is a lone `\\r`.
+A quote inside a field that does not start with a quote is text, and so is a lone `\r`.
 """
 
 import re

@@ -16,6 +16,10 @@ _SPACE = re.compile(r"[ \t\r\n]*+")
 _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
+class BrokenLineError(Exception):
+    """What is wrong with a line, as quarantine words it."""
+
+
 def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Part]:
     """The parts of a file with one JSON object per line. Raises UnreadableFileError."""
     file = TextFile(stream, _FIRST_LINE_END)
@@ -33,38 +37,38 @@ def _records(chunk: Chunk, source: Source) -> Iterator[ParsedRecord]:
             continue
         try:
             row = _row(raw, source, to_column)
-        except ValueError as error:
+        except BrokenLineError as error:
             yield line, raw, str(error)
         else:
             yield line, raw, row
 
 
 def _row(raw: bytes, source: Source, to_column: Callable[[str], str]) -> dict[str, str | None]:
-    """The row on one line, by bronze's column names. ValueError says what is wrong with the line."""
+    """The row on one line, by the names of bronze's columns. Raises BrokenLineError."""
     values = _object(raw)
     row = {to_column(name): value for name, value in values.items()}
     if len(row) < len(values):
-        raise ValueError("two field names differ only in case or punctuation")
+        raise BrokenLineError("two field names differ only in case or punctuation")
     if not source.columns.keys() & row.keys():
-        raise ValueError(f"none of its fields is described for the table {source.name}")
+        raise BrokenLineError(f"none of its fields is described for the table {source.name}")
     return row
 
 
 def _object(raw: bytes) -> dict[str, str | None]:
-    """The object on one line, each value as text. ValueError says what is wrong with the line."""
+    """The object on one line, each value as text. Raises BrokenLineError."""
     try:
         text = raw.decode()
         values = json.loads(
             text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=dict_without_duplicates
         )
     except UnicodeDecodeError:
-        raise ValueError(invalid_utf8(raw)) from None
+        raise BrokenLineError(invalid_utf8(raw)) from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"invalid JSON: {error.msg.removesuffix(' at')} at position {error.pos + 1}") from None
+        raise BrokenLineError(f"invalid JSON: {error.msg.removesuffix(' at')} at position {error.pos + 1}") from None
     except RecursionError:
-        raise ValueError("invalid JSON: it is nested too deeply") from None
+        raise BrokenLineError("invalid JSON: it is nested too deeply") from None
     if not isinstance(values, dict):
-        raise ValueError("not a JSON object: each line must be one object")
+        raise BrokenLineError("not a JSON object: each line must be one object")
     nested = [name for name, value in values.items() if isinstance(value, dict | list)]
     values |= {name: str(value).lower() for name, value in values.items() if isinstance(value, bool)}
     if nested:
@@ -76,7 +80,7 @@ def _object(raw: bytes) -> dict[str, str | None]:
             "".join([*values, *filter(None, values.values())]).encode()
         except UnicodeEncodeError as error:
             code = ord(error.object[error.start])
-            raise ValueError(f"invalid text: \\u{code:04x} is only half of a surrogate pair") from None
+            raise BrokenLineError(f"invalid text: \\u{code:04x} is only half of a surrogate pair") from None
     return values
 
 
@@ -99,8 +103,8 @@ def _values_as_written(text: str) -> dict[str, str]:
 
 
 def dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The pairs as a dict. Raises ValueError where two have the same name."""
+    """The pairs as a dict. Raises BrokenLineError where two have the same name."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise ValueError("an object has two fields with the same name")
+        raise BrokenLineError("an object has two fields with the same name")
     return values

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from operator import methodcaller
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -31,9 +31,9 @@ _MAX_BATCH_ROWS = 128 * 1024
 
 
 class _BrokenValue(NamedTuple):
-    """A value that cannot become text: the row's position in its batch, what there is of it, and the reason."""
+    """A value that cannot become text. `position` is its row in the batch, `raw` as much of it as can be shown."""
 
-    index: int
+    position: int
     raw: str
     reason: str
 
@@ -67,7 +67,7 @@ def _parse_batch(first_row: int, batch: pa.RecordBatch, columns: list[str]) -> I
     for name, column in zip(columns, batch.columns, strict=True):
         arrays[name], broken_in_column = _as_text(column)
         for value in broken_in_column:
-            broken_values[value.index].append((name, value))
+            broken_values[value.position].append((name, value))
     arrays[SOURCE_LINE] = line_numbers(np.arange(first_row, first_row + batch.num_rows))
     broken = []
     for index, values in broken_values.items():
@@ -102,13 +102,13 @@ def _as_text(values: pa.Array) -> tuple[pa.Array, list[_BrokenValue]]:
         except UnicodeDecodeError as error:
             texts.append(None)
             broken.append(_BrokenValue(index, escaped_text(error.object), invalid_utf8(error.object) or str(error)))
-        except Exception as error:  # outside the range of Python's, pandas' or Arrow's types
+        except Exception as error:  # noqa: BLE001 - several libraries: outside the range of Python's, pandas' or Arrow's types
             texts.append(None)
             broken.append(_BrokenValue(index, "", f"the value cannot be converted to text ({error})"))
     return pa.array(texts, pa.string()), broken
 
 
-def _to_python(value: pa.Scalar) -> Any:
+def _to_python(value: pa.Scalar) -> object:
     """Like `as_py()`, but nanoseconds become text: Python has no type for them, and Arrow would need pandas."""
     if not value.is_valid:
         return None
@@ -123,7 +123,7 @@ def _to_python(value: pa.Scalar) -> Any:
     return value.as_py()
 
 
-def _value_as_text(value: Any) -> str | None:
+def _value_as_text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bytes):

@@ -29,16 +29,16 @@ _SWAPPED_TEXT = str.maketrans("\r\n", "\n\r")
 
 @dataclass(frozen=True)
 class Chunk:
-    """Whole records, each of which ends in `\\n`; the first starts on `line` of the file."""
+    r"""Whole records, each of which ends in `\n`; the first starts on `line` of the file."""
 
     line: int
     data: bytes
 
 
 class TextFile:
-    """A stream of text whose lines end in `\\n`, without a byte order mark.
+    r"""A stream of text whose lines end in `\n`, without a byte order mark.
 
-    Lines may also end in `\\r` alone, as on the first Macintosh. Then `\\r` and `\\n` are swapped while the file is
+    Lines may also end in `\r` alone, as on the first Macintosh. Then `\r` and `\n` are swapped while the file is
     read, and swapped back in the parsed blocks.
     """
 

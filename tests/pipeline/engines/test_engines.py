@@ -17,10 +17,10 @@ import pytest
 from filelock import FileLock
 from support import crashes, lakes
 
+from lakehouse_utils import sample_data
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.run import RunReport, open_engine
-from lakehouse_utils.sample_data import sample_data
 
 SOME = ("products", "brands", "categories", "dim_products")  # history, late rows, and what gold makes of it
 

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lakehouse_utils import embedded_s3
-from lakehouse_utils.sample_data.sample_data import generate
+from lakehouse_utils.sample_data import generate
 
 SCALE_OF_A_MILLION_LINES = 212
 

@@ -1,43 +1,46 @@
-"""data/README.md says what sources.toml and the generator say, and sources.toml describes every raw file."""
+"""data/README.md is what sources.toml and the generator make of it, and sources.toml describes every raw file."""
 
 import csv
 import gzip
 import json
 import re
-import tomllib
 
 import pyarrow.parquet as pq
 import pytest
 
 from lakehouse_utils.errors import LakehouseError
-from lakehouse_utils.sample_data.sample_data import SOURCES, dictionary, refresh
+from lakehouse_utils.pipeline import sources
+from lakehouse_utils.sample_data.dictionary import dictionary, updated_readme
 
-DATA = SOURCES.parent
+DATA = sources.SHOP.parent
 README = (DATA / "README.md").read_text(encoding="utf-8")
-TABLES = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
+SHOP = sources.load()
 TYPES = r"integer|double|boolean|date|timestamp|text|decimal\(\d+,\d+\)"
 
 
-def test_the_readme_is_up_to_date():
-    mend = "python -m lakehouse_utils.sample_data --readme data/README.md"
-    assert refresh(README) == README, f"data/README.md is out of date. To mend it: {mend}"
+def test_readme_is_up_to_date():
+    """The derived parts of data/README.md are as the generator makes them."""
+    fix = "python -m lakehouse_utils.sample_data --readme data/README.md"
+    assert updated_readme(README) == README, f"data/README.md is out of date. To fix it: {fix}"
 
 
-def test_a_readme_without_its_marks_is_not_touched():
-    with pytest.raises(LakehouseError, match="marks .*quirks"):
-        refresh(README.replace("<!-- end of quirks -->", ""))
+def test_readme_without_a_mark():
+    """A README without one of the marks is refused."""
+    with pytest.raises(LakehouseError, match=r"The marks .*quirks.* are missing"):
+        updated_readme(README.replace("<!-- end of quirks -->", ""))
 
 
-def test_the_dictionary_names_every_table_and_column():
+def test_dictionary_has_every_table_and_column():
+    """The dictionary has a section for each table, and a row for each column with its type."""
     text = dictionary()
-    for name, table in TABLES.items():
+    for name, source in SHOP.items():
         assert f"### {name}\n" in text
-        assert all(f"| `{column}` | {about['type']} |" in text for column, about in table["columns"].items())
+        assert all(f"| `{column}` | {described.type} |" in text for column, described in source.columns.items())
 
 
-def test_every_file_and_every_column_is_described():
-    """A column of any raw file, in whatever format, stands in sources.toml, and the other way round."""
-    seen = {name: set() for name in TABLES}
+def test_sources_describe_every_file_and_column():
+    """sources.toml describes exactly the columns of the raw files, whatever their format."""
+    columns_in_files = {name: set() for name in SHOP}
     for path in (DATA / "landing").glob("*/*"):
         if path.suffix == ".parquet":
             columns = pq.read_schema(path).names
@@ -51,33 +54,35 @@ def test_every_file_and_every_column_is_described():
         else:
             data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
             columns = next(csv.reader([data.splitlines()[0].decode("utf-8-sig")]))
-        seen[path.name.partition(".")[0]] |= set(columns)
-    assert seen == {name: set(table["columns"]) for name, table in TABLES.items()}
+        columns_in_files[path.name.partition(".")[0]] |= set(columns)
+    assert columns_in_files == {name: set(source.columns) for name, source in SHOP.items()}
 
 
-def test_the_descriptions_are_well_formed():
-    for name, table in TABLES.items():
-        assert set(table) <= {"description", "key", "order_by", "history", "columns"}, name
-        assert table["key"] and set(table["key"]) <= set(table["columns"]), name
-        assert table.get("order_by", table["key"][0]) in table["columns"], name
-        for column, about in table["columns"].items():
+def test_sources_are_well_formed():
+    """Keys, ordering columns and references name described columns, and every description is a sentence."""
+    for name, source in SHOP.items():
+        assert source.description.endswith("."), name
+        assert source.key, name
+        assert set(source.key) <= set(source.columns), name
+        assert source.order_by is None or source.order_by in source.columns, name
+        for column, described in source.columns.items():
             where = f"{name}.{column}"
-            allowed = {"type", "description", "required", "min", "max", "allowed", "references"}
-            assert set(about) <= allowed and about["description"].endswith("."), where
-            assert re.fullmatch(TYPES, about["type"]), where
+            assert described.description.endswith("."), where
+            assert re.fullmatch(TYPES, described.type), where
             assert not column.startswith("_"), where
-            if "references" in about:
-                target, _, key = about["references"].partition(".")
-                assert key in TABLES[target]["key"], where
-    assert [name for name, table in TABLES.items() if table.get("history")] == ["customers", "products"]
+            if described.references:
+                target, _, key = described.references.partition(".")
+                assert key in SHOP[target].key, where
+    assert [name for name, source in SHOP.items() if source.history] == ["customers", "products"]
 
 
-def test_the_diagram_has_every_relation():
+def test_diagram_has_every_relation():
+    """The diagram in data/README.md has exactly the relations that sources.toml describes."""
     drawn = set(re.findall(r"(\w+) \S+--\S+ (\w+) :", README))
     described = {
-        (about["references"].partition(".")[0], name)
-        for name, table in TABLES.items()
-        for about in table["columns"].values()
-        if "references" in about
+        (column.references.partition(".")[0], name)
+        for name, source in SHOP.items()
+        for column in source.columns.values()
+        if column.references
     }
     assert drawn == described

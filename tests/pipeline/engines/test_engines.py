@@ -17,11 +17,11 @@ import pytest
 from filelock import FileLock
 from support import crashes, lakes
 
+from lakehouse_utils import sample_data
 from lakehouse_utils.errors import EngineError, LakehouseError, SettingError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.context import NoProgress
 from lakehouse_utils.pipeline.run import RunReport, open_engine
-from lakehouse_utils.sample_data import sample_data
 
 SOME = ("products", "brands", "categories", "dim_products")  # a source with history and late rows, and its dimension
 

@@ -1,12 +1,10 @@
-"""The generator of the raw files: the same bytes everywhere, every quirk in its place, nothing overwritten."""
+"""The generated raw files: the same bytes everywhere, every quirk in its place, nothing overwritten."""
 
 import csv
 import gzip
-import hashlib
 import json
 import subprocess
 import sys
-import tomllib
 from collections import Counter
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
@@ -14,17 +12,18 @@ from errno import ENOSPC
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
+from lakehouse_utils import settings
 from lakehouse_utils.errors import LakehouseError
-from lakehouse_utils.sample_data import sample_data
-from lakehouse_utils.sample_data.sample_data import LINE, SOURCES, VALUE, generate, main
+from lakehouse_utils.pipeline import sources
+from lakehouse_utils.pipeline.sources import Source
+from lakehouse_utils.sample_data import batches, generate, writer
+from lakehouse_utils.sample_data.writer import BROKEN_LINE, BROKEN_VALUE
 
-LANDING = SOURCES.parent / "landing"
-TABLES = tomllib.loads(SOURCES.read_text(encoding="utf-8"))
+SHOP = sources.load()
+LANDING = sources.SHOP.parent / "landing"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def content(path: Path) -> object:
     return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
 
 
-# --- a strict reader, written apart from the generator ---
+# -- a strict reader, written independently of the generator
 
 
 def records(path: Path):
@@ -78,15 +77,15 @@ def records(path: Path):
         yield line, dict(zip(header, fields, strict=True)) if whole else None
 
 
-def broken_value(table: dict, row: dict) -> bool:
+def broken_value(source: Source, row: dict) -> bool:
     """Whether a value of the row breaks what sources.toml says about its column."""
-    for name, about in table["columns"].items():
+    for name, column in source.columns.items():
         value = row.get(name)
         if value in (None, "", "NULL"):
-            if about.get("required") or name in table["key"]:
+            if column.required or name in source.key:
                 return True
             continue
-        kind = about["type"]
+        kind = column.type
         try:
             if kind == "integer":
                 typed = int(value)
@@ -100,9 +99,9 @@ def broken_value(table: dict, row: dict) -> bool:
                 typed = value
         except (ValueError, InvalidOperation):
             return True
-        if "min" in about and typed < about["min"] or "max" in about and typed > about["max"]:
+        if (column.min is not None and typed < column.min) or (column.max is not None and typed > column.max):
             return True
-        if "allowed" in about and typed not in about["allowed"]:
+        if column.allowed is not None and typed not in column.allowed:
             return True
     return False
 
@@ -115,9 +114,9 @@ def broken_rows(folder: Path, name: str) -> list[tuple[int, str]]:
     found = []
     for line, row in records(folder / name):
         if row is None:
-            found.append((line, LINE))
-        elif broken_value(TABLES[table_of(name)], row):
-            found.append((line, VALUE))
+            found.append((line, BROKEN_LINE))
+        elif broken_value(SHOP[table_of(name)], row):
+            found.append((line, BROKEN_VALUE))
     return found
 
 
@@ -126,40 +125,37 @@ def good_rows(folder: Path, name: str) -> list[dict]:
     return [row for line, row in records(folder / name) if line not in bad]
 
 
-# --- the same everywhere ---
+# -- the same everywhere
 
 
-def test_the_shipped_files_are_what_the_generator_writes(shop):
+def test_shipped_files_are_what_the_generator_writes(shop):
+    """The files in data/landing are what the generator writes at scale 1."""
     out, _ = shop
-    mend = "python -m lakehouse_utils.sample_data --out data/landing, after removing data/landing"
-    assert files_of(LANDING) == files_of(out), mend
+    fix = "python -m lakehouse_utils.sample_data --out data/landing, after removing data/landing"
+    assert files_of(LANDING) == files_of(out), fix
     for name in files_of(out):
-        assert content(LANDING / name) == content(out / name), f"{name} differs; to mend it: {mend}"
+        assert content(LANDING / name) == content(out / name), f"{name} differs; to fix it: {fix}"
 
 
-def test_the_shipped_files_are_small():
+def test_shipped_files_are_small():
+    """The files in data/landing have less than 1.5 MB in total."""
     assert sum(path.stat().st_size for path in LANDING.rglob("*")) < 1_500_000
 
 
-def test_chance_is_the_same_on_every_machine():
-    bits = sample_data._hash("orders", np.arange(10_000)).astype("<u8").tobytes()
-    assert hashlib.sha256(bits).hexdigest() == "62582e65cf1fd1be2d6650260feaaca460b90fcf946a56f72389471aab2207ea"
-    assert sample_data._draw("orders", np.arange(6), 1000).tolist() == [781, 229, 440, 48, 692, 838]
-
-
-def test_neither_a_second_run_nor_another_chunk_size_changes_anything(shop, tmp_path, monkeypatch):
+def test_generate_again_with_other_chunks(shop, tmp_path, monkeypatch):
+    """Neither a second run nor another chunk size changes any file."""
     out, summary = shop
-    monkeypatch.setattr(sample_data, "CHUNK", 89)
+    monkeypatch.setattr(writer, "CHUNK_ROWS", 89)
     assert generate(tmp_path) == summary
     assert all(content(tmp_path / name) == content(out / name) for name in files_of(out))
 
 
-def test_memory_does_not_grow_with_the_scale(tmp_path):
-    """Peak memory of a process of its own, in which four times the rows differ from one time by next to nothing."""
+def test_generate_memory_at_larger_scale(tmp_path):
+    """The peak memory of a process hardly grows when it writes four times as many rows."""
     code = """
 import sys
 from pathlib import Path
-from lakehouse_utils.sample_data.sample_data import generate
+from lakehouse_utils.sample_data import generate
 generate(Path(sys.argv[1]), float(sys.argv[2]))
 if sys.platform == "linux":  # not getrusage, which counts the process that started this one
     status = Path("/proc/self/status").read_text()
@@ -174,15 +170,16 @@ else:
     peaks = []
     for scale in (50, 200):
         command = [sys.executable, "-c", code, str(tmp_path / str(scale)), str(scale)]
-        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=SOURCES.parent.parent)
+        run = subprocess.run(command, capture_output=True, text=True, check=True, cwd=settings.CHECKOUT)
         peaks.append(float(run.stdout))
     assert peaks[1] < peaks[0] + 25, f"{peaks} MB at scale 50 and 200"
 
 
-# --- what is in the files ---
+# -- what is in the files
 
 
-def test_the_full_load_has_exactly_the_columns_of_the_contract_and_is_clean(shop):
+def test_full_load_columns(shop):
+    """The full load has exactly the columns of the contract, and no broken row."""
     out, _ = shop
     contract = {
         "brands": "brand_id,brand_name",
@@ -201,16 +198,16 @@ def test_the_full_load_has_exactly_the_columns_of_the_contract_and_is_clean(shop
         assert broken_rows(out, f"2026-01-01/{table}.csv") == []
 
 
-def test_the_full_load_holds_together(shop):
-    """Keys are unique, every reference points to a row, nothing ships before it is ordered."""
+def test_full_load_is_consistent(shop):
+    """Keys are unique, every reference points to a row, and nothing ships before it is ordered."""
     out, _ = shop
-    rows = {table: good_rows(out, f"2026-01-01/{table}.csv") for table in TABLES}
-    for name, table in TABLES.items():
-        keys = [tuple(row[column] for column in table["key"]) for row in rows[name]]
+    rows = {table: good_rows(out, f"2026-01-01/{table}.csv") for table in SHOP}
+    for name, source in SHOP.items():
+        keys = [tuple(row[column] for column in source.key) for row in rows[name]]
         assert len(set(keys)) == len(keys), name
-        for column, about in table["columns"].items():
-            if "references" in about:
-                target, _, key = about["references"].partition(".")
+        for column, described in source.columns.items():
+            if described.references:
+                target, _, key = described.references.partition(".")
                 values = {row[column] for row in rows[name]} - {"NULL", ""}
                 assert values <= {row[key] for row in rows[target]}, f"{name}.{column}"
     for order in rows["orders"]:
@@ -222,7 +219,8 @@ def test_the_full_load_holds_together(shop):
 
 
 @pytest.mark.parametrize("scale", [0.001, 20])
-def test_the_noted_broken_rows_are_the_broken_rows(scale, tmp_path):
+def test_quirks_are_the_broken_rows(scale, tmp_path):
+    """The rows that are noted as broken are exactly the broken rows, at any scale."""
     summary = generate(tmp_path, scale)
     noted = {(quirk.file, quirk.line, quirk.broken) for quirk in summary.quirks if quirk.broken}
     assert len(noted) == sum(quirk.broken is not None for quirk in summary.quirks)
@@ -231,10 +229,11 @@ def test_the_noted_broken_rows_are_the_broken_rows(scale, tmp_path):
     assert {name: sum(1 for _ in records(tmp_path / name)) for name in summary.files} == summary.files
 
 
-def test_the_broken_rows_at_scale_1(shop):
+def test_broken_rows_at_scale_1(shop):
+    """At scale 1, each file has the expected number of broken lines and broken values."""
     out, summary = shop
     found = {name: Counter(kind for _, kind in broken_rows(out, name)) for name in summary.files}
-    assert {name: (count[LINE], count[VALUE]) for name, count in found.items() if count} == {
+    assert {name: (count[BROKEN_LINE], count[BROKEN_VALUE]) for name, count in found.items() if count} == {
         "2026-01-02/orders.csv": (0, 2),
         "2026-01-02/order_items.csv": (0, 1),
         "2026-01-03/products.csv": (0, 1),
@@ -253,7 +252,8 @@ def test_the_broken_rows_at_scale_1(shop):
     assert noted == {(name, *bad) for name in found for bad in broken_rows(out, name)}
 
 
-def test_missing_values_and_values_that_only_look_missing():
+def test_full_load_missing_values():
+    """The full load has missing values of both kinds, and values that only look missing."""
     customers = {row["customer_id"]: row for _, row in records(LANDING / "2026-01-01/customers.csv")}
     assert customers["17"]["last_name"] == "Null" and customers["27"]["last_name"] == "O'Brien"
     assert all("\n" in customers[number]["street"] for number in ("33", "148"))
@@ -266,7 +266,8 @@ def test_missing_values_and_values_that_only_look_missing():
     assert any(row["zip_code"].startswith("0") for row in customers.values())
 
 
-def test_the_files_come_as_they_do_in_real_life():
+def test_daily_batches_formats():
+    """The daily batches have all formats, an empty file, a missing file and files from Windows."""
     windows = (LANDING / "2026-01-03/products.csv").read_bytes()
     assert windows.startswith(b"\xef\xbb\xbf") and windows.count(b"\r\n") == windows.count(b"\n") > 2
     assert (LANDING / "2026-01-05/customers.csv").read_bytes().count(b"\n") == 1
@@ -276,7 +277,7 @@ def test_the_files_come_as_they_do_in_real_life():
     assert kinds == {f"2026-01-0{day}": [".csv" if day < 4 else ".jsonl"] for day in range(1, 8)}
     for day in range(2, 8):
         table = pq.read_table(LANDING / f"2026-01-0{day}" / "stocks.parquet")
-        assert table.column_names == list(TABLES["stocks"]["columns"]) and table.num_rows
+        assert table.column_names == list(SHOP["stocks"].columns) and table.num_rows
     for day in range(4, 8):
         rows = good_rows(LANDING, f"2026-01-0{day}/orders.jsonl")
         assert {"channel" in row for row in rows} == {day >= 5}
@@ -285,10 +286,11 @@ def test_the_files_come_as_they_do_in_real_life():
     assert (LANDING / "2026-01-07/customers.csv").read_bytes().splitlines()[-1].count(b'"') == 1
 
 
-def test_updated_at_comes_with_the_daily_batches():
+def test_daily_batches_have_updated_at():
+    """Exactly the daily rows of tables with an ordering column have updated_at."""
     for path in LANDING.rglob("*.*"):
         name = path.relative_to(LANDING).as_posix()
-        ordered = "order_by" in TABLES[table_of(name)] and not name.startswith("2026-01-01")
+        ordered = SHOP[table_of(name)].order_by is not None and not name.startswith("2026-01-01")
         assert all(("updated_at" in row) == ordered for row in good_rows(LANDING, name)), name
 
 
@@ -302,7 +304,8 @@ def versions(table: str, **key: object) -> list[tuple[str, dict]]:
     return found
 
 
-def test_what_happens_to_rows_in_the_daily_batches():
+def test_daily_batches_versions_of_rows():
+    """Rows change, repeat, arrive late and arrive in the wrong order as documented."""
     # renamed, new prices, moved
     assert [row["category_name"] for _, row in versions("categories", category_id=3)] == [
         "Cruisers Bicycles",
@@ -319,9 +322,9 @@ def test_what_happens_to_rows_in_the_daily_batches():
     assert first == second == "2026-01-03" and newer["updated_at"] > older["updated_at"]
     assert newer["street"] != older["street"]
     # the older version after the newer
-    for table, key, batches in (("customers", 24, ("04", "07")), ("orders", 1600, ("02", "06"))):
-        _, (first, newer), (second, older) = versions(table, **{TABLES[table]["key"][0]: key})
-        assert (first[-2:], second[-2:]) == batches and newer["updated_at"] > older["updated_at"]
+    for table, key, expected_batches in (("customers", 24, ("04", "07")), ("orders", 1600, ("02", "06"))):
+        _, (first, newer), (second, older) = versions(table, **{SHOP[table].key[0]: key})
+        assert (first[-2:], second[-2:]) == expected_batches and newer["updated_at"] > older["updated_at"]
     # late: an order with its lines, and an order after its lines
     assert versions("orders", order_id=1610)[0][0] == "2026-01-05"
     assert versions("orders", order_id=1610)[0][1]["order_date"] == "2026-01-03"
@@ -335,7 +338,8 @@ def test_what_happens_to_rows_in_the_daily_batches():
     assert {row["customer_id"] for _, row in versions("orders", order_id=1622)} == {999_999_999}
 
 
-def test_every_kind_of_quirk_is_there_at_any_scale(shop, tmp_path):
+def test_quirks_at_any_scale(shop, tmp_path):
+    """Every kind of quirk exists at any scale, but not in proportion to it."""
     _, summary = shop
     kinds = Counter(quirk.kind for quirk in summary.quirks)
     for scale in (0.001, 20):
@@ -344,8 +348,8 @@ def test_every_kind_of_quirk_is_there_at_any_scale(shop, tmp_path):
     assert other["text in a number"] == 2 * kinds["text in a number"] - 1  # more, but not 20 times as many
 
 
-def test_charts_of_it_look_like_life():
-    """Growth, season, weekends, stores of different size, and customers who come again."""
+def test_full_load_is_plausible():
+    """There are growth, season, weekends, stores of different size, and customers who come back."""
     orders = [row for _, row in records(LANDING / "2026-01-01/orders.csv")]
     days = [date.fromisoformat(row["order_date"]) for row in orders]
     years, months = Counter(day.year for day in days), Counter(day.month for day in days)
@@ -359,64 +363,52 @@ def test_charts_of_it_look_like_life():
     assert customers[0][1] > 10 and len(customers) < 1100
 
 
-# --- where it may write ---
+# -- where it may write
 
 
-def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
+def test_generate_into_folder_with_files(tmp_path):
+    """A folder that is not empty, or not a folder, is refused and not changed."""
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(LakehouseError, match=r"not empty: it holds thesis\.txt.*--out"):
+    with pytest.raises(LakehouseError, match=r"not empty: it contains thesis\.txt.*--out"):
         generate(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     with pytest.raises(LakehouseError, match="--out"):
         generate(tmp_path / "thesis.txt")
 
 
-def test_what_it_wrote_before_is_not_overwritten_either(shop):
+def test_generate_into_folder_with_batches(shop):
+    """Files from an earlier run are not overwritten."""
     out, _ = shop
     with pytest.raises(LakehouseError, match="2026-01-01, 2026-01-02, 2026-01-03 and 4 more"):
         generate(out, 2)
 
 
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
-def test_a_scale_that_is_no_size_is_refused(scale, tmp_path):
-    with pytest.raises(LakehouseError, match="not a number above 0"):
+def test_generate_with_invalid_scale(scale, tmp_path):
+    """A scale that is not a positive number is refused before anything is written."""
+    with pytest.raises(LakehouseError, match=r"The scale .* is invalid: it must be a number above 0\."):
         generate(tmp_path / "out", scale)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_disk_that_is_too_small_is_refused_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(sample_data, "disk_usage", lambda path: SimpleNamespace(free=5_000_000))
-    with pytest.raises(LakehouseError, match="needs about 400.0 MB.*5.0 MB are free.*smaller --scale"):
+def test_generate_on_full_disk(tmp_path, monkeypatch):
+    """Too little free space is refused before anything is written."""
+    monkeypatch.setattr(batches, "disk_usage", lambda path: SimpleNamespace(free=5_000_000))
+    with pytest.raises(LakehouseError, match=r"needs about 400\.0 MB.*5\.0 MB are free\. .*smaller --scale"):
         generate(tmp_path / "out", 1000)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("error", [OSError(ENOSPC, "No space left on device"), KeyboardInterrupt()])
-def test_what_fails_midway_leaves_nothing_behind(error, tmp_path, monkeypatch):
+def test_generate_fails_midway(error, tmp_path, monkeypatch):
+    """After an error or an interruption, no file and no folder is left."""
+
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(sample_data.pq, "write_table", fail)
+    monkeypatch.setattr(writer.pq, "write_table", fail)
     with pytest.raises((LakehouseError, KeyboardInterrupt)) as caught:
         generate(tmp_path / "a" / "out")
     if isinstance(error, OSError):
         assert "No space left on device. Free some space, choose a smaller --scale" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-# --- the command line ---
-
-
-def test_the_command_says_in_one_line_what_it_wrote(tmp_path):
-    run = CliRunner().invoke(main, ["--scale", "0.1", "--out", str(tmp_path / "out")])
-    assert run.exit_code == 0, run.output
-    (line,) = run.stdout.splitlines()
-    assert line.startswith("Wrote ") and line.endswith(f" to {tmp_path / 'out'}.") and " in 35 files, " in line
-    assert run.stderr.splitlines() == [f"writing 2026-01-0{day}" for day in range(1, 8)]
-
-
-def test_the_command_names_an_error_without_a_traceback(tmp_path):
-    (tmp_path / "mine").touch()
-    run = CliRunner().invoke(main, ["--out", str(tmp_path)])
-    assert run.exit_code == 1 and run.stderr.startswith("Error: ") and "mine" in run.stderr
-    assert CliRunner().invoke(main, []).exit_code == 2

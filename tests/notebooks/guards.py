@@ -102,7 +102,7 @@ def has_setup_cells(book: Book) -> Iterator[str]:
         yield f'the cell below the parameters does not contain lessons.start("{book.number}", LAKE, SCALE ...'
     for later in book.cells[indexes[0] + 2 :]:
         if later.cell_type == "code" and re.search(r"^(import|from) ", later.source, re.M):
-            yield f"a cell below the set-up imports; move the import to the set-up cell: {later.source.splitlines()[0]!r}"
+            yield f"an import is outside the set-up cell, in the cell that begins {later.source.splitlines()[0]!r}"
 
 
 @guard

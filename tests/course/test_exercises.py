@@ -141,7 +141,7 @@ def test_exercises_of_a_notebook_are_found_by_its_number(monkeypatch: pytest.Mon
 
 
 def test_import_error_in_the_checks_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module of exercises that imports a missing library raises; it does not count as a notebook without exercises."""
+    """A module of exercises that imports a missing library raises; it is not taken as a notebook without any."""
 
     def import_with_error(name: str) -> None:
         raise ModuleNotFoundError("no module named 'nampy'", name="nampy")

@@ -1,29 +1,29 @@
 """Wrong answers to the exercises of notebook 02."""
 
-_PRODUCTS = """address = lake.uri("try", f"products-{datetime.now():%H%M%S%f}")
+_PRODUCTS = """uri = lake.uri("try", f"products-{datetime.now():%H%M%S%f}")
 full, daily = (add_origin(read_as_text(file), file) for file in sorted(landing.glob("*/products.csv"))[:2])
-write_deltalake(address, full, storage_options=lake.storage_options)
+write_deltalake(uri, full, storage_options=lake.storage_options)
 """
-_OPEN = "answer = DeltaTable(address, storage_options=lake.storage_options)"
+_OPEN = "answer = DeltaTable(uri, storage_options=lake.storage_options)"
 
-_STOCKS = """address = lake.uri("try", f"stocks-{datetime.now():%H%M%S%f}")
+_STOCKS = """uri = lake.uri("try", f"stocks-{datetime.now():%H%M%S%f}")
 for rows in stocks.values():
-    write_deltalake(address, rows, mode="append", partition_by=["_batch"], storage_options=lake.storage_options)
+    write_deltalake(uri, rows, mode="append", partition_by=["_batch"], storage_options=lake.storage_options)
 """
 
-_AGAIN = """address = lake.uri("try", f"again-{datetime.now():%%H%%M%%S%%f}")
-DeltaTable.create(address, two.schema, storage_options=lake.storage_options)
+_AGAIN = """uri = lake.uri("try", f"again-{datetime.now():%%H%%M%%S%%f}")
+DeltaTable.create(uri, two.schema, storage_options=lake.storage_options)
 
 
 def load(batch, fingerprint, rows):
-    table = DeltaTable(address, storage_options=lake.storage_options)
+    table = DeltaTable(uri, storage_options=lake.storage_options)
     properties = CommitProperties(app_transactions=[Transaction(batch, fingerprint)])
     %s
 
 
 for delivery in deliveries:
     load(*delivery)
-answer = DeltaTable(address, storage_options=lake.storage_options)
+answer = DeltaTable(uri, storage_options=lake.storage_options)
 """
 
 WRONG_ANSWERS = [
@@ -31,7 +31,7 @@ WRONG_ANSWERS = [
     (
         "02.1",
         _PRODUCTS
-        + f"""write_deltalake(address, daily, mode="overwrite", schema_mode="overwrite",
+        + f"""write_deltalake(uri, daily, mode="overwrite", schema_mode="overwrite",
                 storage_options=lake.storage_options)
 {_OPEN}""",
         "The rows of full are missing",
@@ -39,7 +39,7 @@ WRONG_ANSWERS = [
     (
         "02.1",
         _PRODUCTS
-        + f"""write_deltalake(address, daily.drop_columns("updated_at"), mode="append",
+        + f"""write_deltalake(uri, daily.drop_columns("updated_at"), mode="append",
                 storage_options=lake.storage_options)
 {_OPEN}""",
         "The column updated_at of daily is missing",
@@ -48,21 +48,21 @@ WRONG_ANSWERS = [
         "02.1",
         _PRODUCTS
         + f"""for _ in range(2):
-    write_deltalake(address, daily, mode="append", schema_mode="merge", storage_options=lake.storage_options)
+    write_deltalake(uri, daily, mode="append", schema_mode="merge", storage_options=lake.storage_options)
 {_OPEN}""",
         "rows are in the table twice",
     ),
     (
         "02.2",
         _STOCKS
-        + f"""write_deltalake(address, corrected, mode="overwrite", storage_options=lake.storage_options)
+        + f"""write_deltalake(uri, corrected, mode="overwrite", storage_options=lake.storage_options)
 {_OPEN}""",
         "The batch 2026-01-02 is missing",
     ),
     (
         "02.2",
         _STOCKS
-        + f"""write_deltalake(address, corrected, mode="overwrite", predicate="_batch >= '2026-01-03'",
+        + f"""write_deltalake(uri, corrected, mode="overwrite", predicate="_batch >= '2026-01-03'",
                 storage_options=lake.storage_options)
 {_OPEN}""",
         "The batch 2026-01-04 is missing",
@@ -70,15 +70,15 @@ WRONG_ANSWERS = [
     (
         "02.2",
         _STOCKS
-        + f"""write_deltalake(address, corrected, mode="append", storage_options=lake.storage_options)
+        + f"""write_deltalake(uri, corrected, mode="append", storage_options=lake.storage_options)
 {_OPEN}""",
         "An append replaces nothing",
     ),
     (
         "02.2",
         _STOCKS
-        + f"""DeltaTable(address, storage_options=lake.storage_options).delete("_batch = '2026-01-03'")
-write_deltalake(address, corrected, mode="append", storage_options=lake.storage_options)
+        + f"""DeltaTable(uri, storage_options=lake.storage_options).delete("_batch = '2026-01-03'")
+write_deltalake(uri, corrected, mode="append", storage_options=lake.storage_options)
 {_OPEN}""",
         "it took 2 commits",
     ),
@@ -86,7 +86,7 @@ write_deltalake(address, corrected, mode="append", storage_options=lake.storage_
     (
         "02.2",
         _STOCKS
-        + """answer = DeltaTable(address, storage_options=lake.storage_options)
+        + """answer = DeltaTable(uri, storage_options=lake.storage_options)
 answer.update(new_values={"quantity": "0"})""",
         "Quantities of other batches",
     ),

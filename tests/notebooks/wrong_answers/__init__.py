@@ -18,4 +18,10 @@ WrongAnswer = tuple[str, str, str]
 def of_notebook(number: str) -> list[WrongAnswer]:
     """Return the wrong answers of notebook `number`; an empty list if it has no file."""
     path = Path(__file__).with_name(f"nb{number}.py")
-    return runpy.run_path(str(path))["WRONG_ANSWERS"] if path.is_file() else []
+    return read_wrong_answers(path) if path.is_file() else []
+
+
+def read_wrong_answers(path: Path) -> list[WrongAnswer]:
+    """Return the list WRONG_ANSWERS of a Python file."""
+    wrong_answers: list[WrongAnswer] = runpy.run_path(str(path))["WRONG_ANSWERS"]
+    return wrong_answers

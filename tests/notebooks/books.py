@@ -1,4 +1,8 @@
-"""Notebooks as the tests see them: read, run, compared. `python tests/notebooks/books.py` runs them all in place."""
+"""Read, run and compare the course's notebooks.
+
+`python tests/notebooks/books.py 02 05` runs notebooks 02 and 05 and saves them with their new outputs; without
+numbers, it does so for all notebooks.
+"""
 
 import re
 import sys
@@ -19,26 +23,26 @@ from lakehouse_utils import settings
 
 FOLDER = settings.CHECKOUT / "notebooks"
 PATHS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
+CELL_TIMEOUT_S = 120
 _MASKS = get_sanitize_patterns(Path(__file__).with_name("sanitize.cfg").read_text("utf-8"))
-_CELL_SECONDS = 120
 _PICTURES = ("image/png", "image/jpeg")
-_KEPT_OF_CELL, _KEPT_OF_NOTEBOOK = {"tags"}, {"kernelspec", "language_info"}
+_KEPT_CELL_METADATA, _KEPT_NOTEBOOK_METADATA = {"tags"}, {"kernelspec", "language_info"}
 
 
 @dataclass(frozen=True)
-class Task:
-    """An exercise as it stands in a notebook; `stub` is the place of its cell, `folded` the text of the cell below."""
+class NotebookExercise:
+    """An exercise in a notebook: its heading, the index of its stub cell, and the folded text below the stub."""
 
     id: str
     title: str
-    stub: int
-    folded: str
+    stub_index: int
+    folded_text: str
 
     @property
     def solution(self) -> str | None:
-        """The code in the folded solution: the whole replacement of the stub."""
-        found = re.search(r"<details>\s*<summary>Solution</summary>(.*?)</details>", self.folded, re.S)
-        code = re.search(r"```python\n(.*?)```", found[1], re.S) if found else None
+        """The code of the folded solution, which replaces the whole stub; None if there is none."""
+        details = re.search(r"<details>\s*<summary>Solution</summary>(.*?)</details>", self.folded_text, re.S)
+        code = re.search(r"```python\n(.*?)```", details[1], re.S) if details else None
         return code[1].rstrip() if code else None
 
 
@@ -56,76 +60,89 @@ class Book:
         return self.notebook.cells
 
     @property
-    def code(self) -> list[NotebookNode]:
+    def code_cells(self) -> list[NotebookNode]:
         return [cell for cell in self.cells if cell.cell_type == "code"]
 
     def headings(self) -> Iterator[tuple[int, int, str]]:
-        """(place of the cell, level, text) of each heading, those in fenced code left out."""
-        for place, cell in enumerate(self.cells):
+        """Yield (index of the cell, level, text) of each heading outside fenced code."""
+        for index, cell in enumerate(self.cells):
             if cell.cell_type == "markdown":
-                for line in without_code(cell.source).splitlines():
-                    if found := re.match(r"(#{1,6}) +(.*\S)", line):
-                        yield place, len(found[1]), found[2]
+                for line in without_fenced_code(cell.source).splitlines():
+                    if match := re.match(r"(#{1,6}) +(.*\S)", line):
+                        yield index, len(match[1]), match[2]
 
-    def tasks(self) -> Iterator[Task]:
-        """The exercises, by their headings."""
-        for place, _, text in self.headings():
-            if found := re.fullmatch(r"Exercise (\d\d\.\d+) · (.+)", text):
-                folded = self.cells[place + 2] if place + 2 < len(self.cells) else None
-                yield Task(found[1], found[2], place + 1, folded.source if folded else "")
+    def exercises(self) -> Iterator[NotebookExercise]:
+        """Yield the exercises, found by their headings."""
+        for index, _, text in self.headings():
+            if match := re.fullmatch(r"Exercise (\d\d\.\d+) · (.+)", text):
+                folded = self.cells[index + 2].source if index + 2 < len(self.cells) else ""
+                yield NotebookExercise(match[1], match[2], index + 1, folded)
 
 
 def tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
 
-def without_code(markdown: str) -> str:
-    """The text without its fenced blocks."""
+def without_fenced_code(markdown: str) -> str:
     return re.sub(r"^(```|~~~).*?^\1", "", markdown, flags=re.S | re.M)
 
 
 # -- running
 
 
-def run(path: Path, out: Path, cwd: Path = FOLDER, **parameters: object) -> NotebookNode:
-    """Run a notebook with papermill into the file `out`; raises where a cell does.
+def execute(path: Path, output_path: Path, cwd: Path = FOLDER, **parameters: object) -> NotebookNode:
+    """Run a notebook with papermill and write the result to `output_path`.
 
-    Names that the parameters cell doesn't have are refused; papermill would set them and only warn.
+    Raises ValueError for a parameter that the parameters cell does not have (papermill would only warn), and
+    PapermillExecutionError if a cell fails.
     """
-    known = papermill.inspect_notebook(str(path)).keys()
-    if unknown := parameters.keys() - known:
-        raise ValueError(f"{path.name} has no parameter {', '.join(sorted(unknown))}, but {', '.join(known) or 'none'}")
+    available = papermill.inspect_notebook(str(path)).keys()
+    if unknown := parameters.keys() - available:
+        names = ", ".join(available) or "none"
+        raise ValueError(f"{path.name} has no parameter {', '.join(sorted(unknown))}. It has: {names}")
     return papermill.execute_notebook(
         str(path),
-        str(out),
+        str(output_path),
         parameters,
         kernel_name="python3",
         progress_bar=False,
         cwd=str(cwd),
-        execution_timeout=_CELL_SECONDS,
+        execution_timeout=CELL_TIMEOUT_S,
     )
 
 
 class Kernel:
-    """A kernel in which cells are run one by one, and errors are outputs."""
+    """A running kernel in which cells are run one by one. An error is an output, not an exception."""
 
     def __init__(self, client: NotebookClient) -> None:
         self._client = client
 
     def run(self, code: str) -> list[NotebookNode]:
-        """The outputs of `code`."""
+        """Run `code` and return its outputs."""
         cell = nbformat.v4.new_code_cell(code)
         self._client.nb.cells.append(cell)
         self._client.execute_cell(cell, len(self._client.nb.cells) - 1)
         return cell.outputs
 
+    def run_all(self, book: Book) -> NotebookNode:
+        """Run all cells in order and return the notebook with its new outputs."""
+        notebook = deepcopy(book.notebook)
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                cell.outputs = self.run(cell.source)
+        return notebook
+
+    def run_all_in_reverse(self, book: Book) -> list[str]:
+        """Run all cells from the last to the first and return the errors."""
+        return [error for cell in reversed(book.code_cells) for error in errors(self.run(cell.source))]
+
 
 @contextmanager
-def kernel(cwd: Path = FOLDER) -> Iterator[Kernel]:
-    """A fresh kernel, as a notebook in the folder `cwd` would get it."""
+def start_kernel(cwd: Path = FOLDER) -> Iterator[Kernel]:
+    """Start the kernel that a notebook in the folder `cwd` would get, and shut it down at the end."""
     client = NotebookClient(
         nbformat.v4.new_notebook(),
-        timeout=_CELL_SECONDS,
+        timeout=CELL_TIMEOUT_S,
         kernel_name="python3",
         allow_errors=True,
         resources={"metadata": {"path": str(cwd)}},
@@ -134,26 +151,12 @@ def kernel(cwd: Path = FOLDER) -> Iterator[Kernel]:
         yield Kernel(client)
 
 
-def play(kernel: Kernel, book: Book) -> NotebookNode:
-    """Run all cells in their order; the notebook with its new outputs."""
-    fresh = deepcopy(book.notebook)
-    for cell in fresh.cells:
-        if cell.cell_type == "code":
-            cell.outputs = kernel.run(cell.source)
-    return fresh
-
-
-def played_backwards(kernel: Kernel, book: Book) -> list[str]:
-    """The errors of all cells, run from the last to the first."""
-    return [error for cell in reversed(book.code) for error in errors(kernel.run(cell.source))]
-
-
 def errors(outputs: list[NotebookNode]) -> list[str]:
     return [f"{output.ename}: {output.evalue}" for output in outputs if output.output_type == "error"]
 
 
-def said(outputs: list[NotebookNode]) -> str:
-    """All text of the outputs."""
+def plain_text(outputs: list[NotebookNode]) -> str:
+    """Return the printed text and the text representations of the outputs."""
     return "\n".join(
         "".join(output.get("text", "")) + "".join(output.get("data", {}).get("text/plain", "")) for output in outputs
     )
@@ -164,99 +167,102 @@ def said(outputs: list[NotebookNode]) -> str:
 
 @dataclass(frozen=True)
 class Comparison:
+    """The number of cells whose outputs were compared and ignored, and a description of each difference."""
+
     compared: int
     ignored: int
     differences: list[str]
 
 
-def compare(committed: Book, fresh: NotebookNode) -> Comparison:
-    """Hold the outputs of `fresh` against the committed ones, cell by cell, as strictly as nbval does.
+def compare(committed: Book, executed: NotebookNode) -> Comparison:
+    """Compare the outputs of an executed notebook with the committed ones, cell by cell, as strictly as nbval does.
 
-    Every text is compared, stderr and HTML too; pictures, what `sanitize.cfg` masks, and cells tagged
-    `nbval-ignore-output` are not. A cell without any output on both sides is no comparison.
+    All text is compared, including stderr and HTML. Pictures, what `sanitize.cfg` masks, and cells tagged
+    `nbval-ignore-output` are not. A cell without output on both sides does not count as compared.
     """
-    fresh_code = [c for c in fresh.cells if c.cell_type == "code" and "injected-parameters" not in tags(c)]
+    executed_code = [c for c in executed.cells if c.cell_type == "code" and "injected-parameters" not in tags(c)]
+    if [cell.source for cell in committed.code_cells] != [cell.source for cell in executed_code]:
+        return Comparison(0, 0, ["the notebooks do not have the same code cells"])
     differences, compared, ignored = [], 0, 0
-    if [cell.source for cell in committed.code] != [cell.source for cell in fresh_code]:
-        return Comparison(0, 0, ["not the same cells"])
-    for number, (cell, again) in enumerate(zip(committed.code, fresh_code, strict=True), start=1):
+    for number, (cell, executed_cell) in enumerate(zip(committed.code_cells, executed_code, strict=True), start=1):
         if "nbval-ignore-output" in tags(cell):
             ignored += bool(cell.outputs)
             continue
-        old, new = (comparable(outputs) for outputs in (cell.outputs, again.outputs))
+        old, new = comparable(cell.outputs), comparable(executed_cell.outputs)
         compared += bool(old or new)
         if old != new:
-            differences.append(f"code cell {number}, {cell.source.splitlines()[-1]!r}:\n{_unlike(old, new)}")
+            differences.append(f"code cell {number}, {cell.source.splitlines()[-1]!r}:\n{_first_difference(old, new)}")
     return Comparison(compared, ignored, differences)
 
 
 def comparable(outputs: list[NotebookNode]) -> list[tuple[str, str]]:
-    """(kind, masked text) of all that is text in the outputs, and the mere kind of a picture."""
-    found = []
+    """Return (kind, masked text) of each output; for a picture, only its kind."""
+    parts = []
     for output in coalesce_streams([NotebookNode(output) for output in outputs]):
         if output.output_type == "stream":
-            found.append((output.name, masked(output.text)))
+            parts.append((output.name, mask(output.text)))
         elif output.output_type == "error":
-            found.append((output.ename, masked(output.evalue)))
+            parts.append((output.ename, mask(output.evalue)))
         else:
             data = sorted(output.data.items())
-            found += [(kind, "" if kind in _PICTURES else masked(str(value))) for kind, value in data]
-    return found
+            parts += [(kind, "" if kind in _PICTURES else mask(str(value))) for kind, value in data]
+    return parts
 
 
-def masked(text: str) -> str:
+def mask(text: str) -> str:
+    """Replace what differs from run to run, as `sanitize.cfg` describes it."""
     for regex, replacement in _MASKS:
         text = re.sub(regex, replacement, text)
     return text
 
 
-def _unlike(old: list, new: list) -> str:
-    pairs = [(was, now) for was, now in zip(old, new, strict=False) if was != now] or [(old, new)]
-    was, now = pairs[0]
-    return f"  committed: {was}\n  now:       {now}"
+def _first_difference(old: list[tuple[str, str]], new: list[tuple[str, str]]) -> str:
+    pairs = [(committed, now) for committed, now in zip(old, new, strict=False) if committed != now] or [(old, new)]
+    committed, now = pairs[0]
+    return f"  committed: {committed}\n  now:       {now}"
 
 
-def differences_when_played(book: Book) -> list[str]:
-    """What differs from the committed outputs in a fresh kernel."""
-    with kernel() as running:
-        return compare(book, play(running, book)).differences
+def differences_in_new_kernel(book: Book) -> list[str]:
+    """Run a notebook in a new kernel and return the differences from its committed outputs."""
+    with start_kernel() as kernel:
+        return compare(book, kernel.run_all(book)).differences
 
 
-# -- in place
+# -- saving with new outputs
 
 
-def refresh(path: Path) -> None:
-    """Run a notebook in place, and leave in the file nothing but cells, outputs and tags."""
-    draft = path.with_name(f".running-{path.name}")
+def run_in_place(path: Path) -> None:
+    """Run a notebook and save it with its new outputs and without other traces of the run."""
+    draft_path = path.with_name(f".running-{path.name}")
     try:
-        notebook = run(path, draft)
+        notebook = execute(path, draft_path)
     finally:
-        draft.unlink(missing_ok=True)
-    strip(notebook)
+        draft_path.unlink(missing_ok=True)
+    strip_metadata(notebook)
     nbformat.validate(notebook)
     nbformat.write(notebook, path)
 
 
-def strip(notebook: NotebookNode) -> None:
-    """Remove times and whatever else papermill and JupyterLab leave in the metadata; what was printed is one piece."""
-    notebook.metadata = NotebookNode({k: v for k, v in notebook.metadata.items() if k in _KEPT_OF_NOTEBOOK})
+def strip_metadata(notebook: NotebookNode) -> None:
+    """Remove the metadata that papermill and JupyterLab add, and join consecutive pieces of printed text."""
+    notebook.metadata = NotebookNode({k: v for k, v in notebook.metadata.items() if k in _KEPT_NOTEBOOK_METADATA})
     notebook.metadata.kernelspec = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     notebook.metadata.language_info = {"name": "python"}
     for cell in notebook.cells:
-        kept = {key: value for key, value in cell.metadata.items() if key in _KEPT_OF_CELL and value}
+        kept = {key: value for key, value in cell.metadata.items() if key in _KEPT_CELL_METADATA and value}
         cell.metadata = NotebookNode(kept)
         if cell.cell_type == "code":
             cell.outputs = coalesce_streams(cell.outputs)
 
 
 def main() -> None:
-    wanted = sys.argv[1:]
-    chosen = [path for path in PATHS if not wanted or path.name[:2] in wanted or path.stem in wanted]
-    if not chosen:
-        sys.exit(f"No notebook is called {', '.join(wanted) or 'NN_name.ipynb'}.")
-    for path in chosen:
+    names = sys.argv[1:]
+    paths = [path for path in PATHS if not names or path.name[:2] in names or path.stem in names]
+    if not paths:
+        sys.exit(f"No notebook is called {', '.join(names) or 'NN_name.ipynb'}.")
+    for path in paths:
         print(path.relative_to(settings.CHECKOUT), flush=True)
-        refresh(path)
+        run_in_place(path)
 
 
 if __name__ == "__main__":

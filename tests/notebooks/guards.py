@@ -1,4 +1,4 @@
-"""What holds for every notebook, without running it. A guard yields a sentence for each thing that is off."""
+"""The rules for notebooks that can be checked without a kernel. Each guard yields one sentence per finding."""
 
 import ast
 import re
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from lakehouse_utils import settings
 from lakehouse_utils.course import exercises
-from notebooks.books import Book, Task, tags, without_code
+from notebooks.books import Book, NotebookExercise, tags, without_fenced_code
 from notebooks.wrong_answers import of_notebook as wrong_answers_of
 
-MOST_CELLS, MOST_LINES, LONGEST_LINE = 60, 20, 100
-MOST_BYTES, MOST_BYTES_OF_PICTURE = 500_000, 40_000
-LEAST_EXERCISES, LEAST_WRONG_ANSWERS = 3, 2
-LEAST_COMPARED, LARGEST_IGNORED_SHARE = 6, 0.25  # of the code cells with output
+MAX_CELLS, MAX_LINES, MAX_LINE_LENGTH = 60, 20, 100
+MAX_FILE_BYTES, MAX_PICTURE_BYTES = 500_000, 40_000
+MIN_EXERCISES, MIN_WRONG_ANSWERS = 3, 2
+MIN_COMPARED, MAX_IGNORED_SHARE = 6, 0.25  # of the code cells with output
 
-_FIRST = ["What you'll do", "What you'll learn", "What you'll need", "Set-up"]
-_LAST = ["Exercises", "In practice", "Summary", "What's next", "Resources"]
+_FIRST_HEADINGS = ["What you'll do", "What you'll learn", "What you'll need", "Set-up"]
+_LAST_HEADINGS = ["Exercises", "In practice", "Summary", "What's next", "Resources"]
 _PARAMETERS = {"LAKE": "", "SCALE": 1}
 _PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)[^)]*\)|<img\b([^>]*)>")
-_MACHINE = re.compile(
+_MACHINE_PATH = re.compile(
     r"/(?:home|Users)/(?!sagemaker-user)\w+|/root/|/private/var/|\B/tmp/|[A-Z]:\\\\?\w|site-packages"
     rf"|{re.escape(str(settings.CHECKOUT))}|{re.escape(str(Path.home()))}/|{re.escape(sys.prefix)}"
 )
@@ -30,102 +30,105 @@ _SECRET = re.compile(
     r"|(?i:secret\w*|password|session_token)['\"]?\s*[:=]\s*['\"][\w/+=-]{16,}"
 )
 
-GUARDS: list[Callable[[Book], Iterator[str]]] = []
+Guard = Callable[[Book], Iterator[str]]
+GUARDS: list[Guard] = []
 
 
-def guard(function: Callable[[Book], Iterator[str]]) -> Callable[[Book], Iterator[str]]:
+def guard(function: Guard) -> Guard:
     GUARDS.append(function)
     return function
 
 
-def problems(book: Book) -> list[str]:
-    """All that is off with a notebook."""
-    return [f"{found.__name__}: {problem}" for found in GUARDS for problem in found(book)]
+def findings(book: Book) -> list[str]:
+    """Return all findings of all guards, each with the guard's name."""
+    return [f"{check.__name__}: {finding}" for check in GUARDS for finding in check(book)]
 
 
 # -- the skeleton
 
 
 @guard
-def has_its_title(book: Book) -> Iterator[str]:
-    titles = [(place, text) for place, level, text in book.headings() if level == 1]
+def has_title(book: Book) -> Iterator[str]:
+    titles = [(index, text) for index, level, text in book.headings() if level == 1]
     if len(titles) != 1 or titles[0][0] != 0:
-        yield f"one H1, in the first cell, is wanted; there are {len(titles)}"
+        yield f"expected exactly one H1, in the first cell, but there are {len(titles)}"
     elif not re.fullmatch(rf"{book.number} · [A-Z]\w+.*", titles[0][1]):
-        yield f"the title is {titles[0][1]!r}; wanted is '{book.number} · Verb ...'"
+        yield f"the title is {titles[0][1]!r}; expected '{book.number} · Verb ...'"
     first = book.cells[0].source if book.cells else ""
     if not (_PICTURE.search(first) or re.search(r"^\|[ :|-]+\|$", first, re.M)):
         yield "the first cell has no picture and no table"
 
 
 @guard
-def has_its_headings(book: Book) -> Iterator[str]:
-    found = [text for _, level, text in book.headings() if level == 2]
-    steps = [text for text in found if re.match(r"\d+ · ", text)]
-    wanted = [*_FIRST, *steps, *_LAST]
-    if found != wanted:
-        yield f"the H2 headings are {found}; wanted are {wanted}"
+def has_headings(book: Book) -> Iterator[str]:
+    headings = [text for _, level, text in book.headings() if level == 2]
+    steps = [text for text in headings if re.match(r"\d+ · ", text)]
+    expected = [*_FIRST_HEADINGS, *steps, *_LAST_HEADINGS]
+    if headings != expected:
+        yield f"the H2 headings are {headings}; expected {expected}"
     if [int(step.split(" ")[0]) for step in steps] != list(range(1, len(steps) + 1)) or len(steps) < 2:
-        yield f"the steps are not numbered 1, 2, ...: {steps}"
+        yield f"the steps must be numbered '## 1 · ', '## 2 · ', ..., and be at least two; they are {steps}"
 
 
 @guard
-def says_what_it_takes(book: Book) -> Iterator[str]:
-    cells = {text: book.cells[place].source for place, level, text in book.headings() if level == 2}
-    learn = cells.get("What you'll learn", "").partition("## What you'll learn")[2]
-    bullets = re.findall(r"^[-*] +(\w+)", learn, re.M)
+def states_goals_and_time(book: Book) -> Iterator[str]:
+    sections = {text: book.cells[index].source for index, level, text in book.headings() if level == 2}
+    goals = sections.get("What you'll learn", "").partition("## What you'll learn")[2]
+    bullets = re.findall(r"^[-*] +(\w+)", goals, re.M)
     if not 3 <= len(bullets) <= 5:
-        yield f"{len(bullets)} bullets under What you'll learn; wanted are 3 to 5"
-    need = cells.get("What you'll need", "")
-    if not re.search(r"^\| *concept *\| *why *\| *where *\|$", need, re.M):
-        yield "no table | concept | why | where | under What you'll need"
-    if not re.search(r"^\*\*Time\*\*: \d+ minutes$", need, re.M):
-        yield "no line '**Time**: n minutes' under What you'll need"
+        yield f"there are {len(bullets)} bullets under What you'll learn; expected 3 to 5"
+    needs = sections.get("What you'll need", "")
+    if not re.search(r"^\| *concept *\| *why *\| *where *\|$", needs, re.M):
+        yield "there is no table '| concept | why | where |' under What you'll need"
+    if not re.search(r"^\*\*Time\*\*: \d+ minutes$", needs, re.M):
+        yield "there is no line '**Time**: n minutes' under What you'll need"
 
 
 @guard
-def is_set_up_in_two_cells(book: Book) -> Iterator[str]:
-    places = [place for place, cell in enumerate(book.cells) if "parameters" in tags(cell)]
-    set_up = [place for place, level, text in book.headings() if (level, text) == (2, "Set-up")]
-    if len(places) != 1 or not set_up or places[0] != set_up[0] + 1 or places[0] + 1 >= len(book.cells):
-        yield "wanted is one cell tagged parameters, right below Set-up, and a code cell below it"
+def has_setup_cells(book: Book) -> Iterator[str]:
+    indexes = [index for index, cell in enumerate(book.cells) if "parameters" in tags(cell)]
+    headings = [index for index, level, text in book.headings() if (level, text) == (2, "Set-up")]
+    if len(indexes) != 1 or not headings or indexes[0] != headings[0] + 1 or indexes[0] + 1 >= len(book.cells):
+        yield "expected one cell tagged parameters right below Set-up, and a code cell below it"
         return
-    cell, following = book.cells[places[0]], book.cells[places[0] + 1]
+    cell, setup = book.cells[indexes[0]], book.cells[indexes[0] + 1]
     try:
-        found = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
+        parameters = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(cell.source).body}
     except (AttributeError, SyntaxError, ValueError):
-        found = None
-    if found != _PARAMETERS:
-        yield f"the parameters are {found}; wanted are {_PARAMETERS}"
-    if following.cell_type != "code" or f'lessons.start("{book.number}", LAKE, SCALE' not in following.source:
-        yield f'the cell below the parameters has no lessons.start("{book.number}", LAKE, SCALE ...'
-    for later in book.cells[places[0] + 2 :]:
+        parameters = None
+    if parameters != _PARAMETERS:
+        yield f"the parameters are {parameters}; expected {_PARAMETERS}"
+    if setup.cell_type != "code" or f'lessons.start("{book.number}", LAKE, SCALE' not in setup.source:
+        yield f'the cell below the parameters does not contain lessons.start("{book.number}", LAKE, SCALE ...'
+    for later in book.cells[indexes[0] + 2 :]:
         if later.cell_type == "code" and re.search(r"^(import|from) ", later.source, re.M):
-            yield f"an import outside of the set-up cell: {later.source.splitlines()[0]!r}"
+            yield f"an import is outside the set-up cell, in the cell that begins {later.source.splitlines()[0]!r}"
 
 
 @guard
 def checks_every_step(book: Book) -> Iterator[str]:
-    places = [(place, text) for place, level, text in book.headings() if level == 2]
-    for (begin, text), (end, _) in zip(places, places[1:], strict=False):
+    headings = [(index, text) for index, level, text in book.headings() if level == 2]
+    for (begin, text), (end, _) in zip(headings, headings[1:], strict=False):
         if re.match(r"\d+ · ", text):
             code = [cell.source for cell in book.cells[begin:end] if cell.cell_type == "code"]
             if not any(re.search(r"^\s*(assert\b|except\b)", source, re.M) for source in code):
-                yield f"the step {text!r} checks nothing: no assert, no expected error"
+                yield f"the step {text!r} has no assert and no expected error"
 
 
 @guard
 def is_short(book: Book) -> Iterator[str]:
-    if len(book.cells) > MOST_CELLS:
-        yield f"{len(book.cells)} cells; at most {MOST_CELLS}"
-    blocks = [cell.source for cell in book.code] + [task.solution or "" for task in book.tasks()]
-    for source in blocks:
+    if len(book.cells) > MAX_CELLS:
+        yield f"there are {len(book.cells)} cells; at most {MAX_CELLS} are allowed"
+    sources = [cell.source for cell in book.code_cells]
+    for source in [*sources, *(exercise.solution or "" for exercise in book.exercises())]:
         lines = source.splitlines()
-        if len(lines) > MOST_LINES:
-            yield f"{len(lines)} lines in the cell that begins {lines[0]!r}; at most {MOST_LINES}"
-        yield from (f"a line of {len(line)} characters: {line!r}" for line in lines if len(line) > LONGEST_LINE)
-    if len(book.text.encode()) > MOST_BYTES:
-        yield f"the file has {len(book.text.encode()):,} bytes; at most {MOST_BYTES:,}"
+        if len(lines) > MAX_LINES:
+            yield f"the code that begins {lines[0]!r} has {len(lines)} lines; at most {MAX_LINES} are allowed"
+        for line in lines:
+            if len(line) > MAX_LINE_LENGTH:
+                yield f"a line has {len(line)} characters; at most {MAX_LINE_LENGTH} are allowed: {line!r}"
+    if (size_bytes := len(book.text.encode())) > MAX_FILE_BYTES:
+        yield f"the file has {size_bytes:,} bytes; at most {MAX_FILE_BYTES:,} are allowed"
 
 
 # -- cells and outputs
@@ -133,43 +136,45 @@ def is_short(book: Book) -> Iterator[str]:
 
 @guard
 def has_clean_cells(book: Book) -> Iterator[str]:
-    for place, cell in enumerate(book.cells):
+    for index, cell in enumerate(book.cells):
         if not cell.source.strip():
-            yield f"cell {place} is empty"
-        if other := cell.metadata.keys() - {"tags"}:
-            yield f"cell {place} has the metadata {', '.join(sorted(other))}: `make notebooks` removes it"
+            yield f"cell {index} is empty"
+        if extra := cell.metadata.keys() - {"tags"}:
+            yield f"cell {index} has the metadata {', '.join(sorted(extra))}; `make notebooks` removes it"
         if "attachments" in cell:
-            yield f"cell {place} has an attachment: put the picture beside the notebook"
-    if other := book.notebook.metadata.keys() - {"kernelspec", "language_info"}:
-        yield f"the notebook has the metadata {', '.join(sorted(other))}"
+            yield f"cell {index} has an attachment; put the picture into notebooks/images"
+    if extra := book.notebook.metadata.keys() - {"kernelspec", "language_info"}:
+        yield f"the notebook has the metadata {', '.join(sorted(extra))}; `make notebooks` removes it"
     if book.notebook.metadata.get("kernelspec", {}).get("name") != "python3":
-        yield "the kernel is not python3"
+        yield "the kernel is not python3; `make notebooks` sets it"
 
 
 @guard
 def was_run_from_top_to_bottom(book: Book) -> Iterator[str]:
-    counts = [cell.execution_count for cell in book.code]
+    counts = [cell.execution_count for cell in book.code_cells]
     if counts != list(range(1, len(counts) + 1)):
-        yield f"the execution counts are {counts}: run `make notebooks`"
+        yield f"the execution counts are {counts}; run `make notebooks ARGS={book.number}`"
 
 
 @guard
-def shows_no_trouble(book: Book) -> Iterator[str]:
-    for cell in book.code:
+def has_no_errors_in_outputs(book: Book) -> Iterator[str]:
+    for cell in book.code_cells:
         for output in cell.outputs:
             if output.output_type == "error" and "raises-exception" not in tags(cell):
-                yield f"an error in the output: {output.ename}: {output.evalue}"
+                yield f"an output is an error: {output.ename}: {output.evalue}"
             if output.output_type == "stream" and output.name == "stderr":
-                yield f"stderr in the output: {output.text.strip().splitlines()[:1]}"
+                yield f"an output has text on stderr: {output.text.strip()}"
 
 
 @guard
-def keeps_quiet_about_the_machine(book: Book) -> Iterator[str]:
-    for where, text in _texts(book):
-        for pattern, what in ((_MACHINE, "a path of a machine"), (_SECRET, "a secret")):
-            yield from (f"{what} in {where}: {found[0][:12]!r}..." for found in pattern.finditer(text))
-        if where == "an output":
-            yield from (f"a port of the server in an output: {found[0]}" for found in _PORT.finditer(text))
+def hides_machine_and_secrets(book: Book) -> Iterator[str]:
+    for place, text in _texts(book):
+        for match in _MACHINE_PATH.finditer(text):
+            yield f"{place} contains a machine path: {match[0]!r}"
+        for match in _SECRET.finditer(text):
+            yield f"{place} contains a secret that begins {match[0][:12]!r}"  # not in full: it may be a real one
+        if place == "an output":
+            yield from (f"an output contains the server's port: {match[0]}" for match in _PORT.finditer(text))
 
 
 def _texts(book: Book) -> Iterator[tuple[str, str]]:
@@ -183,57 +188,60 @@ def _texts(book: Book) -> Iterator[tuple[str, str]]:
 
 
 @guard
-def describes_its_pictures(book: Book) -> Iterator[str]:
+def describes_pictures(book: Book) -> Iterator[str]:
     for cell in book.cells:
         if cell.cell_type == "markdown":
-            for found in _PICTURE.finditer(without_code(cell.source)):
-                has_alt = found[1].strip() if found[3] is None else re.search(r"""\balt=(["']).*?\w.*?\1""", found[3])
-                if not has_alt:
-                    yield f"a picture without alternative text: {found[0]}"
+            for match in _PICTURE.finditer(without_fenced_code(cell.source)):
+                if match[3] is None:
+                    has_text = bool(match[1].strip())
+                else:
+                    has_text = bool(re.search(r"""\balt=(["']).*?\w.*?\1""", match[3]))
+                if not has_text:
+                    yield f"a picture has no alternative text: {match[0]}"
         for output in cell.get("outputs", []):
             if picture := output.get("data", {}).get("image/png"):
                 if not output.metadata.get("image/png", {}).get("alt"):
-                    yield "a plot without alternative text: figures.use_style() gives it one, from its titles and labels"
-                if len(picture) * 3 // 4 > MOST_BYTES_OF_PICTURE:
-                    yield f"a picture of {len(picture) * 3 // 4:,} bytes; at most {MOST_BYTES_OF_PICTURE:,}"
+                    yield "a plot has no alternative text; figures.use_style() makes it from the titles and labels"
+                if (size_bytes := len(picture) * 3 // 4) > MAX_PICTURE_BYTES:
+                    yield f"a picture has {size_bytes:,} bytes; at most {MAX_PICTURE_BYTES:,} are allowed"
 
 
 @guard
 def compares_most_outputs(book: Book) -> Iterator[str]:
-    shown = [cell for cell in book.code if cell.outputs]
-    ignored = [cell for cell in shown if "nbval-ignore-output" in tags(cell)]
-    if len(shown) - len(ignored) < LEAST_COMPARED:
-        yield f"only {len(shown) - len(ignored)} cells whose output is compared; at least {LEAST_COMPARED}"
-    if len(ignored) > LARGEST_IGNORED_SHARE * len(shown):
-        yield f"{len(ignored)} of {len(shown)} outputs are ignored; at most {LARGEST_IGNORED_SHARE:.0%}"
+    cells = [cell for cell in book.code_cells if cell.outputs]
+    ignored = [cell for cell in cells if "nbval-ignore-output" in tags(cell)]
+    if (compared := len(cells) - len(ignored)) < MIN_COMPARED:
+        yield f"only {compared} cells have an output that is compared; at least {MIN_COMPARED} are required"
+    if len(ignored) > MAX_IGNORED_SHARE * len(cells):
+        yield f"{len(ignored)} of {len(cells)} outputs are ignored; at most {MAX_IGNORED_SHARE:.0%} are allowed"
 
 
 # -- links
 
 
 @guard
-def links_to_what_is_there(book: Book) -> Iterator[str]:
+def has_working_links(book: Book) -> Iterator[str]:
     for cell in book.cells:
         if cell.cell_type != "markdown":
             continue
-        text = re.sub(r"`[^`\n]*`", "", without_code(cell.source))
-        targets = [found[1] for found in re.finditer(r"\]\(([^)\s]+)[^)]*\)", text)]
+        text = re.sub(r"`[^`\n]*`", "", without_fenced_code(cell.source))
+        targets = [match[1] for match in re.finditer(r"\]\(([^)\s]+)[^)]*\)", text)]
         targets += re.findall(r"""\b(?:src|href)=["']([^"']+)["']""", text)
         for target in targets:
-            if not re.match(r"https://|mailto:", target) and (problem := _dangling(book, target)):
-                yield problem
+            if not re.match(r"https://|mailto:", target) and (finding := _broken_link(book, target)):
+                yield finding
 
 
-def _dangling(book: Book, target: str) -> str | None:
+def _broken_link(book: Book, target: str) -> str | None:
     path, _, anchor = target.partition("#")
     file = (book.path.parent / path) if path else book.path
     if re.match(r"[a-z]+:", target):
         return f"the link {target} is not https"
     if not file.exists():
-        return f"the link {target} leads nowhere"
+        return f"the link {target} leads to a file that does not exist"
     if anchor and file.suffix == ".ipynb" and anchor not in {_anchor(text) for _, _, text in Book(file).headings()}:
-        return f"the link {target} names no heading; JupyterLab's anchors are headings with - for each space"
-    if anchor and file.suffix == ".md" and anchor not in _anchors_on_github(file.read_text("utf-8")):
+        return f"the link {target} names no heading; JupyterLab's anchor is the heading with - for each space"
+    if anchor and file.suffix == ".md" and anchor not in _github_anchors(file.read_text("utf-8")):
         return f"the link {target} names no heading of that file"
     return None
 
@@ -242,16 +250,16 @@ def _anchor(heading: str) -> str:
     return heading.replace(" ", "-")
 
 
-def _anchors_on_github(markdown: str) -> set[str]:
-    headings = re.findall(r"^#+ +(.*\S)", without_code(markdown), re.M)
+def _github_anchors(markdown: str) -> set[str]:
+    headings = re.findall(r"^#+ +(.*\S)", without_fenced_code(markdown), re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @guard
-def is_on_the_map(book: Book) -> Iterator[str]:
+def is_listed_in_readme(book: Book) -> Iterator[str]:
     readme = (settings.CHECKOUT / "README.md").read_text("utf-8")
     if not re.search(rf"^\| \[?`{re.escape(book.path.stem)}`", readme, re.M):
-        yield f"README.md's table of the course has no `{book.path.stem}`"
+        yield f"the course table in README.md has no row for `{book.path.stem}`"
 
 
 # -- exercises
@@ -259,38 +267,43 @@ def is_on_the_map(book: Book) -> Iterator[str]:
 
 @guard
 def has_exercises(book: Book) -> Iterator[str]:
-    tasks = list(book.tasks())
-    if [task.id for task in tasks] != [f"{book.number}.{n}" for n in range(1, len(tasks) + 1)]:
-        yield f"the exercises are not numbered {book.number}.1, {book.number}.2, ...: {[task.id for task in tasks]}"
-    if len(tasks) < LEAST_EXERCISES:
-        yield f"{len(tasks)} exercises; at least {LEAST_EXERCISES}"
-    for task in tasks:
-        yield from (f"exercise {task.id}: {problem}" for problem in _problems_of(book, task))
-    last = [cell.source.strip() for cell in book.code][-1:]
+    in_notebook = list(book.exercises())
+    ids = [exercise.id for exercise in in_notebook]
+    if ids != [f"{book.number}.{n}" for n in range(1, len(ids) + 1)]:
+        yield f"the exercises must be numbered {book.number}.1, {book.number}.2, ...; they are {ids}"
+    if len(ids) < MIN_EXERCISES:
+        yield f"there are {len(ids)} exercises; at least {MIN_EXERCISES} are required"
+    for exercise in in_notebook:
+        yield from (f"exercise {exercise.id}: {finding}" for finding in _exercise_findings(book, exercise))
+    last = [cell.source.strip() for cell in book.code_cells][-1:]
     if last != [f'summary("{book.number}")']:
-        yield f'the last code cell is {last}; wanted is summary("{book.number}")'
+        yield f'the last code cell must be summary("{book.number}"); it is {last}'
     stubs = sum("exercise" in tags(cell) for cell in book.cells)
-    if stubs != len(tasks):
-        yield f"{stubs} cells tagged exercise, and {len(tasks)} headings of exercises"
+    if stubs != len(ids):
+        yield f"{stubs} cells are tagged exercise, but there are {len(ids)} headings of exercises"
 
 
-def _problems_of(book: Book, task: Task) -> Iterator[str]:
-    cell = book.cells[task.stub] if task.stub < len(book.cells) else None
+def _exercise_findings(book: Book, exercise: NotebookExercise) -> Iterator[str]:
+    cell = book.cells[exercise.stub_index] if exercise.stub_index < len(book.cells) else None
     if cell is None or cell.cell_type != "code" or "exercise" not in tags(cell):
-        yield "no code cell tagged exercise below its heading"
+        yield "the cell below its heading is not a code cell tagged exercise"
         return
-    ending = f'check("{task.id}", answer)'
+    ending = f'check("{exercise.id}", answer)'
     if not re.search(r"^answer = \.\.\.", cell.source, re.M) or cell.source.rstrip().splitlines()[-1] != ending:
-        yield f"the stub has no line 'answer = ...', or doesn't end with {ending}"
-    if not re.search(r"<details>\s*<summary>Hint</summary>.*?\w.*?</details>", task.folded, re.S):
-        yield "no folded hint below the stub"
-    if not task.solution or task.solution.splitlines()[-1] != ending:
-        yield f"no folded solution below the stub, or one that doesn't end with {ending}"
-    known = exercises.of_notebook(book.number).get(task.id)
-    if not known:
-        yield f"no check is registered in exercises/nb{book.number}.py"
-    elif known.title != task.title:
-        yield f"its title is {task.title!r} here, and {known.title!r} in exercises/nb{book.number}.py"
-    wrong = [answer for answer in wrong_answers_of(book.number) if answer[0] == task.id]
-    if len(wrong) < LEAST_WRONG_ANSWERS:
-        yield f"{len(wrong)} wrong answers in wrong_answers/nb{book.number}.py; at least {LEAST_WRONG_ANSWERS}"
+        yield f"the stub must have a line 'answer = ...' and end with {ending}"
+    if not re.search(r"<details>\s*<summary>Hint</summary>.*?\w.*?</details>", exercise.folded_text, re.S):
+        yield "there is no folded hint below the stub"
+    if not exercise.solution or exercise.solution.splitlines()[-1] != ending:
+        yield f"there is no folded solution below the stub, or it does not end with {ending}"
+    module = f"lakehouse_utils/course/exercises/nb{book.number}.py"
+    registered = exercises.of_notebook(book.number).get(exercise.id)
+    if not registered:
+        yield f"there is no check in {module}"
+    elif registered.title != exercise.title:
+        yield f"its title is {exercise.title!r} in the notebook, but {registered.title!r} in {module}"
+    wrong = [answer for answer in wrong_answers_of(book.number) if answer[0] == exercise.id]
+    if len(wrong) < MIN_WRONG_ANSWERS:
+        yield (
+            f"there are {len(wrong)} wrong answers in tests/notebooks/wrong_answers/nb{book.number}.py; at least"
+            f" {MIN_WRONG_ANSWERS} are required"
+        )

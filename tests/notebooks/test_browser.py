@@ -1,6 +1,6 @@
-"""Notebooks in JupyterLab, as a learner meets them: in Chromium, by mouse, in the light and in the dark theme.
+"""Notebooks in JupyterLab as a learner uses them: in Chromium, by mouse, in the light and in the dark theme.
 
-`playwright` comes with the extra `test`; its browsers aren't downloaded, the system's Chromium does.
+`playwright` comes with the extra `test`. Its own browsers are not downloaded: the tests use the system's Chromium.
 """
 
 import json
@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -24,50 +23,66 @@ from notebooks.books import FOLDER, PATHS, Book
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
-OPENED = [path for path in PATHS if path.name[:2] in ("00", "05")]  # the first, and the one with the most plots
-SETTINGS = {
-    "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page, not only those in view
+OPENED_PATHS = [path for path in PATHS if path.name[:2] in ("00", "05")]  # the first, and the one with the most plots
+RUN_TIMEOUT_S, START_TIMEOUT_S, RUN_ATTEMPTS = 240, 20, 3
+JUPYTERLAB_SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # all cells are in the page, not only the visible ones
 }
-# The contrast of an element's text with what is behind it, as the Web Content Accessibility Guidelines count it.
+# The kernel of the open notebook can run cells: before that, JupyterLab silently ignores "Run All Cells".
+KERNEL_IS_READY = """() => {
+    const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel;
+    return kernel?.connectionStatus === 'connected' && kernel.status === 'idle';
+}"""
+RUN_HAS_STARTED = """() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].some(
+    prompt => /\\[(\\*|\\d+)\\]/.test(prompt.textContent))"""
+RUN_HAS_ENDED = """cellCount => document.querySelector("[data-mime-type='application/vnd.jupyter.error']") !== null
+    || [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].at(-1).textContent.trim() === `[${cellCount}]:`"""
+THEME_IS_SHOWN = """isLight => {
+    const [r, g, b] = getComputedStyle(document.querySelector('.jp-Notebook')).backgroundColor.match(/\\d+/g);
+    return (Number(r) + Number(g) + Number(b) > 3 * 128) === isLight;
+}"""
+# The contrast ratio of an element's text and its background, as the Web Content Accessibility Guidelines define it.
 CONTRAST = """element => {
     const channels = text => text.match(/[\\d.]+/g).map(Number);
-    const light = ([r, g, b]) => {
+    const luminance = ([r, g, b]) => {
         const part = c => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
         return 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
     };
-    let behind = [255, 255, 255];
-    for (let above = element; above; above = above.parentElement) {
-        const color = channels(getComputedStyle(above).backgroundColor);
-        if (color.length < 4 || color[3] > 0.5) { behind = color; break; }
+    let background = [255, 255, 255];
+    for (let ancestor = element; ancestor; ancestor = ancestor.parentElement) {
+        const color = channels(getComputedStyle(ancestor).backgroundColor);
+        if (color.length < 4 || color[3] > 0.5) { background = color; break; }
     }
-    const [one, other] = [light(channels(getComputedStyle(element).color)), light(behind)].sort((a, b) => b - a);
-    return (one + 0.05) / (other + 0.05);
+    const text = channels(getComputedStyle(element).color);
+    const [lighter, darker] = [luminance(text), luminance(background)].sort((a, b) => b - a);
+    return (lighter + 0.05) / (darker + 0.05);
 }"""
+MIN_CONTRAST = 4.5
 TEXTS = {
-    "a heading": ".jp-RenderedMarkdown h2",
-    "a paragraph": ".jp-RenderedMarkdown p",
-    "a table of the text": ".jp-RenderedMarkdown td",
-    "code in the text": ".jp-RenderedMarkdown code",
-    "a folded solution": ".jp-RenderedMarkdown summary",
+    "heading": ".jp-RenderedMarkdown h2",
+    "paragraph": ".jp-RenderedMarkdown p",
+    "table in Markdown": ".jp-RenderedMarkdown td",
+    "code in Markdown": ".jp-RenderedMarkdown code",
+    "folded solution": ".jp-RenderedMarkdown summary",
     "printed output": ".jp-OutputArea-output pre",
-    "a DataFrame": ".jp-RenderedHTML td",
-    "a verdict": ".jp-OutputArea-output.jp-RenderedMarkdown p",
+    "DataFrame": ".jp-RenderedHTML td",
+    "verdict": ".jp-OutputArea-output.jp-RenderedMarkdown p",
 }
 
 
 @pytest.fixture
-def lab(kernels: None, tmp_path: Path) -> Iterator[str]:
-    """The address of the notebooks' folder in a JupyterLab of its own, which works on a copy: it saves by itself."""
+def lab_url(kernel_environment: None, tmp_path: Path) -> Iterator[str]:
+    """Start JupyterLab on a copy of the notebooks (it saves by itself) and yield its URL with a place for {name}."""
     shutil.copytree(FOLDER, tmp_path / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    for name, values in SETTINGS.items():
-        file = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values))
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    for name, values in JUPYTERLAB_SETTINGS.items():
+        settings_path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        settings_path.parent.mkdir(parents=True, exist_ok=True)
+        settings_path.write_text(json.dumps(values))
+    with closing(socket.socket()) as free_socket:
+        free_socket.bind(("127.0.0.1", 0))
+        port = free_socket.getsockname()[1]
     token = secrets.token_hex(16)
     folders = {
         "JUPYTERLAB_SETTINGS_DIR": "settings",
@@ -76,7 +91,8 @@ def lab(kernels: None, tmp_path: Path) -> Iterator[str]:
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--expose-app-in-browser"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--IdentityProvider.token={token}"]
-    with open(tmp_path / "lab.log", "wb") as log:
+    log_path = tmp_path / "lab.log"
+    with log_path.open("wb") as log:
         process = subprocess.Popen(
             [*command, f"--ServerApp.root_dir={tmp_path}"],
             stdout=log,
@@ -84,38 +100,38 @@ def lab(kernels: None, tmp_path: Path) -> Iterator[str]:
             env=os.environ | {name: str(tmp_path / folder) for name, folder in folders.items()},
         )
     try:
-        wait_for(f"http://127.0.0.1:{port}/api/status?token={token}", tmp_path / "lab.log")
+        wait_for_server(f"http://127.0.0.1:{port}/api/status?token={token}", process, log_path)
         yield f"http://127.0.0.1:{port}/lab/tree/notebooks/{{name}}?token={token}"
     finally:
         process.terminate()
         process.wait(30)
 
 
-def wait_for(address: str, log: Path) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
+def wait_for_server(url: str, process: subprocess.Popen[bytes], log_path: Path, timeout_s: float = 90) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and process.poll() is None:
         try:
-            return urlopen(address, timeout=5).close()
-        except (URLError, OSError):
+            return urlopen(url, timeout=5).close()
+        except OSError:
             time.sleep(0.2)
-    pytest.fail(f"JupyterLab didn't start:\n{log.read_text()}")
+    pytest.fail(f"JupyterLab did not start within {timeout_s} s:\n{log_path.read_text()}")
 
 
-@pytest.fixture(params=OPENED, ids=lambda path: path.stem)
+@pytest.fixture(params=OPENED_PATHS, ids=lambda path: path.stem)
 def book(request: pytest.FixtureRequest) -> Book:
     return Book(request.param)
 
 
 @pytest.fixture
-def page(lab: str, book: Book) -> Iterator["playwright.Page"]:
+def page(lab_url: str, book: Book) -> Iterator["playwright.Page"]:
+    """The notebook in JupyterLab, with all its cells and a connected, idle kernel."""
     with playwright.sync_playwright() as engine:
         browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 900})
         page.set_default_timeout(60_000)
-        page.goto(lab.format(name=book.path.name))
-        page.locator(".jp-Notebook .jp-CodeCell").nth(len(book.code) - 1).wait_for(state="attached")
-        # Until there is a kernel, Run does nothing.
-        page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(state="attached")
+        page.goto(lab_url.format(name=book.path.name))
+        page.locator(".jp-Notebook .jp-CodeCell").nth(len(book.code_cells) - 1).wait_for(state="attached")
+        page.wait_for_function(KERNEL_IS_READY)
         yield page
         browser.close()
 
@@ -125,30 +141,49 @@ def choose(page: "playwright.Page", menu: str, item: str) -> None:
     page.locator(".lm-Menu-itemLabel", has_text=re.compile(f"^{item}$")).click()
 
 
-def test_run_in_jupyterlab(page: "playwright.Page", book: Book) -> None:
+def run_all_cells(page: "playwright.Page") -> None:
+    """Choose Run All Cells, again if no cell starts."""
+    for _ in range(RUN_ATTEMPTS):
+        page.wait_for_function(KERNEL_IS_READY)
+        choose(page, "Run", "Run All Cells")
+        try:
+            page.wait_for_function(RUN_HAS_STARTED, timeout=START_TIMEOUT_S * 1000)
+            return
+        except playwright.TimeoutError:
+            continue
+    pytest.fail(f"No cell started within {START_TIMEOUT_S} s after Run All Cells, {RUN_ATTEMPTS} times.")
+
+
+def texts_of(page: "playwright.Page", kind: str) -> list[str]:
+    """Return the text of each output of a kind, "error" or "stderr"."""
+    return page.locator(f"[data-mime-type='application/vnd.jupyter.{kind}']").all_text_contents()
+
+
+def test_notebook_in_jupyterlab(page: "playwright.Page", book: Book) -> None:
+    """Run All gives all outputs without an error, pictures and folded solutions work, and text is readable."""
     outputs = page.locator(".jp-OutputArea-output")
-    shown = sum(len(cell.outputs) for cell in book.code)
+    output_count = sum(len(cell.outputs) for cell in book.code_cells)
     choose(page, "Edit", "Clear Outputs of All Cells")
     playwright.expect(outputs).to_have_count(0)
-    choose(page, "Run", "Run All Cells")
-    last = page.locator(".jp-CodeCell .jp-InputPrompt").nth(len(book.code) - 1)
-    playwright.expect(last).to_have_text(f"[{len(book.code)}]:", timeout=240_000)
+    run_all_cells(page)
+    page.wait_for_function(RUN_HAS_ENDED, arg=len(book.code_cells), timeout=RUN_TIMEOUT_S * 1000)
 
-    playwright.expect(outputs).to_have_count(shown, timeout=60_000)  # the page lags behind the kernel
-    for trouble in ("error", "stderr"):
-        playwright.expect(page.locator(f"[data-mime-type='application/vnd.jupyter.{trouble}']")).to_have_count(0)
+    assert texts_of(page, "error") == []
+    playwright.expect(outputs).to_have_count(output_count, timeout=60_000)  # the page lags behind the kernel
+    assert texts_of(page, "stderr") == []
 
     plots = page.locator(".jp-OutputArea-output img")
-    assert plots.count() == sum("image/png" in output.get("data", {}) for cell in book.code for output in cell.outputs)
+    plot_count = sum("image/png" in output.get("data", {}) for cell in book.code_cells for output in cell.outputs)
+    assert plots.count() == plot_count
     pictures = page.locator(".jp-Notebook img")
-    assert pictures.count() > plots.count()  # the drawing at the beginning, too
+    assert pictures.count() > plot_count  # the drawing at the top as well
     for picture in pictures.all():
         picture.scroll_into_view_if_needed()
         assert picture.is_visible()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") >= 500
 
     solutions = page.locator("details", has=page.locator("summary", has_text=re.compile("^Solution$")))
-    assert solutions.count() == len(list(book.tasks()))
+    assert solutions.count() == len(list(book.exercises()))
     for solution in solutions.all():
         code = solution.locator("pre")
         assert not code.is_visible()
@@ -157,9 +192,8 @@ def test_run_in_jupyterlab(page: "playwright.Page", book: Book) -> None:
         solution.locator("summary").click()
         playwright.expect(code).not_to_be_visible()
 
-    for theme, is_light in (("JupyterLab Light", "true"), ("JupyterLab Dark", "false")):
+    for theme, is_light in (("JupyterLab Light", True), ("JupyterLab Dark", False)):
         page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme)
-        page.locator(f"body[data-jp-theme-light='{is_light}']").wait_for(state="attached")
-        page.wait_for_timeout(500)  # the theme's colours come with its style sheet
-        contrasts = {what: page.locator(where).first.evaluate(CONTRAST) for what, where in TEXTS.items()}
-        assert min(contrasts.values()) >= 4.5, (theme, contrasts)
+        page.wait_for_function(THEME_IS_SHOWN, arg=is_light)
+        contrasts = {text: page.locator(selector).first.evaluate(CONTRAST) for text, selector in TEXTS.items()}
+        assert min(contrasts.values()) >= MIN_CONTRAST, (theme, contrasts)

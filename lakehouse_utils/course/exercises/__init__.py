@@ -1,15 +1,16 @@
-"""`check("02.1", answer)` says whether an exercise is solved, and `summary("02")` which of a notebook's are.
+"""The exercises of the course: `check("02.1", answer)` gives a verdict, `summary("02")` lists those of a notebook.
 
-The exercises of notebook 02 are in `exercises/nb02.py`, found by that name; each is a function that looks at an answer:
+The checks of notebook 02 are in `exercises/nb02.py`, which is imported when the first of them is needed. A check is a
+function that inspects an answer:
 
-    @exercise("02.1", "Load the brands", hint="write_deltalake takes a DataFrame.", expects=DeltaTable)
-    def brands(answer, lake):
+    @exercise("02.1", "Load the brands", expects=DeltaTable)
+    def check_brands(answer: DeltaTable, lake: Lake) -> Right:
         if answer.version() != 0:
-            return Wrong(f"The table is at version {answer.version()}: write it in one commit.")
+            raise Wrong(f"The table is at version {answer.version()}: write it in one commit.")
         return Right("Nine brands, in one commit.")
 
-`lake` is the lake that `course.start` gave to this kernel. A check looks, and never does the learner's work for them.
-`Wrong` may be returned or raised. What an answer doesn't have (a column, a method) needs no care: the learner is told.
+`lake` is the lake that `lessons.start` returned in this kernel. A check only inspects; it never does the learner's
+work. It does not have to guard against a missing column or method: any other exception becomes a wrong verdict too.
 """
 
 import json
@@ -21,78 +22,91 @@ from dataclasses import dataclass
 from datetime import date
 from importlib import import_module
 from pathlib import Path
+from typing import Any, Literal
 
+from deltalake import DeltaTable
 from filelock import FileLock
 
 from lakehouse_utils import settings
 from lakehouse_utils.course import lessons
+from lakehouse_utils.lake import Lake
+
+State = Literal["solved", "unsolved", "wrong"]
+_MARKS: dict[State, str] = {"solved": "✔", "unsolved": "○", "wrong": "✘"}
+_HEADLINES: dict[State, str] = {"solved": "solved.", "unsolved": "not solved yet.", "wrong": "not correct yet."}
 
 
 class Wrong(Exception):
-    """Not right yet: a hint that fits the mistake, in a full sentence."""
+    """The answer is not correct; the message is a hint that fits the mistake, in full sentences."""
 
 
 @dataclass(frozen=True)
 class Right:
-    """Solved: what was right about it, in a full sentence."""
+    """The answer is correct; `text` says what is right about it, in full sentences."""
 
     text: str
+
+
+Check = Callable[[Any, Any], Right]
 
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: `look(answer, lake)` returns Right, or returns or raises Wrong."""
+    """One exercise; `check(answer, lake)` returns Right or raises Wrong."""
 
     id: str
     title: str
-    hint: str
     expects: type | tuple[type, ...]
-    look: Callable
+    check: Check
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `check` says; a notebook shows it."""
+    """The result of `check`. A notebook displays it as Markdown."""
 
     id: str
-    state: str  # "solved", "open" or "wrong"
-    text: str
-
-    _SAID = {"solved": ("✔", "solved."), "open": ("○", "not solved yet."), "wrong": ("✘", "not yet right.")}
+    state: State
+    text: str = ""
 
     @property
     def solved(self) -> bool:
         return self.state == "solved"
 
     def __repr__(self) -> str:
-        mark, words = self._SAID[self.state]
-        return f"{mark} {self.id} {words} {self.text}"
+        return f"{_MARKS[self.state]} {self.id} {_HEADLINES[self.state]} {self.text}".rstrip()
 
     def _repr_markdown_(self) -> str:
-        mark, words = self._SAID[self.state]
-        return f"{mark} **{self.id} {words}** {self.text}"
+        return f"{_MARKS[self.state]} **{self.id} {_HEADLINES[self.state]}** {self.text}".rstrip()
 
 
 _registry: dict[str, Exercise] = {}
-_verdicts: dict[str, Verdict] = {}  # of this kernel
+_verdicts: dict[str, Verdict] = {}  # the last one of each exercise in this kernel
 
 
-def exercise(id: str, title: str, *, hint: str, expects: type | tuple[type, ...] = object) -> Callable:
-    """Register a function `(answer, lake) -> Right | Wrong` as the check of exercise `id`, such as "02.1".
+def exercise(id: str, title: str, *, expects: Any = object) -> Callable[[Check], Check]:
+    """Register the decorated function as the check of exercise `id`, such as "02.1".
 
-    `title` stands in the notebook's heading as well. `hint` is shown while there is no answer. An answer that is no
-    `expects` is wrong without a look at it.
+    The notebook's heading has the same `title`. An answer that is not an instance of `expects` (a type, or a tuple of
+    types) is wrong, and the check is not called.
     """
 
-    def register(look: Callable) -> Callable:
-        _registry[id] = Exercise(id, title, hint, expects, look)
-        return look
+    def register(function: Check) -> Check:
+        _registry[id] = Exercise(id, title, expects, function)
+        return function
 
     return register
 
 
+def open_table(lake: Lake, *names: str) -> DeltaTable:
+    """Open the table at `lake.uri(*names)` for a check. Raises Wrong if it does not exist."""
+    table = lake.delta(*names)
+    if table is None:
+        raise Wrong(f"There is no table {'/'.join(names)}. Run the cells above, or the whole exercise cell, again.")
+    return table
+
+
 def of_notebook(number: str) -> dict[str, Exercise]:
-    """The exercises of notebook `number`, such as "02", by id; empty when it has none."""
+    """Return the exercises of notebook `number`, such as "02", by id; empty if there are none."""
     if not re.fullmatch(r"\d\d", number):
         return {}
     module = f"{__name__}.nb{number}"
@@ -101,18 +115,18 @@ def of_notebook(number: str) -> dict[str, Exercise]:
     except ModuleNotFoundError as error:
         if error.name != module:
             raise
-    return {id: found for id, found in sorted(_registry.items()) if id.startswith(f"{number}.")}
+    return {id: registered for id, registered in sorted(_registry.items()) if id.startswith(f"{number}.")}
 
 
 def check(id: str, answer: object) -> Verdict:
-    """Whether `answer` solves exercise `id`, and if not, a hint that fits. Never raises.
+    """Return whether `answer` solves exercise `id`, and if it does not, a hint that fits the mistake. Never raises.
 
-    `...`, also as a part of a list or dict, and None mean that there is no answer yet.
+    `...` and None mean that there is no answer yet, and so does a list, tuple or dict that contains `...`.
     """
     verdict = _judge(id, answer)
     _verdicts[id] = verdict
     if verdict.solved:
-        with suppress(Exception):  # a folder that can't be written is no reason to spoil it
+        with suppress(Exception):  # the verdict matters more than the record of it, which may not be writable
             _remember(id)
     return verdict
 
@@ -120,29 +134,25 @@ def check(id: str, answer: object) -> Verdict:
 def _judge(id: str, answer: object) -> Verdict:
     number = id.partition(".")[0]
     try:
-        there = of_notebook(number)
-        if id not in there:
-            return Verdict(
-                id, "wrong", f"There is no such exercise; notebook {number} has {', '.join(there) or 'none'}."
-            )
-        task = there[id]
-        if _is_open(answer):
-            return Verdict(id, "open", task.hint)
-        if not isinstance(answer, task.expects):
-            kinds = task.expects if isinstance(task.expects, tuple) else (task.expects,)
-            wanted = " or ".join(kind.__name__ for kind in kinds)
-            return Verdict(id, "wrong", f"The answer should be of the type {wanted}; it is of {type(answer).__name__}.")
-        said = task.look(answer, lessons.current())
+        exercises = of_notebook(number)
+        if id not in exercises:
+            available = ", ".join(exercises) or "none"
+            return Verdict(id, "wrong", f"There is no exercise {id}. Notebook {number} has {available}.")
+        if _is_unanswered(answer):
+            return Verdict(id, "unsolved")
+        expected = exercises[id].expects
+        if not isinstance(answer, expected):
+            types = expected if isinstance(expected, tuple) else (expected,)
+            names = " or ".join(each.__name__ for each in types)
+            return Verdict(id, "wrong", f"The answer must be of type {names}, but it is of type {_type_name(answer)}.")
+        return Verdict(id, "solved", exercises[id].check(answer, lessons.current()).text)
     except Wrong as wrong:
-        said = wrong
+        return Verdict(id, "wrong", str(wrong))
     except Exception as error:
-        said = Wrong(f"Your answer could not be looked at: {type(error).__name__}: {_first_line(error)}")
-    if isinstance(said, Right):
-        return Verdict(id, "solved", said.text)
-    return Verdict(id, "wrong", str(said))
+        return Verdict(id, "wrong", f"The check could not read your answer: {type(error).__name__}: {_summary(error)}")
 
 
-def _is_open(answer: object) -> bool:
+def _is_unanswered(answer: object) -> bool:
     if isinstance(answer, dict):
         answer = list(answer.values())
     if isinstance(answer, list | tuple):
@@ -150,7 +160,11 @@ def _is_open(answer: object) -> bool:
     return answer is ... or answer is None
 
 
-def _first_line(error: Exception) -> str:
+def _type_name(answer: object) -> str:
+    return type(answer).__name__
+
+
+def _summary(error: Exception) -> str:
     return (str(error).strip().splitlines() or [""])[0][:200]
 
 
@@ -158,18 +172,20 @@ def _first_line(error: Exception) -> str:
 
 
 class Summary:
-    """The exercises of one notebook, and what `check` last said of each in this kernel."""
+    """The exercises of one notebook, each with the last verdict of `check` in this kernel."""
 
     def __init__(self, number: str) -> None:
-        self.rows = [(task, _verdicts.get(task.id)) for task in of_notebook(number).values()]
+        self._rows = [(exercise, _verdicts.get(exercise.id)) for exercise in of_notebook(number).values()]
 
     def _lines(self) -> list[tuple[str, str, str]]:
-        marks = {"solved": "✔", "wrong": "✘"}
-        return [(marks.get(said.state, "○") if said else "○", task.id, task.title) for task, said in self.rows]
+        return [
+            (_MARKS[verdict.state if verdict else "unsolved"], exercise.id, exercise.title)
+            for exercise, verdict in self._rows
+        ]
 
     def _total(self) -> str:
-        solved = sum(1 for _, said in self.rows if said and said.solved)
-        return f"{solved} of {len(self.rows)} exercises solved."
+        solved = sum(1 for _, verdict in self._rows if verdict and verdict.solved)
+        return f"{solved} of {len(self._rows)} exercises solved."
 
     def __repr__(self) -> str:
         return "\n".join([*(f"{mark} {id} {title}" for mark, id, title in self._lines()), self._total()])
@@ -180,33 +196,35 @@ class Summary:
 
 
 def summary(number: str) -> Summary:
-    """Which exercises of notebook `number` are solved, as far as this kernel has seen; the last cell of a notebook.
+    """Return which exercises of notebook `number` were solved in this kernel; the last cell of every notebook.
 
-    So it is the same for everybody who runs the notebook as it came. What was solved on other days: `make progress`.
+    It does not show what was solved earlier, so a notebook that is run as it was delivered has the same output for
+    everyone. `make progress` shows all that was ever solved.
     """
     return Summary(number)
 
 
 def progress() -> dict[str, str]:
-    """The exercises ever solved in this checkout, with the day on which each was solved first."""
+    """Return the exercises ever solved in this checkout: id -> date (YYYY-MM-DD) of the first time."""
     try:
-        return json.loads(_progress_file().read_text("utf-8"))
+        solved: dict[str, str] = json.loads(_progress_path().read_text("utf-8"))
     except (OSError, ValueError):
         return {}
+    return solved
 
 
-def _progress_file() -> Path:
+def _progress_path() -> Path:
     return settings.load().state_dir / "progress.json"
 
 
 def _remember(id: str) -> None:
-    file = _progress_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock", timeout=5):
+    path = _progress_path()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock", timeout=5):
         solved = progress()
         if id in solved:
             return
         solved[id] = date.today().isoformat()
-        written = file.with_name(f"{file.name}.new")
-        written.write_text(json.dumps(dict(sorted(solved.items())), indent=1) + "\n", encoding="utf-8")
-        os.replace(written, file)
+        new_path = path.with_name(f"{path.name}.new")
+        new_path.write_text(json.dumps(dict(sorted(solved.items())), indent=1) + "\n", encoding="utf-8")
+        os.replace(new_path, path)

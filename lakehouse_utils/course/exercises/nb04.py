@@ -9,7 +9,6 @@ from lakehouse_utils.course.exercises import Right, Wrong, exercise
 @exercise(
     "04.1",
     "Name the versions in which a price changed",
-    hint="Ask each version with `AT (VERSION => n)` what the product cost, and compare with the version before.",
     expects=dict,
 )
 def price_changes(answer, lake):
@@ -59,7 +58,6 @@ def _are_versions(answer, changed: set[int], newest: int, product: int) -> None:
 @exercise(
     "04.2",
     "Count the products at a colleague's time",
-    hint="`load_as_version` takes text with a zone, such as `...T09:30:00.5-05:00`; then `.count()`.",
     expects=(int, np.integer),
 )
 def at_her_time(answer, lake):
@@ -84,7 +82,6 @@ def at_her_time(answer, lake):
 @exercise(
     "04.3",
     "Undo a wrong update and keep what came later",
-    hint="MERGE the rows of version 0 that Sam should have left alone, where the quantity is still zero.",
     expects=DeltaTable,
 )
 def only_the_mistake(answer, lake):

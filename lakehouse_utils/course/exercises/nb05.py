@@ -14,7 +14,6 @@ _KEPT = 5  # the auditors' version
 @exercise(
     "05.1",
     "Compact to one file a day",
-    hint="`daily.optimize` has the call; then `answer = daily`.",
     expects=DeltaTable,
 )
 def one_file_a_day(answer, lake):
@@ -46,7 +45,6 @@ def one_file_a_day(answer, lake):
 @exercise(
     "05.2",
     "Choose the column to order by",
-    hint="`pages.optimize.z_order([...], target_size=...)`; then `answer = pages`.",
     expects=DeltaTable,
 )
 def column_to_order_by(answer, lake):
@@ -73,7 +71,6 @@ def column_to_order_by(answer, lake):
 @exercise(
     "05.3",
     "Vacuum and keep what the auditors need",
-    hint="`archive.vacuum(...)` with four arguments; then `answer = archive`.",
     expects=DeltaTable,
 )
 def vacuum_with_care(answer, lake):

@@ -12,7 +12,6 @@ _TABLES = ("fact_sales", "dim_customers", "dim_products", "dim_stores", "dim_sta
 @exercise(
     "06.1",
     "Find each store's best month",
-    hint="Sum `net_amount` by store and month, `rank()` the months of each store, and keep the first with `QUALIFY`.",
     expects=pd.DataFrame,
 )
 def best_months(answer, lake):
@@ -50,7 +49,6 @@ def best_months(answer, lake):
 @exercise(
     "06.2",
     "Make a query skip files",
-    hint="Put SQL into `answer`, as a text: compare `day` itself with the first day, and with the day after the last.",
     expects=str,
 )
 def skip_files(answer, lake):
@@ -77,7 +75,6 @@ def skip_files(answer, lake):
 @exercise(
     "06.3",
     "Follow the customers who moved",
-    hint="One sum by the city of the row that the fact points to, one by the city of the customer's current row.",
     expects=pd.DataFrame,
 )
 def moved(answer, lake):
@@ -116,7 +113,6 @@ def moved(answer, lake):
 @exercise(
     "06.4",
     "Publish a mart of the staff",
-    hint="Build the rows with DuckDB, give them to `write_deltalake`, and put the `DeltaTable` into `answer`.",
     expects=DeltaTable,
 )
 def staff(answer, lake):

@@ -22,7 +22,6 @@ _COUNTED = {(1, 1): 17, (1, 2): 0, (3, 100_001): 5, (2, 100_002): 0}  # of 10.2:
 @exercise(
     "10.1",
     "Count every version with Spark",
-    hint='`.option("versionAsOf", n)` goes between `format("delta")` and `load(...)`; `.count()` gives a number.',
     expects=dict,
 )
 def versions(answer, lake):
@@ -54,7 +53,6 @@ def versions(answer, lake):
 @exercise(
     "10.2",
     "Merge a stock count in Spark",
-    hint="Three clauses: `WHEN MATCHED AND ... THEN DELETE`, `WHEN MATCHED THEN UPDATE`, `WHEN NOT MATCHED ...`.",
     expects=DeltaTable,
 )
 def stock_count(answer, lake):
@@ -111,7 +109,6 @@ def _quantities(table):
 @exercise(
     "10.3",
     "Tell whether two tables are equal",
-    hint="`one.exceptAll(other)` has the rows of `one` that find no partner in `other`. Both directions count.",
     expects=(FunctionType, functools.partial),
 )
 def compare(answer, lake):
@@ -157,7 +154,6 @@ def _advice(what, given):
 @exercise(
     "10.4",
     "Find the smallest cluster that is in time",
-    hint="Call `estimate` for 1, 2, 3 ... nodes, and stop at the first that needs at most 3,600 seconds.",
     expects=(int, np.integer),
 )
 def smallest_cluster(answer, lake):

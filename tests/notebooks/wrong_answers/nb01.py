@@ -1,13 +1,13 @@
 """Wrong answers to the exercises of notebook 01."""
 
 _LISTED = """pages = s3.get_paginator("list_objects_v2").paginate(Bucket=lake.bucket, Prefix=PREFIX)
-found = [entry for page in pages for entry in page["Contents"]]
+entries = [entry for page in pages for entry in page["Contents"]]
 """
 _SLASH, _NO_SLASH = 'lake.key("silver", "customers", "")', 'lake.key("silver", "customers")'
 
 _TAIL = """file = DeltaTable(lake.uri("silver", "customers"), storage_options=lake.storage_options).file_uris()[0]
-place = file.removeprefix(f"s3://{lake.bucket}/")
-tail = s3.get_object(Bucket=lake.bucket, Key=place, Range="bytes=-8")["Body"].read()
+key = file.removeprefix(f"s3://{lake.bucket}/")
+tail = s3.get_object(Bucket=lake.bucket, Key=key, Range="bytes=-8")["Body"].read()
 """
 
 _PUT = """def answer(key, body):
@@ -25,56 +25,60 @@ answer = {"Version": "2012-10-17", "Statement": [listing, getting]}
 WRONG_ANSWERS = [
     (
         "01.1",
-        _LISTED.replace("PREFIX", _NO_SLASH) + 'answer = sum(entry["Size"] for entry in found)',
-        "counts silver/customers_history as well",
+        _LISTED.replace("PREFIX", _NO_SLASH) + 'answer = sum(entry["Size"] for entry in entries)',
+        "That includes silver/customers_history",
     ),
     (
         "01.1",
         _LISTED.replace("PREFIX", _SLASH)
-        + 'answer = sum(entry["Size"] for entry in found if entry["Key"].endswith(".parquet"))',
-        "The log belongs to the table too",
+        + 'answer = sum(entry["Size"] for entry in entries if entry["Key"].endswith(".parquet"))',
+        "The log is part of the table too",
     ),
-    ("01.1", _LISTED.replace("PREFIX", _SLASH) + "answer = len(found)", "how many objects there are"),
+    ("01.1", _LISTED.replace("PREFIX", _SLASH) + "answer = len(entries)", "the number of objects"),
     (
         "01.1",
-        _LISTED.replace("PREFIX", _SLASH) + 'answer = round(sum(entry["Size"] for entry in found) / 1000)',
-        "Those are kB",
+        _LISTED.replace("PREFIX", _SLASH) + 'answer = round(sum(entry["Size"] for entry in entries) / 1000)',
+        "That is in kB",
     ),
-    ("01.1", 'answer = views.objects(lake, "silver", "customers")', "it is of DataFrame"),
+    ("01.1", 'answer = views.objects(lake, "silver", "customers")', "it is of type DataFrame"),
     (
         "01.1",
         'answer = int(1000 * views.objects(lake, "silver", "customers")["size_kb"].sum())',
-        "were rounded to them",
+        "was rounded to kB",
     ),
     (
         "01.1",
         _LISTED.replace("PREFIX", '"silver/customers/"').replace('page["Contents"]', 'page.get("Contents", [])')
-        + 'answer = sum(entry["Size"] for entry in found)',
-        "lake.key(...) knows it",
+        + 'answer = sum(entry["Size"] for entry in entries)',
+        "Your tables have their own prefix in the bucket: use lake.key(...)",
     ),
-    ("01.2", _TAIL + 'answer = int.from_bytes(tail[:4], "big")', "the order isn't"),
-    ("01.2", _TAIL + 'answer = int.from_bytes(tail[:4], "little") + 8', "with the 8 bytes behind it"),
-    ("01.2", _TAIL + 'answer = int.from_bytes(tail, "little")', "all 8 bytes"),
-    ("01.2", _TAIL + 'answer = int.from_bytes(tail[4:], "little")', "the 4 before them"),
-    ("01.2", _TAIL + 'answer = s3.head_object(Bucket=lake.bucket, Key=place)["ContentLength"]', "the whole file"),
+    ("01.2", _TAIL + 'answer = int.from_bytes(tail[:4], "big")', "but their order is not"),
+    ("01.2", _TAIL + 'answer = int.from_bytes(tail[:4], "little") + 8', "the footer plus the 8 bytes after it"),
+    ("01.2", _TAIL + 'answer = int.from_bytes(tail, "little")', "reads all 8 bytes as the number"),
+    ("01.2", _TAIL + 'answer = int.from_bytes(tail[4:], "little")', "in the 4 bytes before them"),
+    (
+        "01.2",
+        _TAIL + 'answer = s3.head_object(Bucket=lake.bucket, Key=key)["ContentLength"]',
+        "the size of the whole file",
+    ),
     ("01.2", "answer = footer_length", "Is it that table's file?"),
-    ("01.2", _TAIL + "answer = tail[:4]", "it is of bytes"),
+    ("01.2", _TAIL + "answer = tail[:4]", "it is of type bytes"),
     (
         "01.3",
         """def answer(key, body):
-    found = s3.list_objects_v2(Bucket=lake.bucket, Prefix=key)
-    if found["KeyCount"]:
+    listing = s3.list_objects_v2(Bucket=lake.bucket, Prefix=key)
+    if listing["KeyCount"]:
         return False
     s3.put_object(Bucket=lake.bucket, Key=key, Body=body)
     return True""",
-        "came between your look and your put",
+        "wrote the object after your function had looked for it",
     ),
     (
         "01.3",
         """def answer(key, body):
     s3.put_object(Bucket=lake.bucket, Key=key, Body=body)
     return True""",
-        "Where is IfNoneMatch",
+        "Did you pass IfNoneMatch?",
     ),
     (
         "01.3",
@@ -89,7 +93,7 @@ WRONG_ANSWERS = [
         """def answer(key, body):
     s3.put_object(Bucket=lake.bucket, Key=key, Body=body, IfNoneMatch="*")
     return True""",
-        "came out as an error",
+        "The function raised the refusal, PreconditionFailed",
     ),
     (
         "01.3",
@@ -106,30 +110,30 @@ WRONG_ANSWERS = [
         _PUT
         + """    except ClientError as error:
         return False""",
-        "it returned None",
+        "It returned None",
     ),
-    ("01.4", _POLICY + 'listing["Resource"] += "/*"', "without /*"),
-    ("01.4", _POLICY + 'getting["Resource"] = table', "ends with /*"),
-    ("01.4", _POLICY + 'getting["Action"] = ["s3:GetObject", "s3:PutObject"]', "lets its holder write a commit"),
-    ("01.4", _POLICY + 'getting["Resource"] = f"{table}*"', "opens silver/customers_history too"),
+    ("01.4", _POLICY + 'listing["Resource"] += "/*"', "is the bucket, without /*"),
+    ("01.4", _POLICY + 'getting["Resource"] = table', "so it ends with /*"),
+    ("01.4", _POLICY + 'getting["Action"] = ["s3:GetObject", "s3:PutObject"]', "allows writing a commit"),
+    ("01.4", _POLICY + 'getting["Resource"] = f"{table}*"', "allows reading silver/customers_history too"),
     (
         "01.4",
         _POLICY + 'getting["Resource"] = f"arn:aws:s3:::{lake.bucket}/*"',
-        "opens other tables as well",
+        "allows reading other tables too",
     ),
     (
         "01.4",
         _POLICY + 'getting["Action"] = [getting["Action"], listing.pop("Action")]\n'
         'getting["Resource"] = [getting["Resource"], listing["Resource"]]\n'
         'getting["Condition"] = listing["Condition"]\nanswer["Statement"] = [getting]',
-        "in a statement of its own",
+        "belongs in a separate statement",
     ),
     (
         "01.4",
         _POLICY + 'listing["Condition"]["StringLike"]["s3:prefix"] = lake.key("silver", "customers") + "*"',
         "with a slash before the *",
     ),
-    ("01.4", _POLICY + 'del listing["Condition"]', "lists silver/customers_history too, and all else"),
-    ("01.4", _POLICY + 'answer["Statement"] = getting', "should be a list"),
+    ("01.4", _POLICY + 'del listing["Condition"]', "allows listing silver/customers_history and everything else"),
+    ("01.4", _POLICY + 'answer["Statement"] = getting', "must be a list"),
     ("01.4", _POLICY + 'answer["Version"] = "1.0"', "2012-10-17"),
 ]

@@ -29,7 +29,7 @@ WRONG_ANSWERS = [
     my_lines.merge(lines, "target.order_id = source.order_id", "source", "target")
     .when_matched_update_all(predicate=NEWER).when_not_matched_insert_all().execute()
 )""",
-        "needs the whole key",
+        "The predicate needs the whole key",
     ),
     (
         "03.1",
@@ -44,24 +44,24 @@ WRONG_ANSWERS = [
     .when_matched_update_all(predicate="source.updated_at > target.updated_at")
     .when_not_matched_insert_all().execute()
 )""",
-        "let a NULL in target.updated_at pass",
+        "is its predicate true if target.updated_at is NULL",
     ),
     (
         "03.1",
         _LINES + f"answer = my_lines.merge(lines, {_LINE}).when_matched_update_all().execute()",
-        "is there a clause for rows that don't match",
+        "Is there a clause for rows that do not match",
     ),
     (
         "03.1",
         _LINES
         + """my_lines.merge(lines, "false", "source", "target").when_not_matched_insert_all().execute()
 answer = metrics""",
-        "is there twice",
+        "is in the table twice",
     ),
     (
         "03.1",
         _LINES + f"answer = my_lines.merge(lines, {_LINE}).when_not_matched_insert_all()",
-        "what does `.execute()` return?",
+        "What does `.execute()` return?",
     ),
     (
         "03.2",
@@ -70,7 +70,7 @@ answer = metrics""",
     my_stocks.merge(counted, SAME_SHELF, "source", "target")
     .when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete().execute()
 )""",
-        "shelves of stores 1 and 3 are gone",
+        "rows of stores 1 and 3 were deleted",
     ),
     (
         "03.2",
@@ -79,7 +79,7 @@ answer = metrics""",
     my_stocks.merge(counted, SAME_SHELF + " AND target.store_id = 2", "source", "target")
     .when_matched_update_all().when_not_matched_insert_all().when_not_matched_by_source_delete().execute()
 )""",
-        "in the merge's own predicate it won't help",
+        "In the predicate of the merge itself it does not help",
     ),
     (
         "03.2",
@@ -97,7 +97,7 @@ answer = metrics""",
     my_stocks.merge(counted, SAME_SHELF, "source", "target")
     .when_not_matched_insert_all().when_not_matched_by_source_delete(predicate="target.store_id = 2").execute()
 )""",
-        "which clause updates",
+        "Which clause updates",
     ),
     (
         "03.2",
@@ -106,7 +106,7 @@ answer = metrics""",
     my_stocks.merge(counted, SAME_SHELF, "source", "target")
     .when_matched_update_all().when_not_matched_by_source_delete(predicate="target.store_id = 2").execute()
 )""",
-        "which clause inserts?",
+        "Which clause inserts?",
     ),
     (
         "03.3",
@@ -116,7 +116,7 @@ answer = metrics""",
     .when_matched_update({name: f"source.{name}" for name in ("street", "city", "zip_code")})
     .when_not_matched_insert(row).execute() for _ in range(2)
 ]""",
-        "that is an upsert",
+        "That is an upsert",
     ),
     (
         "03.3",
@@ -126,7 +126,7 @@ answer = metrics""",
     .when_matched_update(close).when_not_matched_insert(row).execute()
 ]
 answer *= 2""",
-        "no new one is open",
+        "there is no new one",
     ),
     (
         "03.3",
@@ -135,7 +135,7 @@ answer *= 2""",
     my_addresses.merge(keyed, "target.customer_id = source.merge_key AND target.is_current", "source", "target")
     .when_matched_update(close).when_not_matched_insert(row).execute() for _ in range(2)
 ]""",
-        "close a row that is as new as its own",
+        "must not close a row that has the same time",
     ),
     (
         "03.2",
@@ -144,7 +144,7 @@ answer *= 2""",
     my_stocks.merge(counted, SAME_SHELF, "source", "target").when_matched_update_all().when_not_matched_insert_all()
     .when_not_matched_by_source_delete(predicate="source.store_id = 2").execute()
 )""",
-        "can speak of target alone",
+        "can only use target",
     ),
     (
         "03.3",
@@ -167,7 +167,7 @@ answer *= 2""",
         staged.to_arrow_table(), "target.customer_id = source.merge_key AND target.is_current", "source", "target"
     ).when_matched_update(close).when_not_matched_insert(row).execute()
 answer = [move(), move()]""",
-        "has no current row any more",
+        "has no current row: the second run closed the new address",
     ),
     (
         "03.3",
@@ -180,14 +180,14 @@ answer = [move(), move()]""",
     ).when_matched_update(close, predicate="source.updated_at > target.valid_from").when_not_matched_insert(
         row).execute()
 answer = [move(), move()]""",
-        "current rows of",
+        "current rows and must have one",
     ),
     (
         "03.2",
         _COUNT
         + """my_stocks.delete("store_id = 2")
 answer = my_stocks.merge(counted, SAME_SHELF, "source", "target").when_not_matched_insert_all().execute()""",
-        "by DELETE and MERGE: one MERGE is wanted",
+        "made by DELETE and MERGE. Use one MERGE",
     ),
     (
         "03.2",
@@ -198,7 +198,7 @@ answer = my_stocks.merge(counted, SAME_SHELF, "source", "target").when_not_match
 )
 kept = ", ".join(map(str, counted["product_id"]))
 my_stocks.delete(f"store_id = 2 AND product_id NOT IN ({kept})")""",
-        "by MERGE and DELETE: one MERGE is wanted",
+        "made by MERGE and DELETE. Use one MERGE",
     ),
     (
         "03.3",
@@ -214,7 +214,7 @@ my_stocks.delete(f"store_id = 2 AND product_id NOT IN ({kept})")""",
         staged.to_arrow_table(), "target.customer_id = source.merge_key AND target.is_current", "source", "target"
     ).when_matched_update(close).when_not_matched_insert(row).execute()
 answer = [move(), move()]""",
-        "compare with IS DISTINCT FROM",
+        "Compare with IS DISTINCT FROM",
     ),
-    ("03.3", "answer = [metrics]", "Two runs"),
+    ("03.3", "answer = [metrics]", "must be a list of the metrics of two runs"),
 ]

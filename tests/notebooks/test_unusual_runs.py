@@ -1,0 +1,56 @@
+"""Notebooks are run in unusual ways: in reverse, twice, from another folder, in parallel, while the server stops.
+
+Three notebooks that run quickly are enough, because what is tested is in the package and all notebooks share it.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from lakehouse_utils import embedded_s3
+from notebooks.books import PATHS, Book, compare, differences_in_new_kernel, errors, execute, start_kernel
+
+QUICK_PATHS = [path for path in PATHS if path.name[:2] in ("00", "01", "03")]
+
+
+@pytest.mark.parametrize("path", QUICK_PATHS, ids=lambda path: path.stem)
+def test_run_in_reverse_then_twice_in_order(path: Path, kernel_environment: None) -> None:
+    """In reverse order only NameErrors occur, and after that two runs in order give the committed outputs."""
+    book = Book(path)
+    with start_kernel() as kernel:
+        reverse_errors = kernel.run_all_in_reverse(book)
+        assert reverse_errors
+        assert {error.partition(":")[0] for error in reverse_errors} == {"NameError"}
+        for _ in range(2):
+            assert not compare(book, kernel.run_all(book)).differences
+
+
+def test_run_from_another_folder(kernel_environment: None, tmp_path: Path) -> None:
+    """A notebook gives the same outputs in any working directory."""
+    executed = execute(QUICK_PATHS[0], tmp_path / "out.ipynb", cwd=tmp_path)
+    assert not compare(Book(QUICK_PATHS[0]), executed).differences
+
+
+def test_run_in_two_kernels_at_once(kernel_environment: None) -> None:
+    """Two runs of the same notebook do not disturb each other."""
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(differences_in_new_kernel, [Book(QUICK_PATHS[0])] * 2)) == [[], []]
+
+
+def test_run_while_the_server_stops(kernel_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the server stops in the middle, the cells fail with connection errors, and Run All starts it again."""
+    monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(tmp_path / "state"))
+    book = Book(QUICK_PATHS[0])
+    middle = len(book.code_cells) // 2
+    try:
+        with start_kernel() as kernel:
+            for cell in book.code_cells[:middle]:
+                assert not errors(kernel.run(cell.source))
+            assert embedded_s3.stop(tmp_path / "state")
+            failures = (errors(kernel.run(cell.source)) for cell in book.code_cells[middle:])
+            first_failure = next((failure for failure in failures if failure), [])
+            assert all("error sending request" in error or "connect" in error for error in first_failure), first_failure
+            assert not compare(book, kernel.run_all(book)).differences
+    finally:
+        embedded_s3.stop(tmp_path / "state")

@@ -189,7 +189,7 @@ class Lake:
     def delta(self, *names: str, version: int | None = None) -> Table | None:
         """The Delta table at `lake.uri(*names)`, opened with fresh credentials; None when there is none yet.
 
-        A DeltaTable that refuses what it would read wrongly: see `readers`.
+        A DeltaTable that refuses to return wrong rows: see `compatibility.Table`.
         """
         with translate_errors(f"open {self.uri(*names)}", self):
             try:
@@ -201,7 +201,7 @@ class Lake:
         """A new DuckDB connection that reads this lake: `delta`, `httpfs` and the credentials are in place.
 
         `config` goes to duckdb.connect. Nothing is downloaded: the extensions come as wheels. Whether DuckDB reads a
-        table of another engine correctly is a question for `compatibility.DUCKDB`.
+        table of another engine correctly, `compatibility.check(table, "duckdb")` tells.
         """
         connection = duckdb.connect(config={"temp_directory": tempfile.gettempdir(), **config})
         connection.execute("SET TimeZone = 'UTC'")

@@ -52,7 +52,7 @@ class Local:
         self.define_view(name, f"{rows}SELECT {nothing} WHERE false")
 
     def define_snapshot(self, name: str, table: DeltaTable) -> None:
-        compatibility.DUCKDB.refuse(table)
+        compatibility.require(table, "duckdb")
         database = quoted(f"snapshot of {name}")
         self.db.execute(f"DETACH DATABASE IF EXISTS {database}")
         self.db.execute(f"ATTACH {literal(table.table_uri)} AS {database} (TYPE delta, VERSION {table.version()})")

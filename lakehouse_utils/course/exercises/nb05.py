@@ -1,44 +1,54 @@
-"""The exercises of notebook 05: compact, choose an order, and vacuum without harm."""
+"""The exercises of notebook 05: compact a table, choose its order, and vacuum it safely."""
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
 from lakehouse_utils.course import views
 from lakehouse_utils.course.exercises import Right, Wrong, exercise
+from lakehouse_utils.lake import Lake
 
 _PAGE = 77
-_MOST_READ, _FEWEST_FILES = 2, 8
-_KEPT = 5  # the auditors' version
+_MOST_FILES_READ, _FEWEST_FILES = 2, 8
+_NEWEST_OF_NEW_TABLE = 5  # the notebook's new_table makes six appends
+_AUDITED_VERSION = 5
 
 
 @exercise(
     "05.1",
-    "Compact to one file a day",
+    "Compact to one file per day",
     expects=DeltaTable,
 )
-def one_file_a_day(answer, lake):
-    """One live file in each partition, by an OPTIMIZE, with the rows as they were."""
+def check_compacted_days(answer: DeltaTable, lake: Lake) -> Right:
+    """One live file in each partition, made by OPTIMIZE, with the rows unchanged."""
     table = _newest(answer, lake, "daily")
     files = views.files(table)
     if "day" not in files.columns:
-        raise Wrong("The table is no longer partitioned by day: it was written anew. Compact it where it is.")
+        raise Wrong("The table is no longer partitioned by day, because it was rewritten. Use optimize on the table.")
     most = int(files.groupby("day").size().max())
-    touched = sum(file.commit > 5 for file in files.itertuples())
+    new_files = sum(file.commit > _NEWEST_OF_NEW_TABLE for file in files.itertuples())
     if most > 1:
-        if not touched:
-            raise Wrong(f"A day still has {most} files: nothing was compacted yet, or target_size has no room for two.")
+        if not new_files:
+            raise Wrong(
+                f"A day still has {most} files. Either nothing was compacted yet, or target_size is too small for two"
+                " files."
+            )
         if (files.groupby("day").size() == 1).any():
-            raise Wrong(f"Some days are compacted, and another still has {most} files: compact all partitions.")
-        raise Wrong(f"A day still has {most} files: is target_size smaller than a day? Leave it out.")
-    done = {commit.operation for commit in views.commits(table).itertuples() if commit.version > 5}
-    if "OPTIMIZE" not in done:
+            raise Wrong(f"Some days are compacted, but another day still has {most} files. Compact all partitions.")
+        raise Wrong(f"A day still has {most} files. Is target_size smaller than a day? Leave it out.")
+    operations = {
+        commit.operation for commit in views.commits(table).itertuples() if commit.version > _NEWEST_OF_NEW_TABLE
+    }
+    if "OPTIMIZE" not in operations:
         raise Wrong(
-            "One file a day, but the rows were written anew, so readers of changes see each as a change. Use optimize."
+            "Each day has one file, but the rows were rewritten, so readers of changes see every row as changed. Use"
+            " optimize."
         )
-    if table.count() != _at(lake, "daily", 5).count():
-        raise Wrong("The number of rows has changed: call fresh again, and only compact.")
-    if other := sorted(done - {"OPTIMIZE", "SET TBLPROPERTIES", "VACUUM START", "VACUUM END"}):
-        raise Wrong(f"One file a day, but the log has a commit {other[0]} as well: call fresh again, and only compact.")
+    if table.count() != _at(lake, "daily", _NEWEST_OF_NEW_TABLE).count():
+        raise Wrong("The number of rows has changed. Call new_table again, and only compact.")
+    if others := sorted(operations - {"OPTIMIZE", "SET TBLPROPERTIES", "VACUUM START", "VACUUM END"}):
+        raise Wrong(
+            f"Each day has one file, but the log also has a commit {others[0]}. Call new_table again, and only compact."
+        )
     return Right(f"{len(files)} days in {len(files)} files, and no row has changed.")
 
 
@@ -47,25 +57,28 @@ def one_file_a_day(answer, lake):
     "Choose the column to order by",
     expects=DeltaTable,
 )
-def column_to_order_by(answer, lake):
-    """At most two files may hold the page, by the statistics in the log."""
+def check_order(answer: DeltaTable, lake: Lake) -> Right:
+    """By the statistics in the log, at most two files may hold the page."""
     table = _newest(answer, lake, "pages")
     adds = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     read = sum(add["min.page_id"] <= _PAGE <= add["max.page_id"] for add in adds)
     if len(adds) < _FEWEST_FILES:
-        if table.version() <= _KEPT:
-            raise Wrong(f"The table is as fresh wrote it, and the query reads {read} of {len(adds)} files: order it.")
+        if table.version() <= _NEWEST_OF_NEW_TABLE:
+            raise Wrong(
+                f"The table is still as new_table wrote it, and the query reads {read} of {len(adds)} files. Order it."
+            )
         raise Wrong(
-            f"The table has {len(adds)} file{'s' * (len(adds) != 1)} now, so there is little to skip: pass target_size."
+            f"The table has {len(adds)} file{'s' * (len(adds) != 1)} now, so there is little to skip. Pass target_size."
         )
-    if read <= _MOST_READ:
-        return Right(f"The query reads {read} of {len(adds)} files. Only page_id has a range that rules files out.")
-    said = f"The query reads {read} of {len(adds)} files"
+    if read <= _MOST_FILES_READ:
+        return Right(f"The query reads {read} of {len(adds)} files. Only page_id has a range that excludes files.")
+    result = f"The query reads {read} of {len(adds)} files"
     if read > 0.9 * len(adds):
         raise Wrong(
-            f"{said}: the order follows another column than page_id, or one whose values take more bits is in the list."
+            f"{result}: the table is ordered by another column than page_id, or the list has a column whose values take"
+            " more bits."
         )
-    raise Wrong(f"{said}. Better, but page_id shares the order with a column that this query doesn't need.")
+    raise Wrong(f"{result}. That is better, but the list also has a column that this query does not need.")
 
 
 @exercise(
@@ -73,38 +86,46 @@ def column_to_order_by(answer, lake):
     "Vacuum and keep what the auditors need",
     expects=DeltaTable,
 )
-def vacuum_with_care(answer, lake):
-    """The files of version 5 and of the newest are there, and no other data file is."""
+def check_vacuum(answer: DeltaTable, lake: Lake) -> Right:
+    """The files of version 5 and of the newest version exist, and there is no other data file."""
     table = _newest(answer, lake, "archive")
-    there = views.objects(lake, "exercise", "archive")
-    data = set(there["key"][there["state"] != "log"])
-    wanted, live = _paths(_at(lake, "archive", _KEPT)), _paths(table)
-    if live - data:
-        raise Wrong("The newest version has lost files. Call fresh again: vacuum never does that.")
-    if wanted - data:
-        raise Wrong(f"Version {_KEPT} has lost files: the auditors can't read it any more. Say which version to keep.")
-    if _at(lake, "archive", _KEPT).count() <= table.count():
-        raise Wrong(f"The newest version should be without the deleted rows: free files, don't go back to {_KEPT}.")
-    useless = data - wanted - live
-    orphans = set(there["key"][there["state"] == "orphan"])
-    if useless and useless == orphans:
-        raise Wrong("The crashed writer's file is still there: lite goes by the log, and no commit names that file.")
-    if useless:
+    objects = views.objects(lake, "exercise", "archive")
+    data_files = set(objects["key"][objects["state"] != "log"])
+    audited, live = _paths(_at(lake, "archive", _AUDITED_VERSION)), _paths(table)
+    if live - data_files:
+        raise Wrong("The newest version has lost files, which vacuum never causes. Call new_table again.")
+    if audited - data_files:
         raise Wrong(
-            f"Data files of no use are still there: {len(useless)}. Was it a dry run, is the retention too"
+            f"Version {_AUDITED_VERSION} has lost files, so the auditors can no longer read it. Name the version to"
+            " keep."
+        )
+    if _at(lake, "archive", _AUDITED_VERSION).count() <= table.count():
+        raise Wrong(
+            "The newest version should not have the deleted rows. Delete files, but don't restore version"
+            f" {_AUDITED_VERSION}."
+        )
+    unneeded = data_files - audited - live
+    orphans = set(objects["key"][objects["state"] == "orphan"])
+    if unneeded and unneeded == orphans:
+        raise Wrong(
+            "The crashed writer's file is still there. A lite vacuum uses the log, and no commit names that file."
+        )
+    if unneeded:
+        raise Wrong(
+            f"Data files that nobody needs are still there: {len(unneeded)}. Was it a dry run, is the retention too"
             " long, or do you keep a version that nobody asked for?"
         )
-    return Right(f"Version {_KEPT} and the newest can be read, and nothing else takes up room.")
+    return Right(f"Version {_AUDITED_VERSION} and the newest version can be read, and nothing else takes up storage.")
 
 
-def _newest(answer: DeltaTable, lake, name: str) -> DeltaTable:
-    """The table exercise/`name` as it is now, if that is what the answer is."""
+def _newest(answer: DeltaTable, lake: Lake, name: str) -> DeltaTable:
+    """The newest version of the table exercise/`name`, if the answer is that table."""
     if not answer.table_uri.rstrip("/").endswith(f"/exercise/{name}"):
-        raise Wrong(f"That is another table: the answer should be {name}, the one that fresh gave you.")
+        raise Wrong(f"That is a different table. The answer should be {name}, the table that new_table gave you.")
     return lake.delta("exercise", name)
 
 
-def _at(lake, name: str, version: int) -> DeltaTable:
+def _at(lake: Lake, name: str, version: int) -> DeltaTable:
     return lake.delta("exercise", name, version=version)
 
 

@@ -1,8 +1,8 @@
 """Wrong answers to the exercises of notebook 05."""
 
-_DAILY = 'daily = fresh("daily", partition_by=["day"])\n'
-_PAGES = 'pages = fresh("pages")\n'
-_ARCHIVE = """archive = fresh("archive")
+_DAILY = 'daily = new_table("daily", partition_by=["day"])\n'
+_PAGES = 'pages = new_table("pages")\n'
+_ARCHIVE = """archive = new_table("archive")
 archive.delete("seconds > 200")
 archive.delete("seconds > 100")
 crashed = lake.key("exercise", "archive", "part-of-a-crash.parquet")
@@ -11,7 +11,7 @@ lake.s3.put_object(Bucket=lake.bucket, Key=crashed, Body=bytes(300_000))
 
 WRONG_ANSWERS = [
     ("05.1", _DAILY + "answer = daily", "nothing was compacted yet"),
-    ("05.1", _DAILY + "daily.optimize.compact(target_size=1000)\nanswer = daily", "no room for two"),
+    ("05.1", _DAILY + "daily.optimize.compact(target_size=1000)\nanswer = daily", "too small for two files"),
     ("05.1", _DAILY + "answer = daily.optimize.compact()", "it is of dict"),
     (
         "05.1",
@@ -19,21 +19,21 @@ WRONG_ANSWERS = [
         + """daily.optimize.compact()
 daily.update(new_values={"page_id": 1}, predicate="page_id = 2")
 answer = daily""",
-        "has a commit UPDATE as well",
+        "also has a commit UPDATE",
     ),
     ("05.1", _DAILY + "daily.optimize.compact(target_size=int(350_000 * SCALE))\nanswer = daily", "smaller than a day"),
     (
         "05.1",
         _DAILY + 'daily.optimize.compact(partition_filters=[("day", "=", "2026-01-06")])\nanswer = daily',
-        "compact all partitions",
+        "Compact all partitions",
     ),
     (
         "05.1",
         _DAILY + 'write_deltalake(daily, daily.to_pyarrow_table(), mode="overwrite")\nanswer = daily',
-        "the rows were written anew",
+        "the rows were rewritten",
     ),
-    ("05.2", _PAGES + "answer = pages", "as fresh wrote it"),
-    ("05.2", _PAGES + 'pages.optimize.z_order(["page_id"])\nanswer = pages', "pass target_size"),
+    ("05.2", _PAGES + "answer = pages", "as new_table wrote it"),
+    ("05.2", _PAGES + 'pages.optimize.z_order(["page_id"])\nanswer = pages', "Pass target_size"),
     (
         "05.2",
         _PAGES + 'pages.optimize.z_order(["session"], target_size=int(250_000 * SCALE))\nanswer = pages',
@@ -47,9 +47,9 @@ answer = daily""",
     (
         "05.2",
         _PAGES + 'pages.optimize.z_order(["page_id", "customer_id"], target_size=int(250_000 * SCALE))\nanswer = pages',
-        "shares the order",
+        "also has a column that this query does not need",
     ),
-    ("05.2", "answer = table", "another table"),
+    ("05.2", "answer = table", "a different table"),
     (
         "05.3",
         _ARCHIVE
@@ -62,7 +62,7 @@ answer = daily""",
         _ARCHIVE
         + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, keep_versions=[5], dry_run=False)\n"
         + "answer = archive",
-        "lite goes by the log",
+        "A lite vacuum uses the log",
     ),
     (
         "05.3",
@@ -85,6 +85,6 @@ answer = daily""",
         + "archive.restore(5)\n"
         + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, full=True, dry_run=False)\n"
         + "answer = archive",
-        "don't go back to 5",
+        "don't restore version 5",
     ),
 ]

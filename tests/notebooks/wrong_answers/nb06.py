@@ -37,21 +37,21 @@ def _staff(**other):
 
 WRONG_ANSWERS = [
     ("06.1", _MONTHS.format("QUALIFY rank() OVER (ORDER BY revenue DESC) = 1"), "PARTITION BY store_name"),
-    ("06.1", _MONTHS.format("ORDER BY revenue DESC"), "keep rank 1 only"),
+    ("06.1", _MONTHS.format("ORDER BY revenue DESC"), "Keep only rank 1"),
     ("06.1", _MONTHS.format("QUALIFY rank() OVER (PARTITION BY store_name ORDER BY revenue) = 1"), "smallest revenue"),
     (
         "06.1",
         _MONTHS.format("QUALIFY rank() OVER (PARTITION BY store_name ORDER BY revenue DESC) = 1").replace(
             "FROM sales", "FROM fact_sales JOIN dim_stores USING (store_sk)"
         ),
-        "rejected orders in them",
+        "include rejected orders",
     ),
     (
         "06.2",
         """answer = '''
     SELECT page, count(*) AS visits FROM visits WHERE year(day) = 2025 AND month(day) = 2 GROUP BY page
 '''""",
-        "day must stand bare",
+        "Compare day itself",
     ),
     (
         "06.2",
@@ -65,27 +65,27 @@ WRONG_ANSWERS = [
         """answer = '''
     SELECT page, count(*) AS visits FROM visits WHERE day::VARCHAR LIKE '2025-02-%' GROUP BY page
 '''""",
-        "day must stand bare",
+        "Compare day itself",
     ),
     ("06.2", "answer = db.sql('SELECT page FROM visits')", "it is of DuckDBPyRelation"),
     (
         "06.3",
         _MOVED.format(where="", first="before", second="now", join="", keep="WHERE at_sale <> today"),
-        "without is_current",
+        "Without is_current",
     ),
     (
         "06.3",
         _MOVED.format(where="WHERE c.is_current", first="before", second="now", join="", keep=""),
-        "keep those where the two columns differ",
+        "Keep only cities where the two columns differ",
     ),
     (
         "06.3",
         _MOVED.format(
             where="WHERE c.is_current", first="now", second="before", join="", keep="WHERE abs(at_sale - today) > 0.01"
         ),
-        "the other way round",
+        "two columns are swapped",
     ),
-    ("06.4", _staff(orders="count(*) AS orders"), "lines of orders"),
+    ("06.4", _staff(orders="count(*) AS orders"), "counts order lines"),
     ("06.4", _staff(share="revenue / sum(revenue) OVER (PARTITION BY year)"), "Yours is of all stores together"),
     ("06.4", _staff(share="100 * revenue / sum(revenue) OVER (PARTITION BY store_name, year)"), "not a percentage"),
     (
@@ -97,7 +97,7 @@ WRONG_ANSWERS = [
         ),
         "rejected don't count",
     ),
-    ("06.4", _staff() + "\n" + _staff(mode="append", schema=""), "did a second run append"),
+    ("06.4", _staff() + "\n" + _staff(mode="append", schema=""), "Did a second run append"),
     (
         "06.4",
         'answer = DeltaTable(lake.uri("gold", "fact_sales"), storage_options=lake.storage_options)',

@@ -439,10 +439,8 @@ def test_script_on_an_old_python(checkout):
 def test_script_names_the_pythons_of_the_project():
     """The range in scripts/set_up.py, in scripts/run and in the Makefile is `requires-python` of pyproject.toml."""
     project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
-    script, launcher, makefile, readme = (
-        (CHECKOUT / name).read_text(encoding="utf-8")
-        for name in ("scripts/set_up.py", "scripts/run", "Makefile", "README.md")
-    )
+    names = ("scripts/set_up.py", "scripts/run", "Makefile", "README.md", "docs/troubleshooting.md")
+    script, launcher, makefile, readme, trouble = ((CHECKOUT / name).read_text(encoding="utf-8") for name in names)
     least, below = map(int, re.search(r'requires-python = ">=3\.(\d+),<3\.(\d+)"', project).groups())
     assert f"MIN_PYTHON, MAX_PYTHON = (3, {least}), (3, {below - 1})" in script
     assert f'PYTHON_RANGE = ">=3.{least},<3.{below}"' in script and f"--python '>=3.{least},<3.{below}'" in launcher
@@ -450,7 +448,7 @@ def test_script_names_the_pythons_of_the_project():
     *others, last = [f"3.{minor}" for minor in range(least, below)]
     needed = f"Python {', '.join(others)} or {last}"
     assert f'NEEDED = "{needed} is needed"' in script and f"{needed} is needed, and no Python" in launcher
-    assert f"{needed}, " in readme and f"`{needed} is needed`" in readme
+    assert f"{needed}, " in readme and f"`{needed} is needed`" in trouble
     names = [f"python3.{minor}" for minor in reversed(range(least, below))]
     assert f" python3 {' '.join(names)} python; do" in launcher
     assert "CANDIDATES = [" + ", ".join(f'"{name}"' for name in ["python3", *names, "python"]) + "]" in script

@@ -58,7 +58,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float, interval_s: floa
     return True
 
 
-# Its folder
+# The folder
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _normalized(path: str | Path) -> Path:
     return Path(os.path.normcase(os.path.realpath(path)))
 
 
-# Its ports
+# Ports
 
 
 def is_free(port: int) -> bool:
@@ -235,7 +235,7 @@ def refuse_addresses(folder: StateFolder, unexpected: set[Address]) -> None:
         )
 
 
-# Its processes
+# Processes
 
 _started: list[subprocess.Popen[bytes]] = []  # by this program, which has to reap those that end
 
@@ -322,7 +322,7 @@ def has_ended(process: psutil.Process) -> bool:
         return True
 
 
-# Its log
+# The log
 
 
 def log_excerpt(paths: Iterable[Path], problem_pattern: str) -> str:

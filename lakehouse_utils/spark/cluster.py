@@ -177,9 +177,10 @@ def _running(folder: StateFolder) -> list[psutil.Process]:
 
 def _pick_ports() -> Ports | None:
     # Below the range that Linux uses for outgoing connections.
-    free = [port for port in processes.sample_ports(range(25_000, 32_000)) if processes.is_free(port)]
+    free = (port for port in processes.sample_ports(range(25_000, 32_000)) if processes.is_free(port))
     names = ("connect", "master", "pages")
-    return dict(zip(names, free, strict=False)) if len(free) >= len(names) else None
+    ports = dict(zip(names, free, strict=False))
+    return ports if len(ports) == len(names) else None
 
 
 def _start(

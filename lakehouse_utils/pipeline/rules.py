@@ -5,7 +5,6 @@ in the order in which they are reported: a condition in SQL that a good value me
 quarantine keeps otherwise. To change a rule or its wording, change `checks`; both engines run the same SQL.
 """
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,7 +25,6 @@ _PATTERNS = {
     "date": rf"{_DAY}([T ]00:00(:00(\.0+)?)?(Z|[+-]00(:?00)?)?)?",
     "timestamp": rf"{_DAY}([T ]([01]?\d|2[0-3]):\d{{2}}(:\d{{2}}(\.\d+)?)?(Z| ?UTC|{_UTC_OFFSET})?)?",
 }
-_DECIMAL_TYPE = re.compile(r"decimal\(\d+, *(\d+)\)")
 _EXACT_IN_DOUBLE = 2**53  # a double holds every whole number up to this one
 
 
@@ -97,12 +95,11 @@ def _is_written_as(text: str, value: str, column: Column) -> str:
     A cast accepts more: it rounds 1.239, cuts the time off a date, and reads 0x1F, 1_000 and 2026-01-31 (BC). Some
     engines read a number with an exponent as a double, so it is accepted only where a double is exact.
     """
-    decimal = _DECIMAL_TYPE.fullmatch(column.type)
-    scale = int(decimal[1]) if decimal else 0
-    pattern = _DECIMAL.format(scale=scale) if decimal else _PATTERNS[column.type]
+    is_decimal, scale = column.data_type.name == "decimal", column.data_type.scale or 0
+    pattern = _DECIMAL.format(scale=scale) if is_decimal else _PATTERNS[column.type]
     trimmed = f"trim({text}, ' ')"
     is_accepted = f"regexp_full_match({trimmed}, '{pattern}')"
-    if decimal or column.type == "integer":
+    if is_decimal or column.type == "integer":
         as_double = f"TRY_CAST({trimmed} AS DOUBLE)"
         limit = f"CAST({_EXACT_IN_DOUBLE / 10**scale!r} AS DOUBLE)"
         is_exact = f"CAST({value} AS DOUBLE) = {as_double} AND abs({as_double}) < {limit}"

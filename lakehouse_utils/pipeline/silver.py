@@ -18,18 +18,13 @@ from lakehouse_utils.errors import DescriptionError, LakehouseError
 from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import is_empty, progress
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import rules
-from lakehouse_utils.pipeline.bronze import quarantine
+from lakehouse_utils.pipeline import lineage, quarantine, rules
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference, merge_rows
-from lakehouse_utils.pipeline.sources import Source
+from lakehouse_utils.pipeline.sources import HISTORY_COLUMNS, Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statement
 
-_LINEAGE = ["_version_at", "_batch", "_source_file", "_source_line", "_bronze_version"]
-_ORIGIN = {"_batch": "VARCHAR", "_source_file": "VARCHAR", "_source_line": "BIGINT", "_ingested_at": "TIMESTAMPTZ"}
-_HISTORY_COLUMNS = ["valid_from", "valid_to", "is_first", "is_current"]
-_DELTA_TYPES = {"integer": "long", "text": "string"}  # the other types have the same name in Delta
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
 
@@ -97,7 +92,7 @@ def _read_new_rows(run: RunContext, source: Source, bronze: DeltaTable | None, n
 
 def _define_rows(run: RunContext, source: Source, name: str, files: list[str]) -> tuple[Relation, Relation]:
     """The rows of these files of bronze, with all described columns; and those of them that meet all rules, typed."""
-    rows = run.engine.define_files(name, files, dict.fromkeys(source.columns, "VARCHAR") | _ORIGIN)
+    rows = run.engine.define_files(name, files, dict.fromkeys(source.columns, "VARCHAR") | lineage.BRONZE_SQL_TYPES)
     values = (f"{rules.typed_value(column, about)} AS {quoted(column)}" for column, about in source.columns.items())
     sql = statement(
         "silver",
@@ -138,7 +133,7 @@ def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, 
         table = run.engine.fill_table(ref, table, newest, source.key, new.commit(source))
         return TableCounts(read=read, added=table.count(), quarantined=rejected, version=table.version())
     newest_rows = run.engine.materialize("newest_rows", newest)
-    values = [*source.columns, *(["_version_at"] if source.order_by else [])]
+    values = [*source.columns, *([lineage.VERSION_AT] if source.order_by else [])]
     differs = _any(f"(target.{quoted(name)} IS DISTINCT FROM source.{quoted(name)})" for name in values)
     is_newer = f"({_not_older(source, 'source', 'target')}) AND ({differs})"
     with translate_errors(f"merge into {ref.label}", run.lake):
@@ -146,7 +141,7 @@ def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, 
             run.engine,
             MergeTarget(table, source.key, new.commit(source)),
             newest_rows,
-            [*source.columns, *_LINEAGE],
+            [*source.columns, *lineage.SILVER_COLUMNS],
             [MergeClause("update", is_newer), MergeClause("insert")],
         )
     return TableCounts(read, merged.inserted, merged.updated, rejected, table.version())
@@ -187,7 +182,7 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> int:
 
     count = count_rows(engine, rejected)
     if count:
-        quarantine(run.lake, source, f"silver.{source.name}", new.bronze_version, upload)
+        quarantine.append(run.lake, source, f"silver.{source.name}", new.bronze_version, upload)
     return count
 
 
@@ -223,7 +218,7 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
         existing = engine.define_view("existing_rows", of_new_keys)
         with translate_errors(f"merge into {ref.label}", run.lake):
             target = MergeTarget(table, key, new.commit(source))
-            counts = merge_difference(engine, target, desired, existing, {"_bronze_version"})
+            counts = merge_difference(engine, target, desired, existing, {lineage.BRONZE_VERSION})
     counts.read = count_rows(engine, new.accepted)
     return counts
 
@@ -288,9 +283,10 @@ def _is_late(bronze: DeltaTable, new_files: list[str]) -> bool:
 
 def _require_described_columns(ref: TableRef, table: DeltaTable, source: Source) -> None:
     existing = {field.name: field.type for field in table.schema().fields}
-    described = {n: PrimitiveType(_DELTA_TYPES.get(c.type, c.type.replace(" ", ""))) for n, c in source.columns.items()}
+    described = {name: PrimitiveType(column.data_type.delta) for name, column in source.columns.items()}
     different = [column for column, delta_type in described.items() if existing.get(column) != delta_type]
-    different += [name for name in existing if name not in described and name not in (*_LINEAGE, *_HISTORY_COLUMNS)]
+    added = (*lineage.SILVER_COLUMNS, *HISTORY_COLUMNS)
+    different += [name for name in existing if name not in described and name not in added]
     if different:
         raise DescriptionError(
             f"The columns of {ref.label} are not those of [{source.name}] in the source descriptions:"

@@ -1,20 +1,25 @@
-"""The description of each source table: key, types, rules, and the column that orders the versions of a row.
+"""The description of each source table: its key, types and rules, and the column that orders the versions of a row.
 
-`data/sources.toml` describes the bicycle shop and explains the format; `--sources FILE` names one of your own.
+`data/sources.toml` describes the bicycle shop and explains the format. `--sources FILE` names a file of your own.
 """
 
 import re
 import tomllib
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lakehouse_utils import settings
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.errors import DescriptionError
 
 SHOP = settings.CHECKOUT / "data" / "sources.toml"
+HISTORY_COLUMNS = ("valid_from", "valid_to", "is_first", "is_current")  # what `<table>_history` adds to the columns
 
+_MAX_DECIMAL_PRECISION = 38
+_DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 _SQL_TYPES = {
     "integer": "BIGINT",
     "double": "DOUBLE",
@@ -23,11 +28,49 @@ _SQL_TYPES = {
     "timestamp": "TIMESTAMPTZ",
     "text": "VARCHAR",
 }
-_DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
+_DELTA_TYPES = {"integer": "long", "text": "string"}  # the other types have the same name in Delta
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """The type of a column: `name` is integer, double, boolean, date, timestamp, text or decimal.
+
+    Integers have 64 bits, timestamps are in UTC. Only a decimal has a precision and a scale, in digits.
+    """
+
+    name: str
+    precision: int | None = None
+    scale: int | None = None
+
+    @classmethod
+    @cache
+    def parse(cls, text: str) -> Self:
+        """The type that a description calls `text`, such as `integer` or `decimal(10,2)`. Raises ValueError."""
+        if text in _SQL_TYPES:
+            return cls(text)
+        if match := _DECIMAL.fullmatch(text):
+            precision, scale = int(match[1]), int(match[2])
+            if 0 < precision <= _MAX_DECIMAL_PRECISION and scale <= precision:
+                return cls("decimal", precision, scale)
+        raise ValueError(f"{text!r} is not a valid type; use {', '.join(_SQL_TYPES)} or decimal(precision,scale)")
+
+    @property
+    def _arguments(self) -> str:
+        return "" if self.precision is None else f"({self.precision},{self.scale})"
+
+    @property
+    def sql(self) -> str:
+        """The type in DuckDB's SQL."""
+        return _SQL_TYPES.get(self.name, self.name.upper()) + self._arguments
+
+    @property
+    def delta(self) -> str:
+        """The name of Delta's primitive type."""
+        return _DELTA_TYPES.get(self.name, self.name) + self._arguments
 
 
 class Column(BaseModel):
-    """One column: its type and the rules that a value must keep to get into silver."""
+    """One column: its type as the description writes it, and the rules that a value must meet to get into silver."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -41,20 +84,24 @@ class Column(BaseModel):
 
     @field_validator("type")
     @classmethod
-    def _known(cls, value: str) -> str:
-        decimal = _DECIMAL.fullmatch(value)
-        if not (value in _SQL_TYPES or decimal and int(decimal[2]) <= int(decimal[1]) <= 38 and int(decimal[1]) > 0):
-            raise ValueError(f"{value!r} is not a type; there are {', '.join(_SQL_TYPES)} and decimal(precision,scale)")
+    def _check_type(cls, value: str) -> str:
+        ColumnType.parse(value)
         return value
 
     @property
+    def data_type(self) -> ColumnType:
+        """The column's type, parsed."""
+        return ColumnType.parse(self.type)
+
+    @property
     def sql_type(self) -> str:
-        """The type in DuckDB's SQL; integers have 64 bits, timestamps are in UTC."""
-        return _SQL_TYPES.get(self.type) or self.type.upper()
+        """The column's type in DuckDB's SQL."""
+        return self.data_type.sql
 
     @property
     def is_temporal(self) -> bool:
-        return self.type in ("date", "timestamp")
+        """Whether the column holds dates or timestamps."""
+        return self.data_type.name in ("date", "timestamp")
 
 
 class Source(BaseModel):
@@ -71,60 +118,63 @@ class Source(BaseModel):
     columns: dict[str, Column] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Source":
+    def _check_names(self) -> Self:
         for name in (self.name, *self.columns):
             if not name.isidentifier() or name.startswith("_"):
                 raise ValueError(
-                    f"{name!r} can't be a name: letters, digits and _ only, not starting with _ or a digit"
+                    f"{name!r} is not a valid name; use only letters, digits and _, and do not start with _ or a digit"
                 )
-        folded = [name.casefold() for name in self.columns]
-        if len(set(folded)) < len(folded):
-            raise ValueError("two columns have the same name; upper and lower case don't tell names apart")
+        lowered = [name.casefold() for name in self.columns]
+        if len(set(lowered)) < len(lowered):
+            raise ValueError("two columns have the same name; upper and lower case make no difference")
         for name in [*self.key, *([self.order_by] if self.order_by else [])]:
             if name not in self.columns:
-                raise ValueError(f"key and order_by must be among the columns; {name!r} isn't")
-        of_history = {"valid_from", "valid_to", "is_first", "is_current"}
-        if self.history and (taken := sorted(of_history.intersection(folded))):
-            raise ValueError(f"a table with history gets a column {taken[0]} itself: call this one otherwise")
+                raise ValueError(f"key and order_by must be described columns, but {name!r} is not one of the columns")
+        if self.history and (reserved := sorted(set(HISTORY_COLUMNS).intersection(lowered))):
+            raise ValueError(f"the column name {reserved[0]} is reserved in a table with history; rename the column")
         if self.delimiter in '"\r\n':
-            raise ValueError("delimiter can't be a quote or a line end")
+            raise ValueError("the delimiter cannot be a quote or a line end")
         return self
 
     def is_required(self, column: str) -> bool:
-        """Whether a row without a value there is quarantined; the columns of the key always are required."""
+        """Whether a row without a value in `column` is quarantined. Key columns are always required."""
         return column in self.key or self.columns[column].required
 
 
 def load(path: Path | str = SHOP) -> dict[str, Source]:
     """The source tables that the file at `path` describes, by name, in the file's order.
 
-    Raises LakehouseError that names the file, the table and the line or entry that is off.
+    Raises DescriptionError, whose message names the file and the table, line or entry that is invalid.
     """
     try:
         sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise LakehouseError(
-            f"The source descriptions {path} can't be read: {error.strerror}. Check --sources."
+        raise DescriptionError(
+            f"Could not read the source descriptions {path}: {error.strerror}. Check --sources."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LakehouseError(f"{path} is not TOML: {error}.") from None
+        raise DescriptionError(f"{path} is not valid TOML: {error}. Fix the file, or check --sources.") from None
     if not sections:
-        raise LakehouseError(f"{path} describes no table; data/sources.toml shows how.")
-    sources = {}
-    for name, section in sections.items():
-        try:
-            sources[name] = Source.model_validate({"name": name, **section} if isinstance(section, dict) else section)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            entry = ".".join([name, *(str(part) for part in problem["loc"])])
-            reason = problem["msg"].removeprefix("Value error, ")
-            raise LakehouseError(
-                f"{path}: [{entry}]: {reason}. The head of data/sources.toml explains the format."
-            ) from None
+        raise DescriptionError(f"{path} does not describe any table. See data/sources.toml for an example.")
+    sources = {name: _load_source(path, name, section) for name, section in sections.items()}
     for name, source in sources.items():
         if source.history and f"{name}_history" in sources:
-            raise LakehouseError(
-                f"{path}: [{name}_history]: the history of [{name}] is written to a table of that name, too."
-                f" Call this one otherwise, or leave out history = true."
+            raise DescriptionError(
+                f"{path}: [{name}_history]: the history of [{name}] is written to a table of the same name. Rename this"
+                f" table, or remove history = true from [{name}].",
+                entry=f"{name}_history",
             )
     return sources
+
+
+def _load_source(path: Path | str, name: str, section: object) -> Source:
+    try:
+        return Source.model_validate({"name": name, **section} if isinstance(section, dict) else section)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        entry = ".".join([name, *(str(part) for part in problem["loc"])])
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise DescriptionError(
+            f"{path}: [{entry}]: {reason}. The comment at the top of data/sources.toml explains the format.",
+            entry=entry,
+        ) from None

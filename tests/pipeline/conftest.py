@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 from filelock import FileLock
 from support import expected, lakes
+from support.suppliers import Supplier
 
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import sources
@@ -60,3 +61,21 @@ def keys(s3_server, s3_state_dir) -> dict[str, str]:
     """The environment of a job that uses the test server as any other S3 server, with an endpoint and keys."""
     keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key, "AWS_SECRET_ACCESS_KEY": s3_server.secret_key}
     return lakes.environment(s3_state_dir, AWS_REGION=s3_server.region, AWS_ENDPOINT_URL=s3_server.endpoint, **keys)
+
+
+@pytest.fixture
+def folder(lake: Lake, tmp_path: Path) -> Supplier:
+    """A supplier that delivers to a folder."""
+    return Supplier(lake, tmp_path, on_s3=False)
+
+
+@pytest.fixture
+def s3(lake: Lake, tmp_path: Path) -> Supplier:
+    """A supplier that delivers to S3."""
+    return Supplier(lake, tmp_path, on_s3=True)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def supplier(request: pytest.FixtureRequest) -> Supplier:
+    """A supplier that delivers to a folder, then one that delivers to S3."""
+    return request.getfixturevalue(request.param)

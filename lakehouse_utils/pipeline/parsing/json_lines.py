@@ -1,0 +1,106 @@
+"""JSON lines: one object per line. Numbers and nested values stay the text that they are in the file."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from typing import Any, BinaryIO
+
+from lakehouse_utils.pipeline.parsing.blocks import Block, ParsedRecord, Part, assemble_blocks, invalid_utf8
+from lakehouse_utils.pipeline.parsing.column_names import column_name
+from lakehouse_utils.pipeline.parsing.text_files import Chunk, TextFile
+from lakehouse_utils.pipeline.sources import Source
+
+_FIRST_LINE_END = re.compile(rb"[^\r\n]*+(\r?\n|\r)")
+_SPACE = re.compile(r"[ \t\r\n]*+")
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+
+
+def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Part]:
+    """The parts of a file with one JSON object per line. Raises UnreadableFileError."""
+    file = TextFile(stream, _FIRST_LINE_END)
+    yield from file.parts(file.head, 1, lambda buffer, _: buffer.rfind(b"\n") + 1, partial(_parse_chunk, source=source))
+
+
+def _parse_chunk(chunk: Chunk, source: Source) -> Iterator[Block]:
+    return assemble_blocks(_records(chunk, source), len(chunk.data))
+
+
+def _records(chunk: Chunk, source: Source) -> Iterator[ParsedRecord]:
+    to_column = cache(partial(column_name, source=source))
+    for line, raw in enumerate(chunk.data.split(b"\n")[:-1], start=chunk.line):
+        if not raw.strip(b" \t\r"):
+            continue
+        try:
+            row = _row(raw, source, to_column)
+        except ValueError as error:
+            yield line, raw, str(error)
+        else:
+            yield line, raw, row
+
+
+def _row(raw: bytes, source: Source, to_column: Callable[[str], str]) -> dict[str, str | None]:
+    """The row on one line, by bronze's column names. ValueError says what is wrong with the line."""
+    values = _object(raw)
+    row = {to_column(name): value for name, value in values.items()}
+    if len(row) < len(values):
+        raise ValueError("two field names differ only in case or punctuation")
+    if not source.columns.keys() & row.keys():
+        raise ValueError(f"none of its fields is described for the table {source.name}")
+    return row
+
+
+def _object(raw: bytes) -> dict[str, str | None]:
+    """The object on one line, each value as text. ValueError says what is wrong with the line."""
+    try:
+        text = raw.decode()
+        values = json.loads(
+            text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=dict_without_duplicates
+        )
+    except UnicodeDecodeError:
+        raise ValueError(invalid_utf8(raw)) from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"invalid JSON: {error.msg.removesuffix(' at')} at position {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError("invalid JSON: it is nested too deeply") from None
+    if not isinstance(values, dict):
+        raise ValueError("not a JSON object: each line must be one object")
+    nested = [name for name, value in values.items() if isinstance(value, dict | list)]
+    values |= {name: str(value).lower() for name, value in values.items() if isinstance(value, bool)}
+    if nested:
+        values |= dict.fromkeys(nested)  # frees the parsed values before the text is parsed again
+        written = _values_as_written(text)
+        values |= {name: written[name] for name in nested}
+    if "\\u" in text:
+        try:
+            "".join([*values, *filter(None, values.values())]).encode()
+        except UnicodeEncodeError as error:
+            code = ord(error.object[error.start])
+            raise ValueError(f"invalid text: \\u{code:04x} is only half of a surrogate pair") from None
+    return values
+
+
+def _values_as_written(text: str) -> dict[str, str]:
+    """The text of each value of a JSON object, which must be valid."""
+
+    def skip_space(position: int) -> int:
+        match = _SPACE.match(text, position)
+        return match.end() if match else position
+
+    written = {}
+    position = text.index("{")
+    while text[position] != "}":
+        name, colon = _DECODER.raw_decode(text, skip_space(position + 1))
+        start = skip_space(skip_space(colon) + 1)
+        _, end = _DECODER.raw_decode(text, start)
+        written[name] = text[start:end]
+        position = skip_space(end)
+    return written
+
+
+def dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs as a dict. Raises ValueError where two have the same name."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise ValueError("an object has two fields with the same name")
+    return values

@@ -1,0 +1,19 @@
+"""How much is read, parsed and kept at a time: what bounds memory, whatever a file contains.
+
+Always used as `limits.NAME`, so that a test that changes a value changes it everywhere.
+"""
+
+MIB = 1 << 20
+
+BLOCK_BYTES = 24 * MIB  # of raw text; one block becomes one Parquet file, which is several times smaller
+HEAD_BYTES = MIB  # read first, to recognize what kind of file it is
+STEP_BYTES = MIB  # handled at a time where a temporary copy of a whole block would cost too much memory
+
+MAX_HEADER_BYTES = 16 * MIB
+MAX_RECORD_BYTES = 128 * MIB  # a longer record is quarantined without being parsed
+MAX_QUOTED_BYTES = 64 * MIB  # a quote that is still open after this many bytes counts as never closed
+MAX_RAW_BYTES = 16 * MIB  # of a broken record, kept in quarantine
+
+MAX_CELLS = 6 << 20  # in one block: short values take more memory as Arrow columns than as text
+MAX_OBJECTS = 1 << 20  # cells that are held as Python objects
+MAX_COLUMNS = 20_000  # of a file; each new column is another copy of the table's schema in its log

@@ -1,0 +1,136 @@
+"""Parquet files: every value as text. `_source_line` is the number of the row, from 1."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from operator import methodcaller
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from lakehouse_utils.errors import UnreadableFileError
+from lakehouse_utils.pipeline.lineage import SOURCE_LINE
+from lakehouse_utils.pipeline.parsing import limits
+from lakehouse_utils.pipeline.parsing.blocks import (
+    Block,
+    BrokenRecord,
+    Part,
+    escaped_text,
+    invalid_utf8,
+    line_numbers,
+)
+from lakehouse_utils.pipeline.parsing.column_names import column_names
+from lakehouse_utils.pipeline.parsing.json_lines import dict_without_duplicates
+from lakehouse_utils.pipeline.sources import Source
+
+_MAX_BATCH_ROWS = 128 * 1024
+
+
+class _BrokenValue(NamedTuple):
+    """A value that cannot become text: the row's position in its batch, what there is of it, and the reason."""
+
+    index: int
+    raw: str
+    reason: str
+
+
+def read_parquet(stream: BinaryIO, source: Source) -> Iterator[Part]:
+    """The parts of a Parquet file. Raises UnreadableFileError, also in the middle of a damaged file."""
+    row = 1
+    try:
+        file = pq.ParquetFile(stream, page_checksum_verification=True)
+        columns = column_names(file.schema_arrow.names, source)
+        for batch in file.iter_batches(batch_size=_rows_per_batch(file.metadata)):
+            yield partial(_parse_batch, row, batch, columns)
+            row += batch.num_rows
+    except (pa.ArrowException, OSError, ValueError) as error:
+        first_line = str(error).split("\n")[0]
+        raise UnreadableFileError(f"invalid Parquet file: damaged from row {row} on ({first_line})") from None
+    if row - 1 != file.metadata.num_rows:
+        raise UnreadableFileError(f"invalid Parquet file: {row - 1:,} of its {file.metadata.num_rows:,} rows were read")
+
+
+def _rows_per_batch(metadata: pq.FileMetaData) -> int:
+    """How many rows have about the size of a block."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    row_bytes = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=0)
+    return max(1, min(_MAX_BATCH_ROWS, int(limits.BLOCK_BYTES / max(row_bytes, 1))))
+
+
+def _parse_batch(first_row: int, batch: pa.RecordBatch, columns: list[str]) -> Iterator[Block]:
+    arrays: dict[str, pa.Array] = {}
+    broken_values: dict[int, list[tuple[str, _BrokenValue]]] = defaultdict(list)
+    for name, column in zip(columns, batch.columns, strict=True):
+        arrays[name], broken_in_column = _as_text(column)
+        for value in broken_in_column:
+            broken_values[value.index].append((name, value))
+    arrays[SOURCE_LINE] = line_numbers(np.arange(first_row, first_row + batch.num_rows))
+    broken = []
+    for index, values in broken_values.items():
+        raw = {name: arrays[name][index].as_py() for name in columns} | {name: value.raw for name, value in values}
+        reason = "; ".join(f"{name}: {value.reason}" for name, value in values)
+        broken.append(BrokenRecord(first_row + index, json.dumps(raw, ensure_ascii=False), reason))
+    rows = pa.Table.from_arrays([*arrays.values()], names=[*arrays])
+    if broken:
+        rows = rows.filter(pc.invert(pc.is_in(rows[SOURCE_LINE], pa.array([record.line for record in broken]))))
+    yield Block(rows, broken, batch.num_rows, batch.nbytes)
+
+
+def _as_text(values: pa.Array) -> tuple[pa.Array, list[_BrokenValue]]:
+    """`values` as text, with NULL for each value that cannot become text, and those values."""
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    try:
+        values.validate(full=True)  # Parquet does not guarantee that a string is UTF-8
+        if not isinstance(values.type, pa.UuidType):
+            return values.cast(pa.string()), []
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        pass
+    if pa.types.is_timestamp(values.type):  # in an unknown time zone
+        in_utc = values.view(pa.timestamp(values.type.unit)).cast(pa.string())
+        return pc.binary_join_element_wise(in_utc, "Z", ""), []
+    texts: list[str | None] = []
+    broken: list[_BrokenValue] = []
+    to_python = _to_python if "[ns" in str(values.type) else methodcaller("as_py")
+    for index, value in enumerate(values):
+        try:
+            texts.append(_value_as_text(to_python(value)))
+        except UnicodeDecodeError as error:
+            texts.append(None)
+            broken.append(_BrokenValue(index, escaped_text(error.object), invalid_utf8(error.object) or str(error)))
+        except Exception as error:  # outside the range of Python's, pandas' or Arrow's types
+            texts.append(None)
+            broken.append(_BrokenValue(index, "", f"the value cannot be converted to text ({error})"))
+    return pa.array(texts, pa.string()), broken
+
+
+def _to_python(value: pa.Scalar) -> Any:
+    """Like `as_py()`, but nanoseconds become text: Python has no type for them, and Arrow would need pandas."""
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.MapScalar):
+        return [(_to_python(pair[0]), _to_python(pair[1])) for pair in value.values]
+    if isinstance(value, pa.ListScalar):
+        return [_to_python(item) for item in value.values]
+    if isinstance(value, pa.StructScalar):
+        return dict_without_duplicates([(name, _to_python(item)) for name, item in value.items()])
+    if getattr(value.type, "unit", None) == "ns":
+        return value.cast(pa.string()).as_py()
+    return value.as_py()
+
+
+def _value_as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex()
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False, default=_value_as_text)
+    return str(value)

@@ -1,0 +1,65 @@
+"""From names in raw files to names of columns, in every format."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from support.raw_files import THINGS, read_csv, read_json, read_parquet, refusal
+
+from lakehouse_utils.pipeline.parsing import limits
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        ("\ufeffid,name", ["id", "name"]),
+        ('\ufeff"id","name"', ["id", "name"]),
+        ("ID, Name ", ["id", "name"]),
+        ("\r\n\n\nid,name", ["id", "name"]),
+        ("id,", ["id", "column_2"]),
+        (",id", ["column_1", "id"]),
+        ("id,_source_line", ["id", "column_source_line"]),
+        ("id,(net) price\t=;{x}", ["id", "column_net__price____x_"]),
+        ('id,"two\nlines"', ["id", "two_lines"]),
+        ('id,"a ""b"" c\'d.e`f%g#h"', ["id", 'a_"b"_c\'d.e`f%g#h']),
+        ("id,Größe", ["id", "größe"]),
+        ("id,a\0b".replace("\0", "\x01"), ["id", "a_b"]),
+    ],
+)
+def test_column_names_of_a_header(header, columns):
+    """Names are in lower case and acceptable to Delta; none starts with an underscore."""
+    content = read_csv(header + "\n1,x\n")
+    assert content.columns == columns
+    assert content.rows == [(header.count("\n") + 2, ("1", "x"))]
+
+
+def test_column_names_that_appear_twice():
+    """A repeated name gets its position as a suffix, unless it is described: then the file is refused."""
+    assert read_csv("id,x,X,x\n1,2,3,4\n").columns == ["id", "x", "x_3", "x_4"]
+    assert read_csv("id,x,x_4,x\n1,2,3,4\n").columns == ["id", "x", "x_4", "x_4_4"]
+    described = THINGS.model_copy(update={"columns": THINGS.columns | {"x_3": THINGS.columns["note"]}})
+    assert read_csv("id,x,x\n1,2,3\n", described).columns == ["id", "x", "x_3_3"]
+    assert "the column 'id' appears twice in the file" in refusal(read_csv, "id,name,ID\n1,2,3\n")
+
+
+def test_column_names_of_json_keys():
+    """Keys of JSON objects become column names by the same rules as headers."""
+    content = read_json('{"ID":1,"a.b":2," c d":3,"_id":4,"":5}\n{"id":6,"c_d":7,"(x)":8}\n')
+    assert content.columns == ["id", "a.b", "c_d", "column_id", "column_0", "column_x_"]
+    assert content.values == [("1", "2", "3", "4", "5", None), ("6", None, "7", None, None, "8")]
+
+
+def test_column_names_too_many(monkeypatch):
+    """A file with too many columns is refused, whatever its format."""
+    monkeypatch.setattr(limits, "MAX_COLUMNS", 50)
+    names = ["id", *(f"c{i}" for i in range(50))]
+    for refused in (
+        refusal(read_csv, ",".join(names) + "\n"),
+        refusal(read_json, json.dumps(dict.fromkeys(names, 1))),
+        refusal(read_json, "".join(f'{{"id":1,"{name}":1}}\n' for name in names[1:])),
+        refusal(read_parquet, pa.table(dict.fromkeys(names, [1]))),
+    ):
+        assert refused == (
+            "the file has more than 50 different columns; check whether it uses data values as column names"
+        )
+    assert len(read_csv(",".join(names[:50]) + "\n" + "1," * 49 + "1\n").columns) == 50

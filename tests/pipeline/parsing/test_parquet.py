@@ -1,0 +1,159 @@
+"""Parquet: every value as text, and a damaged file is refused as a whole."""
+
+import json
+import random
+import uuid
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+from support.raw_files import parquet, read_parquet, refusal
+
+from lakehouse_utils.errors import UnreadableFileError
+from lakehouse_utils.pipeline.parsing import limits
+
+DAMAGED = [b"", b"PAR1", b"PAR1PAR1", b"id,name\n1,a\n"]
+
+
+@pytest.mark.parametrize("data", DAMAGED)
+def test_parquet_other_format(data):
+    """A file that is not Parquet is refused."""
+    assert "invalid Parquet file" in refusal(read_parquet, data)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_parquet_truncated(share):
+    """A truncated file is refused, wherever it ends."""
+    data = parquet(pa.table({"id": range(10_000)}))
+    assert "invalid Parquet file" in refusal(read_parquet, data[: int(len(data) * share)])
+
+
+def test_parquet_damaged_page():
+    """A page that does not match its checksum makes the file unreadable."""
+    table = pa.table({"id": [str(uuid.uuid5(uuid.NAMESPACE_DNS, str(i))) for i in range(50_000)]})
+    data = bytearray(parquet(table, row_group_size=10_000, write_page_checksum=True, use_dictionary=False))
+    data[len(data) // 2] ^= 0xFF
+    assert "damaged from row" in refusal(read_parquet, bytes(data))
+
+
+def test_parquet_damaged_anywhere():
+    """Damage anywhere either makes the file unreadable or leaves all its rows."""
+    data = parquet(
+        pa.table({"id": range(500), "name": [f"n{i % 7}" for i in range(500)], "note": [[i] for i in range(500)]}),
+        write_page_checksum=True,
+        row_group_size=100,
+    )
+    chance = random.Random(1)
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(chance.randrange(1, 4)):
+            damaged[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        try:
+            content = read_parquet(bytes(damaged))
+        except UnreadableFileError:
+            continue
+        assert len(content.rows) + len(content.broken) == 500
+
+
+VALUES = {
+    "int8": (pa.array([-1, None], pa.int8()), ["-1", None]),
+    "uint64": (pa.array([2**64 - 1], pa.uint64()), ["18446744073709551615"]),
+    "half": (pa.array([1.5]).cast(pa.float32()).cast(pa.float16()), ["1.5"]),
+    "float": (pa.array([0.1, float("nan"), float("inf")], pa.float32()), ["0.1", "nan", "inf"]),
+    "double": (pa.array([0.1, 1.0, -0.0, 1e300]), ["0.1", "1", "-0", "1e+300"]),
+    "bool": (pa.array([True, None]), ["true", None]),
+    "decimal": (pa.array([Decimal("1.10")], pa.decimal128(10, 2)), ["1.10"]),
+    "date": (pa.array([date(2026, 1, 31)]), ["2026-01-31"]),
+    "seconds": (pa.array([0], pa.timestamp("s")), ["1970-01-01 00:00:00.000"]),
+    "nanoseconds": (pa.array([1], pa.timestamp("ns")), ["1970-01-01 00:00:00.000000001"]),
+    "utc": (pa.array([0], pa.timestamp("us", "UTC")), ["1970-01-01 00:00:00.000000Z"]),
+    "zone": (pa.array([0], pa.timestamp("ms", "America/New_York")), ["1969-12-31 19:00:00.000-0500"]),
+    "no such zone": (pa.array([0], pa.timestamp("ms", "Mars/Base")), ["1970-01-01 00:00:00.000Z"]),
+    "time": (pa.array([1], pa.time64("us")), ["00:00:00.000001"]),
+    "duration": (pa.array([timedelta(seconds=5)], pa.duration("s")), ["5"]),
+    "text": (pa.array(["", "a\0\n", None]), ["", "a\0\n", None]),
+    "large": (pa.array(["é"], pa.large_string()), ["é"]),
+    "dictionary": (pa.array(["a", None, "a"]).dictionary_encode(), ["a", None, "a"]),
+    "binary": (pa.array([b"abc", b"\xff\x00", "é".encode(), None]), ["abc", "ff00", "é", None]),
+    "fixed": (pa.array([b"ab"], pa.binary(2)), ["ab"]),
+    "null": (pa.nulls(2), [None, None]),
+    "list": (pa.array([[1, None], None, []]), ["[1, null]", None, "[]"]),
+    "struct": (
+        pa.array([{"at": datetime(2026, 1, 1), "b": Decimal("1.10"), "c": b"\xff", "d": "é"}]),
+        ['{"at": "2026-01-01 00:00:00", "b": "1.10", "c": "ff", "d": "é"}'],
+    ),
+    "map": (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int64())), ['[["a", 1]]']),
+    "nanoseconds in a list": (
+        pa.array([[1], [None], None], pa.list_(pa.timestamp("ns"))),
+        ['["1970-01-01 00:00:00.000000001"]', "[null]", None],
+    ),
+    "nanoseconds in a struct": (
+        pa.array(
+            [{"at": [1_000], "utc": [("a", 1)], "n": 1.5, "time": 1, "for": 1}],
+            pa.struct(
+                {
+                    "at": pa.large_list(pa.timestamp("ns")),
+                    "utc": pa.map_(pa.string(), pa.timestamp("ns", "UTC")),
+                    "n": pa.float64(),
+                    "time": pa.time64("ns"),
+                    "for": pa.duration("ns"),
+                }
+            ),
+        ),
+        [
+            '{"at": ["1970-01-01 00:00:00.000001000"], "utc": [["a", "1970-01-01 00:00:00.000000001Z"]],'
+            ' "n": 1.5, "time": "00:00:00.000000001", "for": "1"}'
+        ],
+    ),
+    "uuid": (
+        pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"\x12" * 16], pa.binary(16))),
+        ["12121212-1212-1212-1212-121212121212"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_parquet_value_as_text(kind):
+    """A value of every type becomes the expected text."""
+    values, texts = VALUES[kind]
+    content = read_parquet(pa.table({"id": values}))
+    assert content.rows == [(i, (text,)) for i, text in enumerate(texts, start=1)]
+    assert content.broken == []
+
+
+def test_parquet_value_without_text_breaks_only_its_row():
+    """A value that cannot become text breaks its own row only."""
+    offsets, letters = pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffc")
+    text = pa.Array.from_buffers(pa.string(), 3, [None, offsets, letters])
+    far = pa.array([[2**62], [0], None], pa.list_(pa.timestamp("us")))
+    content = read_parquet(pa.table({"id": [1, 2, 3], "name": text, "note": far}))
+    assert content.values == [("3", "c", None)]
+    assert [line for line, _, _ in content.broken] == [2, 1]
+    assert content.reasons[2] == "name: invalid UTF-8: byte 0xff at position 1"
+    assert json.loads(content.broken[0][1]) == {"id": "2", "name": "\\xff", "note": '["1970-01-01 00:00:00"]'}
+    assert content.reasons[1].startswith("note: the value cannot be converted to text")
+
+
+def test_parquet_columns():
+    """Empty files, unknown columns, repeated and odd names are handled as in CSV."""
+    assert read_parquet(pa.table({"id": pa.array([], pa.int64())})).rows == []
+    assert "none of its columns" in refusal(read_parquet, pa.table({"other": [1]}))
+    assert "none of its columns" in refusal(read_parquet, pa.table({"x": [1]}).select([]))
+    twice = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["id", "ID"])
+    assert "the column 'id' appears twice in the file" in refusal(read_parquet, twice)
+    assert read_parquet(pa.table({"ID": [1], "_a": [2], " b c": [3], "": [4]})).columns == [
+        "id",
+        "column_a",
+        "b_c",
+        "column_4",
+    ]
+
+
+def test_parquet_batches(monkeypatch):
+    """A file is read in batches of about the size of a block."""
+    monkeypatch.setattr(limits, "BLOCK_BYTES", 10_000)
+    table = pa.table({"id": range(100), "name": ["x" * 999] * 100})
+    content = read_parquet(table, use_dictionary=False, row_group_size=50)
+    assert content.lines == list(range(1, 101))
+    assert all(block.size_bytes < 12_000 for block in content.blocks)

@@ -7,15 +7,15 @@ are replaced by their definitions, and its relations, whose names have a dot, wh
 from collections.abc import Callable
 from functools import cache
 
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.errors import EngineError
 from lakehouse_utils.pipeline.sql import statements
-from lakehouse_utils.spark.session import LACKING
+from lakehouse_utils.spark.session import MISSING_PACKAGES
 
 try:
     import sqlglot
     from sqlglot import exp
 except ImportError as error:
-    raise LakehouseError(LACKING.format(error)) from None
+    raise EngineError(MISSING_PACKAGES.format(error)) from None
 
 
 @cache

@@ -68,7 +68,7 @@ class LocalEngine:
 
     def define_snapshot(self, name: str, table: DeltaTable) -> Relation:
         """See Engine."""
-        compatibility.DUCKDB.refuse(table)
+        compatibility.require(table, "duckdb")
         database = quoted(f"snapshot of {name}")
         self._db.execute(f"DETACH DATABASE IF EXISTS {database}")
         self._db.execute(f"ATTACH {literal(table.table_uri)} AS {database} (TYPE delta, VERSION {table.version()})")

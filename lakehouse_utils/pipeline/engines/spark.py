@@ -33,17 +33,18 @@ from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, 
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import quoted
-from lakehouse_utils.spark.sail import MORE_MEMORY, Sail
+from lakehouse_utils.spark.sail import MEMORY_ADVICE, Sail
 from lakehouse_utils.spark.session import (
+    check_address,
     connect_error,
-    impatient_retries,
-    refuse_other_addresses,
-    session_at,
-    shown_address,
+    open_session,
+    redact_address,
+    short_retry_policies,
 )
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
+    from pyspark.sql.connect.session import SparkSession
 
 _ROWS_PER_FILE = 1 << 19  # smaller than usual, because a MERGE rewrites whole files
 _KILLED = -9  # exit code of a process that the system killed
@@ -63,7 +64,7 @@ class SparkEngine:
         self.remote = remote or None
         _refuse_encoded_characters(lake.root)
         if self.remote:
-            refuse_other_addresses(self.remote)
+            check_address(self.remote)
         self._sail: Sail | None = None
         self._session: SparkSession | None = None
 
@@ -79,11 +80,11 @@ class SparkEngine:
         server_gone = self._describe_missing_server(error)
         self._close_session()
         if self._sail:
-            self._sail.stop(0 if error else _STOP_S)
+            self._sail.stop(timeout_s=0 if error else _STOP_S)
         if server_gone and isinstance(error, Exception):
             raise EngineError(f"{server_gone} Start the job again: it continues where it stopped.") from error
         if isinstance(error, connect_error()):
-            advice = MORE_MEMORY if self._sail and _ran_out_of_memory(error) else ""
+            advice = MEMORY_ADVICE if self._sail and _ran_out_of_memory(error) else ""
             raise EngineError(f"The Spark server could not run a query. {advice}It says: {_summary(error)}") from error
 
     @property
@@ -95,13 +96,13 @@ class SparkEngine:
 
     def _describe_missing_server(self, error: BaseException | None = None) -> str | None:
         """The sentence for a server that no longer runs or answers; None if there is no sign of that."""
-        if self._sail and (code := self._sail.ended()) is not None:
+        if self._sail and (code := self._sail.exit_code()) is not None:
             reason = "the system killed it, probably because memory ran out" if code == _KILLED else f"exit code {code}"
             return f"Sail, the Spark server of this run, stopped in the middle of its work: {reason}."
         if _is_unavailable(error):
             if self._sail:
                 return "Sail, the Spark server of this run, no longer answers."
-            return f"The Spark Connect server at {shown_address(self.remote or '')} no longer answers."
+            return f"The Spark Connect server at {redact_address(self.remote or '')} no longer answers."
         return None
 
     def _close_session(self) -> None:
@@ -109,20 +110,20 @@ class SparkEngine:
             return
         with suppress(Exception):  # if the server is gone, so is its session
             if not self._describe_missing_server():
-                self._session.client.set_retry_policies(impatient_retries())
+                self._session.client.set_retry_policies(short_retry_policies())
                 self._session.stop()
         self._session.client.close()
         self._session = None
 
     def authorize(self) -> None:
         """See Engine. Sail takes credentials only at its start, so it is restarted; a remote server has its own."""
-        if self._sail and not self._sail.serves(self.lake):
+        if self._sail and not self._sail.is_running_for(self.lake):
             self._close_session()
             self._sail.start(self.lake)
         if self._session is None:
-            self._session = session_at(self._sail.address if self._sail else self.remote or "")
+            self._session = open_session(self._sail.address if self._sail else self.remote or "")
             if self._sail:  # no network in between that could recover
-                self._session.client.set_retry_policies(impatient_retries())
+                self._session.client.set_retry_policies(short_retry_policies())
 
     # -- relations
 

@@ -362,7 +362,9 @@ def test_sail_ends_in_the_middle_of_a_query(lake, tmp_path):
 
 
 def kill_sail() -> None:
-    (sail,) = (child for child in psutil.Process().children() if any("pysail" in word for word in child.cmdline()))
+    (sail,) = (
+        child for child in psutil.Process().children() if any("_sail_server" in word for word in child.cmdline())
+    )
     sail.kill()
 
 
@@ -386,7 +388,9 @@ def test_sail_ignores_ctrl_c_and_aws_profile(small, small_expected, lake, monkey
     class ProcessGroups(NoProgress):
         def on_advance(self, size_bytes: int) -> None:
             sails = [
-                child for child in psutil.Process().children() if any("pysail" in word for word in child.cmdline())
+                child
+                for child in psutil.Process().children()
+                if any("_sail_server" in word for word in child.cmdline())
             ]
             groups.update(os.getpgid(sail.pid) for sail in sails)
 
@@ -399,7 +403,7 @@ def test_sail_ignores_ctrl_c_and_aws_profile(small, small_expected, lake, monkey
 
 def test_a_server_that_stops_answering_is_one_sentence(lake, small):
     """The error names the address of the server."""
-    from lakehouse_utils.spark.session import impatient_retries
+    from lakehouse_utils.spark.session import short_retry_policies
 
     with open_engine("spark", lake) as first:
         remote = first._sail.address
@@ -407,7 +411,7 @@ def test_a_server_that_stops_answering_is_one_sentence(lake, small):
             pytest.raises(EngineError, match=rf"^The Spark Connect server at {remote} no longer answers"),
             open_engine("spark", lake, remote) as engine,
         ):
-            engine.session.client.set_retry_policies(impatient_retries())  # it would ask again for ten minutes
+            engine.session.client.set_retry_policies(short_retry_policies())  # it would ask again for ten minutes
             kill_sail()
             engine.query("SELECT 1")
 
@@ -417,7 +421,9 @@ def test_a_server_that_stops_answering_is_one_sentence(lake, small):
 
 def test_an_address_without_a_server_is_one_sentence(lake, small):
     """The error names the address and the option."""
-    with pytest.raises(LakehouseError, match=r"^No Spark Connect server answers at sc://127.0.0.1:1: check --spark-"):
+    with pytest.raises(
+        EngineError, match=r"^No Spark Connect server answers at sc://127.0.0.1:1 \(.+\). Check --spark-remote.$"
+    ):
         lakes.job(lake, small, engine=open_engine("spark", lake, "sc://127.0.0.1:1"))
 
 
@@ -436,7 +442,7 @@ def test_an_address_without_a_server_is_one_sentence(lake, small):
 )
 def test_an_invalid_address_is_refused(remote, lake):
     """Anything but sc://host:port is refused before a connection is tried."""
-    with pytest.raises(LakehouseError, match=r"^--spark-remote must look like sc://host:port, and .+ doesn't\."):
+    with pytest.raises(SettingError, match=r"^--spark-remote=.+ is invalid. It must look like sc://host:port.$"):
         open_engine("spark", lake, remote)
 
 

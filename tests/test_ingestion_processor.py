@@ -133,15 +133,18 @@ def test_unknown_names_are_refused(job):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--landing", "/no/such/folder"], "The landing folder /no/such/folder doesn't exist: check --landing or LAK"),
-        (["--sources", "/no/such.toml"], "The source descriptions /no/such.toml can't be read: No such file or dir"),
-        (["--lake", "http://x/y"], "The lake's address 'http://x/y' is invalid: it must look like s3://bucket or s3://b"),
+        (["--landing", "/no/such/folder"], "The landing folder /no/such/folder does not exist. Check --landing or LAK"),
+        (["--sources", "/no/such.toml"], "Could not read the source descriptions /no/such.toml: No such file or dir"),
+        (
+            ["--lake", "http://x/y"],
+            "The lake's address 'http://x/y' is invalid: it must look like s3://bucket or s3://b",
+        ),
         (["--report", "/no/such/folder/r.json"], "Could not write the report to /no/such/folder/r.json: No such file "),
         (
             ["--layers", "gold"],
             "Gold is the star schema of the bicycle shop, and the source descriptions have no tables brands",
         ),
-        (["--landing", "/[red]no[/red]:apple:"], "The landing folder /[red]no[/red]:apple: doesn't exist: check"),
+        (["--landing", "/[red]no[/red]:apple:"], "The landing folder /[red]no[/red]:apple: does not exist. Check"),
     ],
 )
 def test_errors_are_one_line_that_names_the_setting(job, arguments, sentence):

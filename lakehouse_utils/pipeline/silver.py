@@ -133,7 +133,7 @@ def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, 
         table = run.engine.fill_table(ref, table, newest, source.key, new.commit(source))
         return TableCounts(read=read, added=table.count(), quarantined=rejected, version=table.version())
     newest_rows = run.engine.materialize("newest_rows", newest)
-    values = [*source.columns, *(["_version_at"] if source.order_by else [])]
+    values = [*source.columns, *([lineage.VERSION_AT] if source.order_by else [])]
     differs = _any(f"(target.{quoted(name)} IS DISTINCT FROM source.{quoted(name)})" for name in values)
     is_newer = f"({_not_older(source, 'source', 'target')}) AND ({differs})"
     with translate_errors(f"merge into {ref.label}", run.lake):
@@ -218,7 +218,7 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
         existing = engine.define_view("existing_rows", of_new_keys)
         with translate_errors(f"merge into {ref.label}", run.lake):
             target = MergeTarget(table, key, new.commit(source))
-            counts = merge_difference(engine, target, desired, existing, {"_bronze_version"})
+            counts = merge_difference(engine, target, desired, existing, {lineage.BRONZE_VERSION})
     counts.read = count_rows(engine, new.accepted)
     return counts
 

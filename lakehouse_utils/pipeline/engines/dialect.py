@@ -7,7 +7,7 @@ are replaced by their definitions, and its relations, whose names have a dot, wh
 from collections.abc import Callable
 from functools import cache
 
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.errors import EngineError
 from lakehouse_utils.pipeline.sql import statements
 from lakehouse_utils.spark.session import MISSING_PACKAGES
 
@@ -15,7 +15,7 @@ try:
     import sqlglot
     from sqlglot import exp
 except ImportError as error:
-    raise LakehouseError(MISSING_PACKAGES.format(error)) from None
+    raise EngineError(MISSING_PACKAGES.format(error)) from None
 
 
 @cache

@@ -43,7 +43,8 @@ from lakehouse_utils.spark.session import (
 )
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import DataFrame
+    from pyspark.sql.connect.session import SparkSession
 
 _ROWS_PER_FILE = 1 << 19  # smaller than usual, because a MERGE rewrites whole files
 _KILLED = -9  # exit code of a process that the system killed

@@ -421,7 +421,9 @@ def test_a_server_that_stops_answering_is_one_sentence(lake, small):
 
 def test_an_address_without_a_server_is_one_sentence(lake, small):
     """The error names the address and the option."""
-    with pytest.raises(LakehouseError, match=r"^No Spark Connect server answers at sc://127.0.0.1:1 \(.+\). Check --spark-remote.$"):
+    with pytest.raises(
+        EngineError, match=r"^No Spark Connect server answers at sc://127.0.0.1:1 \(.+\). Check --spark-remote.$"
+    ):
         lakes.job(lake, small, engine=open_engine("spark", lake, "sc://127.0.0.1:1"))
 
 
@@ -440,7 +442,7 @@ def test_an_address_without_a_server_is_one_sentence(lake, small):
 )
 def test_an_invalid_address_is_refused(remote, lake):
     """Anything but sc://host:port is refused before a connection is tried."""
-    with pytest.raises(LakehouseError, match=r"^--spark-remote=.+ is invalid. It must look like sc://host:port.$"):
+    with pytest.raises(SettingError, match=r"^--spark-remote=.+ is invalid. It must look like sc://host:port.$"):
         open_engine("spark", lake, remote)
 
 

@@ -38,7 +38,8 @@ def test_new_notebook_follows_the_rules(
     run_in_place(notebook_path)
     book = Book(notebook_path)
 
-    assert [finding.partition(":")[0] for finding in guards.findings(book)] == ["is_listed_in_readme"]
+    findings = guards.findings(book)
+    assert [finding.partition(":")[0] for finding in findings] == ["is_listed_in_readme"], "\n".join(findings)
     assert test_exercise_checks.wrong_verdicts(book) == []
 
 

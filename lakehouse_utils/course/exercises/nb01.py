@@ -272,8 +272,8 @@ def check_reader_policy(answer: dict[str, Any], lake: Lake) -> Right:
 
 def _decided_by_server(policy: dict[str, Any], lake: Lake) -> Callable[[str, str], bool]:
     """Return a function that makes a request with temporary keys that `policy` restricts."""
-    no_retry = {"retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}}
-    server = {"endpoint_url": lake.endpoint, "region_name": lake.region}
+    no_retry: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}}
+    server: dict[str, Any] = {"endpoint_url": lake.endpoint, "region_name": lake.region}
     sts = lake.session.client("sts", **server, config=Config(parameter_validation=False, **no_retry))
     try:
         keys = sts.assume_role(RoleSessionName="reader", DurationSeconds=900, Policy=json.dumps(policy))["Credentials"]

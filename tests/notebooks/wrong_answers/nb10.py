@@ -1,11 +1,11 @@
 """Wrong answers to the exercises of notebook 10."""
 
 _VERSIONS = """answer = {{
-    version: spark.read.format("delta"){option}.load(arrivals).count()
+    version: spark.read.format("delta"){option}.load(bronze_orders).count()
     for version in range({begin}, newest + 1)
 }}"""
 
-_COUNT = """forgets = False
+_COUNT = """omits_store = False
 practice = lake.uri("practice", "stocks")
 spark.read.format("delta").load(stocks).write.format("delta").mode("overwrite").save(practice)
 count = [(1, 1, 17), (1, 2, 0), (3, 100_001, 5), (2, 100_002, 0)]
@@ -13,7 +13,7 @@ columns = "store_id long, product_id long, quantity long"
 spark.createDataFrame(count, columns).createOrReplaceTempView("stock_count")
 spark.sql(f'''
     MERGE INTO delta.`{practice}` AS target USING stock_count AS source
-    ON {"target.store_id = source.store_id AND " * (not forgets)}target.product_id = source.product_id
+    ON {"target.store_id = source.store_id AND " * (not omits_store)}target.product_id = source.product_id
     %s
 ''')
 answer = DeltaTable(practice, storage_options=lake.storage_options)"""
@@ -42,7 +42,7 @@ WRONG_ANSWERS = [
     ("10.1", _VERSIONS.format(option='.option("versionAsOf", version)', begin=1), "Versions begin at 0"),
     (
         "10.1",
-        'answer = {v: spark.read.format("delta").option("versionAsOf", v).load(arrivals) for v in range(newest + 1)}',
+        _VERSIONS.format(option='.option("versionAsOf", version)', begin=0).replace(".count()", ""),
         "should be whole numbers",
     ),
     (
@@ -62,14 +62,22 @@ WRONG_ANSWERS = [
         + "\nanswer = {str(n): rows for n, rows in answer.items()}",
         "keys should be versions",
     ),
-    ("10.2", _COUNT % f"{_UPDATE} {_INSERT.format('AND source.quantity > 0 ')}", "its row is still there"),
+    ("10.2", _COUNT % f"{_UPDATE} {_INSERT.format('AND source.quantity > 0 ')}", "its row still exists"),
     ("10.2", _COUNT % f"{_DELETE} {_UPDATE} {_INSERT.format('')}", "Product 100002 was counted with 0"),
     ("10.2", _COUNT % f"{_DELETE} {_UPDATE}", "Product 100001 is new"),
     ("10.2", _COUNT % f"{_DELETE} {_INSERT.format('AND source.quantity > 0 ')}", "WHEN MATCHED THEN UPDATE"),
-    ("10.2", _COUNT % f"{_RIGHT} WHEN NOT MATCHED BY SOURCE THEN DELETE", "leave what the count doesn't name"),
-    ("10.2", _COUNT.replace("False", "True") % _RIGHT, "match by store_id AND product_id"),
-    ("10.2", f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE store_id = 3')", "and missing"),
-    ("10.2", f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE quantity = 0')", "as it was"),
+    ("10.2", _COUNT % f"{_RIGHT} WHEN NOT MATCHED BY SOURCE THEN DELETE", "change only rows that are in the count"),
+    ("10.2", _COUNT.replace("False", "True") % _RIGHT, "Match by store_id AND product_id"),
+    (
+        "10.2",
+        f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE store_id = 3')",
+        "but it is missing",
+    ),
+    (
+        "10.2",
+        f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE quantity = 0')",
+        "but its row has changed",
+    ),
     (
         "10.2",
         f"{_COUNT % _RIGHT}\nspark.sql(f'UPDATE delta.`{{practice}}` SET quantity = quantity WHERE store_id = 1')",
@@ -77,11 +85,11 @@ WRONG_ANSWERS = [
     ),
     ("10.2", "answer = DeltaTable(stocks, storage_options=lake.storage_options)", "The table should be the one at"),
     ("10.3", _COMPARE.format("abs(one.count() - other.count())"), "With a changed row"),
-    ("10.3", _COMPARE.format("one.exceptAll(other).count()"), "the new one neither"),
+    ("10.3", _COMPARE.format("one.exceptAll(other).count()"), "the new row has none either"),
     (
         "10.3",
         _COMPARE.format("one.subtract(other).count() + other.subtract(one).count()"),
-        "EXCEPT alone forgets how often",
+        "EXCEPT alone ignores how often",
     ),
     ("10.3", _COMPARE.format("one.exceptAll(other)"), "should return a number"),
     (
@@ -89,14 +97,14 @@ WRONG_ANSWERS = [
         _COMPARE.format(
             "max(one.subtract(other).count() + other.subtract(one).count(), abs(one.count() - other.count()))"
         ),
-        "row by row, without offsetting",
+        "row by row, so that they do not cancel out",
     ),
-    ("10.3", _JOIN, "In a join NULL is equal to nothing"),
+    ("10.3", _JOIN, "In a join NULL equals nothing"),
     ("10.4", _CLUSTER.format("20_000", ", efficiency=1", ""), "twice the cores did twice the work"),
-    ("10.4", _CLUSTER.format("20_000", ", start_up=0", ""), "The hour begins when you ask"),
-    ("10.4", _CLUSTER.format("20_000", ', engine="local"', ""), "for DuckDB's core-seconds"),
+    ("10.4", _CLUSTER.format("20_000", ", start_up=0", ""), "The hour begins when you request"),
+    ("10.4", _CLUSTER.format("20_000", ', engine="local"', ""), "uses DuckDB's core-seconds"),
     ("10.4", _CLUSTER.format("20", "", ""), "counts in million lines"),
     ("10.4", _CLUSTER.format("20_000", "", " * 4"), "That is a number of cores"),
     ("10.4", _CLUSTER.format("20_000", "", " - 1"), "an hour has 3,600"),
-    ("10.4", _CLUSTER.format("20_000", "", " + 1"), "fewer will do"),
+    ("10.4", _CLUSTER.format("20_000", "", " + 1"), "fewer would be too"),
 ]

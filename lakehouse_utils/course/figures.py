@@ -230,7 +230,9 @@ def _overlap(low: pd.Series, high: pd.Series) -> str:
     """How many files contain a value: the average over the middles of all files."""
     middles = (low + high) / 2
     average = sum(((low <= middle) & (middle <= high)).sum() for middle in middles) / max(1, len(middles))
-    return f"a value is in {average:.0f} of {len(low)} files" if average >= 1.5 else "the files do not overlap"
+    if average < 1.5:
+        return "the files do not overlap"
+    return f"a value is in an average of {average:.0f} of {len(low)} files"
 
 
 def _finding(measured: Mapping[str, Mapping[str, Any]]) -> str:

@@ -41,7 +41,7 @@ def _no_settings_of_the_developer() -> None:
     for name in os.environ:
         if name.startswith(("AWS_", "LAKEHOUSE_")) or name.upper().endswith("_PROXY"):
             del os.environ[name]
-    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.path.join(os.devnull, "none")
+    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = f"{os.devnull}/none"
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
 
 

@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as in socketserver
         if not isinstance(sys.exception(), ConnectionError):  # a client that hangs up is not an error
             super().handle_error(request, client_address)
 

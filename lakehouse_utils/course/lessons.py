@@ -49,7 +49,7 @@ def start(notebook: str, lake: str = "", scale: float = 1, tables: Iterable[str]
     Raises StorageError where the lake cannot be reached, and MissingTableError for a table that the pipeline does not
     build.
     """
-    global _current
+    global _current  # noqa: PLW0603 - checks of exercises look at the lake of this kernel
     home = Lake.open(lake or None)
     home.check_access()
     run = home.sibling(home.uri("notebooks", f"{notebook}-{secrets.token_hex(4)}"))
@@ -86,7 +86,7 @@ def raw_files(scale: float = 1) -> Path:
         if not (folder.is_dir() and note.is_file() and note.read_text() == generator):
             with _StatusLine(f"Generating raw files at scale {scale:g}") as line:
                 _empty_folder(folder)
-                sample_data.generate(folder, scale, progress=lambda batch, done, total: line.show(batch))
+                sample_data.generate(folder, scale, progress=lambda batch, _done, _total: line.show(batch))
             note.write_text(generator)
     return folder
 
@@ -255,7 +255,7 @@ class _StatusLine:
             self._clear(wait=True)
             self._display({"text/plain": f"{self.activity}: {detail} ..."}, raw=True)
 
-    def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
+    def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:  # noqa: ARG002
         self.show(f"{layer}.{table}")
 
     def on_advance(self, size_bytes: int) -> None:

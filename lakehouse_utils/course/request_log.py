@@ -60,9 +60,11 @@ def record(lake: Lake) -> Iterator[RequestLog]:
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy,
         ThreadPoolExecutor(1) as reader,
     ):
-        assert proxy.stdin and proxy.stdout  # they are pipes
+        if proxy.stdin is None or proxy.stdout is None:
+            raise AssertionError("Popen did not open the pipes")
         log = RequestLog(f"http://127.0.0.1:{int(proxy.stdout.readline())}", is_recording=True)
-        reading = reader.submit(log._records.extend, map(json.loads, proxy.stdout))
+        records = log._records  # noqa: SLF001 - the class and this function are one
+        reading = reader.submit(records.extend, map(json.loads, proxy.stdout))
         try:
             yield log
         finally:

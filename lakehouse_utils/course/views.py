@@ -213,7 +213,8 @@ class _ObjectStates:
 def _rows_by_key(table: DeltaTable, version: int, key: list[str]) -> tuple[list[str], dict[tuple[Any, ...], _Row]]:
     """The columns at a version, and its rows by their key."""
     # `load_as_version` would change the caller's handle. There is no public way to get a table's storage options.
-    at_version = Table(table.table_uri, version=version, storage_options=table._storage_options).to_pyarrow_table()
+    options = table._storage_options  # noqa: SLF001
+    at_version = Table(table.table_uri, version=version, storage_options=options).to_pyarrow_table()
     rows = {tuple(row[name] for name in key): row for row in at_version.to_pylist()}
     if len(rows) < len(at_version):
         raise LakehouseError(

@@ -110,7 +110,7 @@ def _renamed_fields(fields: Iterable[dict[str, Any]]) -> Iterator[str]:
         yield from _renamed_fields(_struct_fields(field["type"]))
 
 
-def _struct_fields(data_type: Any) -> Iterator[dict[str, Any]]:
+def _struct_fields(data_type: object) -> Iterator[dict[str, Any]]:
     """The fields of the structs that `data_type` contains: itself, or in an array or a map."""
     if isinstance(data_type, dict):
         yield from data_type.get("fields", [])
@@ -200,7 +200,7 @@ class Table(DeltaTable):
     return wrong rows.
     """
 
-    def to_pyarrow_dataset(self, *args: Any, **kwargs: Any) -> Any:
+    def to_pyarrow_dataset(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - pyarrow has no annotations
         """As in DeltaTable, where `to_pyarrow_table` and `to_pandas` also call it. Raises IncompatibleReaderError."""
         require(self, "pyarrow")
         return super().to_pyarrow_dataset(*args, **kwargs)

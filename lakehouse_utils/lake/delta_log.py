@@ -164,7 +164,7 @@ class _FolderInLake:
 class _FolderOfTable:
     def __init__(self, table: DeltaTable) -> None:
         # delta-rs has no public way to read a file next to the table's data with the table's own options.
-        handler: Any = DeltaStorageHandler.from_table(table._table)  # its annotation names the base class
+        handler: Any = DeltaStorageHandler.from_table(table._table)  # noqa: SLF001
         self._files = pa.fs.PyFileSystem(handler)
 
     def read(self, name: str) -> bytes | None:

@@ -38,8 +38,6 @@ def two_exercises(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             raise Wrong("That is another name.")
         return Right("That is its name.")
 
-    yield
-
 
 def test_verdict_has_one_of_three_states() -> None:
     """No answer gives only "not solved yet", without a hint; a wrong answer gets its hint, a right one its reason."""

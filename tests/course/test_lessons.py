@@ -124,9 +124,10 @@ def test_prepared_tables_after_an_interruption(prefix: str, monkeypatch: pytest.
     def stopped(*_) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(pipeline, "run", stopped)
-        lessons._prepared(home(prefix), 1)
+        with pytest.raises(KeyboardInterrupt):
+            lessons._prepared(home(prefix), 1)
     ran = []
     monkeypatch.setattr(pipeline, "run", lambda *_: ran.append(True))
     lessons._prepared(home(prefix), 1)

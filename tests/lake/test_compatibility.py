@@ -318,14 +318,14 @@ def result(name: str, open_reader: Callable[[], Any], first: int | None = None) 
     results = set()
     try:
         reader = open_reader()
-    except Exception:
+    except Exception:  # noqa: BLE001 - each reader raises errors of its own
         return RAISES
     for method, arguments, expected in islice(questions(name), first):
         if hasattr(reader, method):
             try:
                 answer = getattr(reader, method)(*arguments)
                 results.add(RIGHT if (sorted_rows(answer) if method == "rows" else answer) == expected else WRONG)
-            except Exception:
+            except Exception:  # noqa: BLE001
                 results.add(RAISES)
     return WRONG if WRONG in results else RAISES if RAISES in results else RIGHT
 
@@ -490,7 +490,7 @@ def test_the_connection_of_a_lake_is_duckdbs_own(lake: Lake) -> None:
 def test_require_for_files_that_need_the_log(name: str, lake: Lake) -> None:
     """Data files whose rows are complete only with the log are refused."""
     upload(lake, name)
-    with pytest.raises(IncompatibleReaderError, match="wrong rows.*only together with the Delta log"):
+    with pytest.raises(IncompatibleReaderError, match=r"wrong rows.*only together with the Delta log"):
         compatibility.require(lake.delta("t"), "files")
 
 

@@ -41,8 +41,8 @@ class NotebookExercise:
     @property
     def solution(self) -> str | None:
         """The code of the folded solution, which replaces the whole stub; None if there is none."""
-        details = re.search(r"<details>\s*<summary>Solution</summary>(.*?)</details>", self.folded_text, re.S)
-        code = re.search(r"```python\n(.*?)```", details[1], re.S) if details else None
+        details = re.search(r"<details>\s*<summary>Solution</summary>(.*?)</details>", self.folded_text, re.DOTALL)
+        code = re.search(r"```python\n(.*?)```", details[1], re.DOTALL) if details else None
         return code[1].rstrip() if code else None
 
 
@@ -84,7 +84,7 @@ def tags(cell: NotebookNode) -> list[str]:
 
 
 def without_fenced_code(markdown: str) -> str:
-    return re.sub(r"^(```|~~~).*?^\1", "", markdown, flags=re.S | re.M)
+    return re.sub(r"^(```|~~~).*?^\1", "", markdown, flags=re.DOTALL | re.MULTILINE)
 
 
 # -- running

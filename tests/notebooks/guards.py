@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from lakehouse_utils import settings
@@ -55,7 +56,7 @@ def has_title(book: Book) -> Iterator[str]:
     elif not re.fullmatch(rf"{book.number} · [A-Z]\w+.*", titles[0][1]):
         yield f"the title is {titles[0][1]!r}; expected '{book.number} · Verb ...'"
     first = book.cells[0].source if book.cells else ""
-    if not (_PICTURE.search(first) or re.search(r"^\|[ :|-]+\|$", first, re.M)):
+    if not (_PICTURE.search(first) or re.search(r"^\|[ :|-]+\|$", first, re.MULTILINE)):
         yield "the first cell has no picture and no table"
 
 
@@ -74,13 +75,13 @@ def has_headings(book: Book) -> Iterator[str]:
 def states_goals_and_time(book: Book) -> Iterator[str]:
     sections = {text: book.cells[index].source for index, level, text in book.headings() if level == 2}
     goals = sections.get("What you'll learn", "").partition("## What you'll learn")[2]
-    bullets = re.findall(r"^[-*] +(\w+)", goals, re.M)
+    bullets = re.findall(r"^[-*] +(\w+)", goals, re.MULTILINE)
     if not 3 <= len(bullets) <= 5:
         yield f"there are {len(bullets)} bullets under What you'll learn; expected 3 to 5"
     needs = sections.get("What you'll need", "")
-    if not re.search(r"^\| *concept *\| *why *\| *where *\|$", needs, re.M):
+    if not re.search(r"^\| *concept *\| *why *\| *where *\|$", needs, re.MULTILINE):
         yield "there is no table '| concept | why | where |' under What you'll need"
-    if not re.search(r"^\*\*Time\*\*: \d+ minutes$", needs, re.M):
+    if not re.search(r"^\*\*Time\*\*: \d+ minutes$", needs, re.MULTILINE):
         yield "there is no line '**Time**: n minutes' under What you'll need"
 
 
@@ -101,17 +102,17 @@ def has_setup_cells(book: Book) -> Iterator[str]:
     if setup.cell_type != "code" or f'lessons.start("{book.number}", LAKE, SCALE' not in setup.source:
         yield f'the cell below the parameters does not contain lessons.start("{book.number}", LAKE, SCALE ...'
     for later in book.cells[indexes[0] + 2 :]:
-        if later.cell_type == "code" and re.search(r"^(import|from) ", later.source, re.M):
+        if later.cell_type == "code" and re.search(r"^(import|from) ", later.source, re.MULTILINE):
             yield f"an import is outside the set-up cell, in the cell that begins {later.source.splitlines()[0]!r}"
 
 
 @guard
 def checks_every_step(book: Book) -> Iterator[str]:
     headings = [(index, text) for index, level, text in book.headings() if level == 2]
-    for (begin, text), (end, _) in zip(headings, headings[1:], strict=False):
+    for (begin, text), (end, _) in pairwise(headings):
         if re.match(r"\d+ · ", text):
             code = [cell.source for cell in book.cells[begin:end] if cell.cell_type == "code"]
-            if not any(re.search(r"^\s*(assert\b|except\b)", source, re.M) for source in code):
+            if not any(re.search(r"^\s*(assert\b|except\b)", source, re.MULTILINE) for source in code):
                 yield f"the step {text!r} has no assert and no expected error"
 
 
@@ -251,14 +252,14 @@ def _anchor(heading: str) -> str:
 
 
 def _github_anchors(markdown: str) -> set[str]:
-    headings = re.findall(r"^#+ +(.*\S)", without_fenced_code(markdown), re.M)
+    headings = re.findall(r"^#+ +(.*\S)", without_fenced_code(markdown), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @guard
 def is_listed_in_readme(book: Book) -> Iterator[str]:
     readme = (settings.CHECKOUT / "README.md").read_text("utf-8")
-    if not re.search(rf"^\| \[?`{re.escape(book.path.stem)}`", readme, re.M):
+    if not re.search(rf"^\| \[?`{re.escape(book.path.stem)}`", readme, re.MULTILINE):
         yield f"the course table in README.md has no row for `{book.path.stem}`"
 
 
@@ -289,9 +290,9 @@ def _exercise_findings(book: Book, exercise: NotebookExercise) -> Iterator[str]:
         yield "the cell below its heading is not a code cell tagged exercise"
         return
     ending = f'check("{exercise.id}", answer)'
-    if not re.search(r"^answer = \.\.\.", cell.source, re.M) or cell.source.rstrip().splitlines()[-1] != ending:
+    if not re.search(r"^answer = \.\.\.", cell.source, re.MULTILINE) or cell.source.rstrip().splitlines()[-1] != ending:
         yield f"the stub must have a line 'answer = ...' and end with {ending}"
-    if not re.search(r"<details>\s*<summary>Hint</summary>.*?\w.*?</details>", exercise.folded_text, re.S):
+    if not re.search(r"<details>\s*<summary>Hint</summary>.*?\w.*?</details>", exercise.folded_text, re.DOTALL):
         yield "there is no folded hint below the stub"
     if not exercise.solution or exercise.solution.splitlines()[-1] != ending:
         yield f"there is no folded solution below the stub, or it does not end with {ending}"

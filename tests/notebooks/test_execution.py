@@ -28,5 +28,5 @@ def test_notebook_runs_at_a_larger_scale(path: Path, kernel_environment: None, t
 
 def test_unknown_parameter_is_refused(tmp_path: Path) -> None:
     """A misspelled parameter raises ValueError with the names of the parameters that exist."""
-    with pytest.raises(ValueError, match="no parameter SCAEL. It has: LAKE, SCALE"):
+    with pytest.raises(ValueError, match=r"no parameter SCAEL\. It has: LAKE, SCALE"):
         execute(PATHS[0], tmp_path / "out.ipynb", SCAEL=3)

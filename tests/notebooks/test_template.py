@@ -47,7 +47,7 @@ def test_new_notebook_does_not_overwrite_files(checkout: Path) -> None:
     """If one of the files exists, create raises FileExistsError and writes nothing."""
     existing = checkout / "tests/notebooks/wrong_answers/nb98.py"
     existing.write_text("WRONG_ANSWERS = []\n")
-    with pytest.raises(FileExistsError, match="nb98.py already exists"):
+    with pytest.raises(FileExistsError, match=r"nb98\.py already exists"):
         create("98_new", checkout)
     assert [path for path in checkout.rglob("*") if path.is_file()] == [existing]
 

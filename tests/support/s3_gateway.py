@@ -246,7 +246,7 @@ class _State:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
 
-class _Refused(Exception):
+class _Refused(Exception):  # noqa: N818 - an answer of the server, not an error of the test
     def __init__(self, status: int, code: str, headers: dict[str, str] | None = None, **details: str) -> None:
         super().__init__(code)
         self.status, self.code, self.headers, self.details = status, code, headers or {}, details

@@ -24,7 +24,7 @@ _BLOCK_BYTES = 1 << 20
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "proxy-connection"}
 
 
-class Dropped(Exception):
+class Dropped(Exception):  # noqa: N818 - an instruction of the test, not an error
     """Raised by a test's `before`: do not pass the request on, and close the client's connection."""
 
 

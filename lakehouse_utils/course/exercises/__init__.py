@@ -14,12 +14,11 @@ work. It does not have to guard against a missing column or method: any other ex
 """
 
 import json
-import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +35,7 @@ _MARKS: dict[State, str] = {"solved": "✔", "unsolved": "○", "wrong": "✘"}
 _HEADLINES: dict[State, str] = {"solved": "solved.", "unsolved": "not solved yet.", "wrong": "not correct yet."}
 
 
-class Wrong(Exception):
+class Wrong(Exception):  # noqa: N818 - a verdict, next to Right
     """The answer is not correct; the message is a hint that fits the mistake, in full sentences."""
 
 
@@ -70,6 +69,7 @@ class Verdict:
 
     @property
     def solved(self) -> bool:
+        """Whether the exercise is solved."""
         return self.state == "solved"
 
     def __repr__(self) -> str:
@@ -83,7 +83,7 @@ _registry: dict[str, Exercise] = {}
 _verdicts: dict[str, Verdict] = {}  # the last one of each exercise in this kernel
 
 
-def exercise(id: str, title: str, *, expects: Any = object) -> Callable[[Check], Check]:
+def exercise(id: str, title: str, *, expects: Any = object) -> Callable[[Check], Check]:  # noqa: ANN401 - a type form
     """Register the decorated function as the check of exercise `id`, such as "02.1".
 
     The notebook's heading has the same `title`. An answer that is not an instance of `expects` (a type, or a tuple of
@@ -97,9 +97,9 @@ def exercise(id: str, title: str, *, expects: Any = object) -> Callable[[Check],
     return register
 
 
-def open_table(lake: Lake, *names: str) -> DeltaTable:
+def open_table(lake: Lake, *names: str, version: int | None = None) -> DeltaTable:
     """Open the table at `lake.uri(*names)` for a check. Raises Wrong if it does not exist."""
-    table = lake.delta(*names)
+    table = lake.delta(*names, version=version)
     if table is None:
         raise Wrong(f"There is no table {'/'.join(names)}. Run the cells above, or the whole exercise cell, again.")
     return table
@@ -148,7 +148,7 @@ def _judge(id: str, answer: object) -> Verdict:
         return Verdict(id, "solved", exercises[id].check(answer, lessons.current()).text)
     except Wrong as wrong:
         return Verdict(id, "wrong", str(wrong))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - an answer may be anything
         return Verdict(id, "wrong", f"The check could not read your answer: {type(error).__name__}: {_summary(error)}")
 
 
@@ -224,7 +224,7 @@ def _remember(id: str) -> None:
         solved = progress()
         if id in solved:
             return
-        solved[id] = date.today().isoformat()
+        solved[id] = datetime.now().astimezone().date().isoformat()
         new_path = path.with_name(f"{path.name}.new")
         new_path.write_text(json.dumps(dict(sorted(solved.items())), indent=1) + "\n", encoding="utf-8")
-        os.replace(new_path, path)
+        new_path.replace(path)

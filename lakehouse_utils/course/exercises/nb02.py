@@ -11,7 +11,7 @@ from lakehouse_utils.lake import Lake
 
 
 @exercise("02.1", "Append a batch with a new column", expects=DeltaTable)
-def check_new_column(answer: DeltaTable, lake: Lake) -> Right:
+def check_new_column(answer: DeltaTable, _lake: Lake) -> Right:
     """The table has the rows of two files, each row once, and the second file's additional column."""
     types = {field.name: getattr(field.type, "type", None) for field in answer.schema().fields}
     required = ["product_id", "list_price", "_source_file", "_source_line"]

@@ -1,5 +1,8 @@
 """The exercises of notebook 04: versions in which a price changed, a table at a point in time, one change undone."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import numpy as np
 from deltalake import DeltaTable
 
@@ -14,7 +17,7 @@ StockKey = tuple[int, int]  # store_id, product_id
     "Name the versions in which a price changed",
     expects=dict,
 )
-def check_price_changes(answer: dict, lake: Lake) -> Right:
+def check_price_changes(answer: dict[int, Any], lake: Lake) -> Right:
     """For each of two products, the versions of shop/prices in which its price differs from the version before."""
     products = (77, 95)
     if answer.keys() != set(products):
@@ -34,7 +37,7 @@ def check_price_changes(answer: dict, lake: Lake) -> Right:
     )
 
 
-def _compare_versions(answer: object, changed: set[int], newest: int, product: int) -> None:
+def _compare_versions(answer: Iterable[Any], changed: set[int], newest: int, product: int) -> None:
     try:
         given = {int(version) for version in answer}
     except (TypeError, ValueError):

@@ -4,7 +4,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 
 from lakehouse_utils.course import views
-from lakehouse_utils.course.exercises import Right, Wrong, exercise
+from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
 from lakehouse_utils.lake import Lake
 
 _PAGE = 77
@@ -122,11 +122,11 @@ def _newest(answer: DeltaTable, lake: Lake, name: str) -> DeltaTable:
     """The newest version of the table exercise/`name`, if the answer is that table."""
     if not answer.table_uri.rstrip("/").endswith(f"/exercise/{name}"):
         raise Wrong(f"That is a different table. The answer should be {name}, the table that new_table gave you.")
-    return lake.delta("exercise", name)
+    return open_table(lake, "exercise", name)
 
 
 def _at(lake: Lake, name: str, version: int) -> DeltaTable:
-    return lake.delta("exercise", name, version=version)
+    return open_table(lake, "exercise", name, version=version)
 
 
 def _paths(table: DeltaTable) -> set[str]:

@@ -1,8 +1,10 @@
 """The exercises of notebook 06: a window, a predicate that skips files, two answers from history, a mart."""
 
+from typing import Any, cast
+
 import pandas as pd
 from deltalake import DeltaTable
-from duckdb import DuckDBPyConnection
+from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 from lakehouse_utils.course import views
 from lakehouse_utils.course.exercises import Right, Wrong, exercise
@@ -60,7 +62,7 @@ def check_skipped_files(answer: str, lake: Lake) -> Right:
     solution = "SELECT page, count(*) FROM visits WHERE day BETWEEN '2025-02-01' AND '2025-02-28' GROUP BY page"
     with lake.duckdb() as db:
         db.sql(f"CREATE VIEW visits AS FROM delta_scan('{lake.uri('web', 'visits')}')")
-        expected, result = dict(db.sql(solution).fetchall()), db.sql(answer)
+        expected, result = dict(db.sql(solution).fetchall()), cast("DuckDBPyRelation | None", db.sql(answer))
         if result is None or len(result.columns) != 2:
             raise Wrong("The query should give two columns: the page, and the number of visits.")
         given = dict(result.fetchall())
@@ -174,7 +176,7 @@ def _star_schema(lake: Lake) -> DuckDBPyConnection:
     return db
 
 
-def _opened_files(reads: dict) -> int:
+def _opened_files(reads: dict[str, Any]) -> int:
     """How many files were opened: "3 of 17" is 3."""
     return int(reads["files"].split(" ")[0]) if reads["files"] else reads["requests"]
 

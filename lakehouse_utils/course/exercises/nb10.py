@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
 from lakehouse_utils import settings
-from lakehouse_utils.course.exercises import Right, Wrong, exercise
+from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
 from lakehouse_utils.lake import Lake
 
 _MEASUREMENTS = settings.CHECKOUT / "benchmarks" / "engines.csv"
@@ -27,9 +27,9 @@ _COUNTED = {(1, 1): 17, (1, 2): 0, (3, 100_001): 5, (2, 100_002): 0}  # of 10.2:
     "Count every version with Spark",
     expects=dict,
 )
-def check_version_counts(answer: dict, lake: Lake) -> Right:
+def check_version_counts(answer: dict[int, int], lake: Lake) -> Right:
     """{version: rows} of bronze/orders, from version 0 to the newest."""
-    table = lake.delta("bronze", "orders")
+    table = open_table(lake, "bronze", "orders")
     expected = {}
     for version in range(table.version() + 1):
         table.load_as_version(version)
@@ -65,7 +65,7 @@ def check_stock_count(answer: DeltaTable, lake: Lake) -> Right:
     if table is None or answer.table_uri.rstrip("/") != lake.uri("practice", "stocks"):
         raise Wrong('The table should be the one at lake.uri("practice", "stocks").')
     given = _quantities(table)
-    before = _quantities(lake.delta("silver", "stocks"))
+    before = _quantities(open_table(lake, "silver", "stocks"))
     if not given or (1, 1) not in given:
         raise Wrong("The old rows are gone. MERGE changes rows that match, and leaves the others as they are.")
     if given[1, 1] != 17:
@@ -122,7 +122,7 @@ def _quantities(table: DeltaTable) -> dict[tuple[int, int], int]:
 def check_comparison(answer: Callable[[str, str], int], lake: Lake) -> Right:
     """A function of two addresses: how many rows of either table have no match in the other."""
     a, b, c = (1, "a"), (2, "b"), (3, None)
-    pairs = {
+    pairs: dict[str, tuple[list[tuple[int, str | None]], list[tuple[int, str | None]], int]] = {
         "the same rows": ([a, b, c], [a, b, c], 0),
         "the same rows in another order": ([a, b, c], [c, b, a], 0),
         "a changed row": ([a, b, c], [a, (2, "x"), c], 2),
@@ -138,13 +138,13 @@ def check_comparison(answer: Callable[[str, str], int], lake: Lake) -> Right:
             table = pa.table({"id": ids, "name": names})
             write_deltalake(address, table, mode="overwrite", storage_options=lake.storage_options)
         for addresses, changed in (((first, second), "second"), ((second, first), "first")):
-            given = answer(*addresses)
-            if not isinstance(given, Integral) or isinstance(given, bool):
+            given: Any = answer(*addresses)
+            if isinstance(given, bool) or not isinstance(given, (int, np.integer)):
                 raise Wrong(f"The function should return a number; it returned {given!r}.")
             if given != expected:
                 raise Wrong(
                     f"With {case} in the {changed} table it returns {given}, but {expected} is right."
-                    f" {_advice(case, given)}"
+                    f" {_advice(case, int(given))}"
                 )
     return Right("It finds equal tables, and changed, duplicate and missing rows, in both directions.")
 
@@ -166,7 +166,7 @@ def _advice(case: str, given: int) -> str:
     "Find the smallest cluster that is fast enough",
     expects=(int, np.integer),
 )
-def check_cluster_size(answer: int, lake: Lake) -> Right:
+def check_cluster_size(answer: int, _lake: Lake) -> Right:
     """The smallest number of nodes that load 20,000 million lines within an hour."""
     expected = _smallest_cluster()
     if answer < 1:
@@ -201,7 +201,7 @@ def _smallest_cluster(**parameters: Any) -> int:
     return next(nodes for nodes in range(1, 1_000_000) if _load_seconds(nodes, **parameters) <= _LIMIT_S)
 
 
-def _load_seconds(
+def _load_seconds(  # noqa: PLR0913 - the parameters of the model
     nodes: int,
     million: float = _MILLION_LINES,
     engine: str = "spark",
@@ -214,7 +214,7 @@ def _load_seconds(
         return math.inf
     measured_cores, fixed, core_seconds = _fit_line(engine)
     effective_cores = nodes * cores * efficiency ** math.log2(nodes * cores / measured_cores)
-    return start_up + fixed + million * core_seconds / effective_cores
+    return float(start_up + fixed + million * core_seconds / effective_cores)
 
 
 @functools.cache

@@ -365,8 +365,16 @@ def install_packages(steps: Steps, command: list[str], spark: bool, variables: d
     steps.run("Install the package of this checkout", checkout, variables)
     if spark:  # not in requirements.txt; what is in there keeps its version
         with text_file(re.split(r" \\\n", entry)[0] for entry in locked_packages()) as constraints:
-            engine = [*command, "--no-build-isolation", "-c", constraints, "-e", ".[spark]"]
-            steps.run("Install the Spark engine", engine, variables)
+            steps.run("Install the Spark engine", [*command, "-c", constraints, *spark_packages()], variables)
+
+
+def spark_packages() -> list[str]:
+    """The extra `spark` of pyproject.toml. A list of strings in TOML is one in Python, too; tomllib came with 3.11."""
+    project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
+    match = re.search(r"^spark = (\[.*?^\])", project, re.DOTALL | re.MULTILINE)
+    if match is None:
+        raise SetUpError("pyproject.toml has no list of packages called spark.")
+    return ast.literal_eval(match[1])
 
 
 def locked_packages() -> list[str]:

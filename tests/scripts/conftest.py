@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import io
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -18,6 +20,13 @@ from lakehouse_utils.settings import CHECKOUT
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 JOB = "import os, sys\nos.chdir('/')\nsys.path.pop(0)\nimport lakehouse_utils, bell\nprint('ran', *sys.argv[1:])\n"
+# A build tool that finds the wheel in the source, for a package that is published as source only, as pyspark-client is.
+FORGE = """
+import pathlib, shutil
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    wheel, = pathlib.Path(".").glob("*.whl")
+    return shutil.copy(wheel, folder) and wheel.name
+"""
 
 
 class Checkout:
@@ -96,20 +105,18 @@ def checkout(tmp_path: Path) -> Checkout:
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of wheels in place of an index: uv, flit-core and two packages without content."""
+    """A folder in place of an index: uv, flit-core and two packages without content, one of them as source."""
     folder = tmp_path_factory.mktemp("wheels")
     try:
         for name in ("uv", "flit-core"):
             pack_installed(name, folder)
     except PackageNotFoundError as error:
         pytest.skip(f"{error.name} is missing: pip install -r requirements.txt")
-    for name, version, requirement in (
-        ("bell", "1.0", ""),
-        ("bell", "2.0", ""),
-        ("tandem", "1.0", "bell>=1.0"),
-        ("tandem", "2.0", "bell>=2.0"),
-    ):
-        pack(name, version, {f"{name}.py": b""}, folder, requirement)
+    for version in ("1.0", "2.0"):
+        pack("bell", version, {"bell.py": b""}, folder)
+        pack("tandem", version, {"tandem.py": b""}, folder, f"bell>={version}")
+    pack("forge", "1.0", {"forge.py": FORGE.encode()}, folder)
+    as_source(folder / "tandem-1.0-py3-none-any.whl")
     return folder
 
 
@@ -122,7 +129,7 @@ def real_checkout(tmp_path: Path, wheels: Path) -> Checkout:
     (checkout.folder / "README.md").write_text("Text.\n")
     project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
     project = re.sub(r"(?s)\ndependencies = \[.*?\n\]", '\ndependencies = ["bell"]', project)
-    project = re.sub(r"(?s)\nspark = \[.*?\n\]", '\nspark = ["tandem==1.0"]', project)
+    project = re.sub(r"(?s)\nspark = \[.*?\n\]", '\nspark = [\n    "tandem==1.0",  # made for this test\n]', project)
     (checkout.folder / "pyproject.toml").write_text(project)
     locked = [("bell", "1.0"), ("flit-core", distribution("flit-core").version), ("uv", distribution("uv").version)]
     (checkout.folder / "requirements.txt").write_text("".join(locked_entry(*pin, wheels) for pin in locked))
@@ -147,6 +154,23 @@ def pack(name: str, version: str, files: dict[str, bytes], folder: Path, require
     write_wheel(folder / f"{name}-{version}-py3-none-any.whl", info, files | {
         f"{info}/METADATA": metadata.encode(), f"{info}/WHEEL": wheel,
     })  # fmt: skip
+
+
+def as_source(wheel: Path) -> None:
+    """Replace a wheel by a source package that `forge` builds."""
+    name = "-".join(wheel.name.split("-")[:2])
+    metadata = f"Metadata-Version: 2.1\nName: {name.split('-')[0]}\nVersion: {name.split('-')[1]}\n"
+    project = '[build-system]\nrequires = ["forge"]\nbuild-backend = "forge"\n'
+    with tarfile.open(wheel.with_name(f"{name}.tar.gz"), "w:gz") as archive:
+        for path, content in (
+            ("PKG-INFO", metadata.encode()),
+            ("pyproject.toml", project.encode()),
+            (wheel.name, wheel.read_bytes()),
+        ):
+            entry = tarfile.TarInfo(f"{name}/{path}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    wheel.unlink()
 
 
 def pack_installed(name: str, folder: Path) -> None:

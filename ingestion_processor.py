@@ -26,6 +26,7 @@ from lakehouse_utils.pipeline import gold, sources
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.run import ENGINES, LAYERS, RunReport, Selection, open_engine, run
 
+NAME_WIDTH = 25  # characters, so that the counts of most tables are aligned
 EXIT_ERROR = 1
 EXIT_QUARANTINED = 3
 EXIT_INTERRUPTED = 130
@@ -166,9 +167,9 @@ def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 
 class RunDisplay:
-    """Shows a run: one bar per table in a terminal, one line per table in a pipe, nothing with --quiet.
+    """Shows a run: one line per table, and in a terminal also a bar for the table that is being worked on.
 
-    In both, each table is shown once, and `show_summary` says at the end what to do next.
+    `show_summary` says at the end what to do next. With --quiet only errors are shown.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -176,13 +177,13 @@ class RunDisplay:
         self._output = plain_console(quiet=quiet)
         self._errors = plain_console(stderr=True)
         self._bars = Progress(
-            SpinnerColumn(finished_text="[green]✓[/]"),
+            SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[counts]}", markup=False),
+            BarColumn(bar_width=24),
             TimeElapsedColumn(),
             console=self._output,
             disable=quiet or not self._output.is_terminal,
+            transient=True,
         )
         self._bar = TaskID(0)
 
@@ -197,7 +198,7 @@ class RunDisplay:
 
     def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
         """See Progress."""
-        self._bar = self._bars.add_task(f"{layer}.{table}", total=size_bytes, counts="")
+        self._bar = self._bars.add_task(f"{layer}.{table}", total=size_bytes)
 
     def on_advance(self, size_bytes: int) -> None:
         """See Progress."""
@@ -205,8 +206,11 @@ class RunDisplay:
 
     def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
         """See Progress."""
-        self._bars.update(self._bar, total=1, completed=1, counts=describe(counts))
-        if not self._output.is_terminal:
+        self._bars.remove_task(self._bar)
+        if self._output.is_terminal:
+            name = f"{layer}.{table}".ljust(NAME_WIDTH)
+            self._output.print(Text.assemble(("✓ ", "green"), name, " ", (describe(counts), count_style(counts))))
+        else:
             self._output.print(f"{layer}.{table}: {describe(counts)}")
 
     def on_note(self, sentence: str) -> None:
@@ -236,6 +240,13 @@ def describe(counts: TableCounts) -> str:
     """The counts that are not zero: `1,500 read, 3 added`."""
     rows = {name: getattr(counts, name) for name in ("read", "added", "changed", "quarantined")}
     return ", ".join(f"{number:,} {name}" for name, number in rows.items() if number) or "nothing new"
+
+
+def count_style(counts: TableCounts) -> str:
+    """The color of a table's counts in a terminal: yellow if rows were quarantined, dim if nothing was new."""
+    if counts.quarantined:
+        return "yellow"
+    return "none" if counts.read else "dim"
 
 
 class PandasBlocker(importlib.abc.MetaPathFinder):

@@ -122,12 +122,12 @@ def test_unknown_names_are_refused(job):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--landing", "/no/such/folder"], "The landing folder /no/such/folder doesn't exist: check --landing or LAK"),
-        (["--sources", "/no/such.toml"], "The source descriptions /no/such.toml can't be read: No such file or dir"),
+        (["--landing", "/no/such/folder"], "The landing folder /no/such/folder does not exist. Check --landing or LAK"),
+        (["--sources", "/no/such.toml"], "Could not read the source descriptions /no/such.toml: No such file or dir"),
         (["--lake", "http://x/y"], "The lake's address 'http://x/y' must look like s3://bucket or s3://bucket/prefix"),
         (["--report", "/no/such/folder/r.json"], "The report can't be written to /no/such/folder/r.json: No such fil"),
         (["--layers", "gold"], "Gold is the bicycle shop's star schema; these sources lack its tables brands"),
-        (["--landing", "/[red]no[/red]:apple:"], "The landing folder /[red]no[/red]:apple: doesn't exist: check"),
+        (["--landing", "/[red]no[/red]:apple:"], "The landing folder /[red]no[/red]:apple: does not exist. Check"),
     ],
 )
 def test_failures_are_one_sentence_that_names_the_setting(job, arguments, sentence):

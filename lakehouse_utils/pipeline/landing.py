@@ -79,13 +79,13 @@ class Landing:
                 continue
             shown_path = entry.path.encode(errors="backslashreplace").decode()
             if len(folders) > 1 or "" in folders:
-                shown_path, reason = "/".join(shown_path.split("/")[:2]) + "/", "deeper than <batch>/<table>"
+                shown_path, reason = "/".join(shown_path.split("/")[:2]) + "/", "it is deeper than <batch>/<table>"
             elif not name:
                 reason = "the folder cannot be listed"
             elif shown_path != entry.path:
                 reason = "its name is not valid UTF-8"
             elif entry.size is None or not (match := _FILE_NAME.fullmatch(name)):
-                reason = "not a file named <batch>/<table>.csv, .jsonl (both also .gz) or .parquet"
+                reason = "it is not a file <batch>/<table>.csv, .jsonl (both also .gz) or .parquet"
             else:
                 file_format = match["format"].lower().replace("ndjson", "jsonl")
                 batch, gzipped = folders[0] if folders else ".", bool(match["gz"])
@@ -93,7 +93,7 @@ class Landing:
                     LandingFile(batch, match["table"], entry.path, file_format, gzipped, entry.size, entry.etag)
                 )
                 continue
-            ignored[f"{shown_path}: {reason}; ignored"] = None
+            ignored[f"{shown_path} is ignored: {reason}"] = None
         return sorted(files, key=lambda file: (file.batch, file.path)), list(ignored)
 
     def _list(self) -> Iterator[_Entry]:

@@ -31,7 +31,7 @@ def test_landing_files_of_a_folder(folder, tmp_path):
         ("2", "Things", "2/Things.CSV.GZ", "csv", True),
         ("2", "things", "2/things.ndjson", "jsonl", False),
     ]
-    said = {sentence.split(": ")[0] for sentence in ignored}
+    said = {sentence.split(" is ignored: ")[0] for sentence in ignored}
     left = ["notes.txt", "things", "things.parquet.gz", "things.2.csv", "deep/", "things.csv/", "things.jsonl"]
     assert said == {f"{batch}/{name}" for batch in (1, 2) for name in left} | {"3/loop/", "4/M\\udcfc.csv"}
 
@@ -43,7 +43,7 @@ def test_landing_files_on_s3(s3):
     s3.deliver("1/empty/", "")
     files, ignored = Landing(s3.address, s3.lake).files()
     assert [file.path for file in files] == ["things.csv", "1/things.csv"]
-    assert [sentence.split(": ")[0] for sentence in ignored] == ["1/deep/", "1/x.txt"]
+    assert [sentence.split(" is ignored: ")[0] for sentence in ignored] == ["1/deep/", "1/x.txt"]
 
 
 def test_landing_fingerprint_of_a_large_file(supplier):

@@ -136,7 +136,11 @@ def test_options_and_exit_codes_of_the_job_are_explained():
     named = [line.partition("ingestion_processor.py")[2] for line in COMMANDS] + list(table("option").values())
     named += re.findall(r'make run (?:ENGINE=spark )?ARGS="([^"]*)"', TEXT)
     assert {name for line in named for name in re.findall(r"--[a-z][\w-]*", line)} <= options
-    assert table("exit code").keys() == {"0", "2", *map(str, (job.EXIT_ERROR, job.EXIT_QUARANTINED, job.EXIT_INTERRUPTED))}
+    assert table("exit code").keys() == {
+        "0",
+        "2",
+        *map(str, (job.EXIT_ERROR, job.EXIT_QUARANTINED, job.EXIT_INTERRUPTED)),
+    }
 
 
 def load_job():
@@ -237,7 +241,9 @@ def test_run_query_and_own_data_are_as_shown(s3_server, prefix, tmp_path, monkey
     output = [re.sub(r" +\d+:\d\d:\d\d$", "", line) for line in run()]  # without the time that a table took
     shown = block("excerpt of a run").splitlines()
     printed = "\n".join(output)
-    assert [line for line in dict.fromkeys(output) if line in shown] == shown, f"README's excerpt is not what a run prints:\n{printed}"
+    assert [line for line in dict.fromkeys(output) if line in shown] == shown, (
+        f"README's excerpt is not what a run prints:\n{printed}"
+    )
 
     exec(block("a query"), {})
     assert "2026-01-01" in capfd.readouterr().out

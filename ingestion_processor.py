@@ -1,98 +1,159 @@
-#!/usr/bin/env python3
 """The main job: raw files to bronze, silver and gold, on any S3. Run it again whenever new files have arrived.
 
     python ingestion_processor.py
     python ingestion_processor.py --landing s3://my-bucket/raw --lake s3://my-bucket/lake --report report.json
 
-What it does is in `lakehouse_utils/pipeline/`; this file is the command line: options, progress, the final table.
+This file is the command line: options, progress, exit codes. The work is done in `lakehouse_utils/pipeline/`.
 """
 
+import importlib.abc
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Self
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from lakehouse_utils import settings
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.errors import LakehouseError, SettingError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import gold, sources
-from lakehouse_utils.pipeline.context import TableCounts
-from lakehouse_utils.pipeline.run import ENGINES, LAYERS, RunReport, open_engine, run
+from lakehouse_utils.pipeline.context import RunContext, TableCounts
+from lakehouse_utils.pipeline.run import ENGINES, LAYERS, RunReport, Selection, open_engine, run
 
-ROWS_WERE_QUARANTINED = 3
-INTERRUPTED = "Interrupted. What is finished stays; the next run goes on from there."
+NAME_WIDTH = 25  # characters, so that the counts of most tables are aligned
+EXIT_ERROR = 1
+EXIT_QUARANTINED = 3
+EXIT_INTERRUPTED = 130
+INTERRUPTED = "Interrupted. Finished tables stay as they are; the next run continues from there."
 
 
-def names(allowed: tuple[str, ...] | None = None):
-    """An option's value like `a,b`, as a tuple; of these names only, where any are given."""
+def comma_separated(
+    allowed: tuple[str, ...] | None = None,
+) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
+    """A parser for an option's value such as `a,b`. With `allowed`, other names are refused."""
 
-    def parse(context: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
-        found = tuple(name.strip() for name in value.split(",") if name.strip())
-        for name in found:
+    def parse(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        for name in names:
             if allowed and name not in allowed:
                 raise click.BadParameter(f"{name!r} is not one of {', '.join(allowed)}.")
-        return found
+        return names
 
     return parse
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--landing", metavar="DIR|s3://...", help="Where the raw files are.  [default: data/landing]")
-@click.option("--lake", "address", metavar="s3://...", help="Where the tables are.  [default: the embedded server]")
-@click.option("--layers", default=",".join(LAYERS), show_default=True, callback=names(LAYERS), help="Which layers.")
-@click.option("--tables", default="", callback=names(), help="Which tables, by name.  [default: all]")
-@click.option("--sources", "described", type=click.Path(path_type=Path), help="Description of your own source tables.")
-@click.option("--engine", type=click.Choice(ENGINES), default="local", show_default=True, help="What does the work.")
-@click.option("--spark-remote", metavar="sc://...", help="A Spark Connect server.  [default: a Sail of its own]")
-@click.option("--report", "report_file", type=click.Path(path_type=Path), help="Write what was done, as JSON.")
-@click.option("--strict", is_flag=True, help=f"Exit with {ROWS_WERE_QUARANTINED} when rows were quarantined.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@click.option("--verbose", is_flag=True, help="Show tracebacks of errors.")
+@click.option("--landing", metavar="DIR|s3://...", help="Folder with the raw files.  [default: data/landing]")
+@click.option("--lake", "lake_uri", metavar="s3://...", help="Address of the tables.  [default: the embedded server]")
+@click.option(
+    "--layers",
+    default=",".join(LAYERS),
+    show_default=True,
+    callback=comma_separated(LAYERS),
+    help="Only these layers, separated by commas.",
+)
+@click.option(
+    "--tables", default="", callback=comma_separated(), help="Only these source and gold tables.  [default: all]"
+)
+@click.option(
+    "--sources", "sources_path", type=click.Path(path_type=Path), help="TOML file that describes your own tables."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="local",
+    show_default=True,
+    help="DuckDB in this process, or a Spark server.",
+)
+@click.option("--spark-remote", metavar="sc://...", help="A running Spark Connect server.  [default: start Sail]")
+@click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write a report of the run as JSON.")
+@click.option("--strict", is_flag=True, help=f"Exit with code {EXIT_QUARANTINED} if rows were quarantined.")
+@click.option("--quiet", is_flag=True, help="Print only errors.")
+@click.option("--verbose", is_flag=True, help="Print the traceback of an error.")
 def main(
-    landing, address, layers, tables, described, engine, spark_remote, report_file, strict, quiet, verbose
+    *,
+    landing: str | None,
+    lake_uri: str | None,
+    layers: tuple[str, ...],
+    tables: tuple[str, ...],
+    sources_path: Path | None,
+    engine: str,
+    spark_remote: str | None,
+    report_path: Path | None,
+    strict: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Bring the lakehouse up to date with the raw files: landing -> bronze -> silver -> gold.
 
-    What is there already is left alone, so that it may be stopped, and started again, at any time. Rows that don't
-    parse or break a rule go to quarantine/<table> in the lake, with their file, line and the reason.
+    Only new files are loaded, so you can stop the job and start it again at any time. Rows that cannot be parsed or
+    that break a rule go to quarantine/<table> in the lake, with their file, line and the reason.
     """
-    watch = Watch(quiet)
+    display = RunDisplay(quiet)
     try:
         config = settings.load()
-        tables_described = sources.load(described or sources.SHOP)
-        unknown = set(tables) - tables_described.keys() - set(gold.TABLES)
-        if unknown:
-            known = ", ".join([*tables_described, *gold.TABLES])
-            raise LakehouseError(f"--tables: no table is called {', '.join(sorted(unknown))}; there are {known}.")
-        if report_file:
-            write_report(None, report_file)
+        described = sources.load(sources_path or sources.SHOP)
+        require_known_tables(tables, [*described, *gold.TABLES])
+        if report_path:
+            require_writable(report_path)
         if engine == "local" and __name__ == "__main__":
-            sys.meta_path.insert(0, WithoutPandas())
-        with watch:
-            lake = Lake.open(address, config)
-            worker = open_engine(engine, lake, spark_remote)
-            report = run(lake, landing or config.landing, tables_described, watch, layers, tables, worker)
-        if report_file:
-            write_report(report, report_file)
+            sys.meta_path.insert(0, PandasBlocker())
+        with display:
+            lake = Lake.open(lake_uri, config)
+            context = RunContext(lake, open_engine(engine, lake, spark_remote), display)
+            report = run(context, landing or config.landing, described, Selection(layers, tables))
+        if report_path:
+            write_report(report, report_path)
     except LakehouseError as error:
         fail(str(error), verbose)
     except KeyboardInterrupt:
-        fail(INTERRUPTED, verbose, code=130)
-    except Exception as error:  # nobody foresaw it: still one sentence, and the way to more
-        if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl+C
-            fail(INTERRUPTED, verbose, code=130)
-        said = " ".join(str(error).split())
-        fail(f"Unexpected {type(error).__name__}: {said} (--verbose shows where.)", verbose)
-    watch.sums_up(report)
-    sys.exit(ROWS_WERE_QUARANTINED if strict and report.quarantined else 0)
+        fail(INTERRUPTED, verbose, EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - the command line reports any error in one line
+        if is_interrupted_query(error):
+            fail(INTERRUPTED, verbose, EXIT_INTERRUPTED)
+        message = " ".join(str(error).split())
+        fail(f"Unexpected {type(error).__name__}: {message} (--verbose shows where.)", verbose)
+    display.show_summary(report)
+    sys.exit(EXIT_QUARANTINED if strict and report.quarantined else 0)
 
 
-def fail(sentence: str, verbose: bool, code: int = 1) -> None:
+def require_known_tables(names: tuple[str, ...], known: list[str]) -> None:
+    """Raise SettingError for a table name that does not exist."""
+    if unknown := sorted(set(names) - set(known)):
+        raise SettingError(
+            f"--tables: no table is called {', '.join(unknown)}. The tables are {', '.join(known)}.", setting="--tables"
+        )
+
+
+def require_writable(path: Path) -> None:
+    """Raise SettingError if the report cannot be written, before the work is done."""
+    try:
+        path.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise SettingError(
+            f"Could not write the report to {path}: {error.strerror}. Change --report.", setting="--report"
+        ) from None
+
+
+def write_report(report: RunReport, path: Path) -> None:
+    """Write the report as JSON. Raises SettingError if the file cannot be written."""
+    require_writable(path)
+    path.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+
+
+def is_interrupted_query(error: Exception) -> bool:
+    """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that only its text tells from others."""
+    return str(error) == "Query interrupted"
+
+
+def fail(sentence: str, verbose: bool, code: int = EXIT_ERROR) -> NoReturn:
+    """Print an error and exit."""
     console = plain_console(stderr=True)
     if verbose:
         console.print_exception()
@@ -100,99 +161,105 @@ def fail(sentence: str, verbose: bool, code: int = 1) -> None:
     sys.exit(code)
 
 
-def plain_console(**options) -> Console:
-    """A console for text that isn't ours: [red] and :apple: in a file's name or an error are printed as they are."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, **options)
+def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console that prints text as it is, such as [red] and :apple: in the name of a file or in an error."""
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=stderr, quiet=quiet)
 
 
-def write_report(report: RunReport | None, path: Path) -> None:
-    """Write the report; without one, try whether it could be, so that the work isn't done in vain."""
-    try:
-        with path.open("a" if report is None else "w", encoding="utf-8") as file:
-            if report:
-                file.write(json.dumps(report.as_json(), indent=2) + "\n")
-    except OSError as error:
-        raise LakehouseError(f"The report can't be written to {path}: {error.strerror}. Check --report.") from None
+class RunDisplay:
+    """Shows a run: one line per table, and in a terminal also a bar for the table that is being worked on.
 
-
-class Watch:
-    """Shows the work: bars in a terminal, a line a table in a pipe, nothing when quiet."""
+    `show_summary` says at the end what to do next. With --quiet only errors are shown.
+    """
 
     def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
-        self.out = plain_console(quiet=quiet)
-        self.errors = plain_console(stderr=True)
-        self.bars = Progress(
-            SpinnerColumn(finished_text="[green]✓[/]"),
+        self._quiet = quiet
+        self._output = plain_console(quiet=quiet)
+        self._errors = plain_console(stderr=True)
+        self._bars = Progress(
+            SpinnerColumn(),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[state]}", markup=False),
             TimeElapsedColumn(),
-            console=self.out,
-            disable=not self.out.is_terminal or quiet,
+            console=self._output,
+            disable=quiet or not self._output.is_terminal,
+            transient=True,
         )
-        self.bar = None
+        self._bar = TaskID(0)
 
-    def __enter__(self) -> "Watch":
-        self.bars.start()
+    def __enter__(self) -> Self:
+        self._bars.start()
         return self
 
-    def __exit__(self, *_) -> None:
-        self.bars.stop()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bars.stop()
 
     def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
-        self.bar = self.bars.add_task(f"{layer}.{table}", total=size_bytes, state="")
+        """See Progress."""
+        self._bar = self._bars.add_task(f"{layer}.{table}", total=size_bytes)
 
     def on_advance(self, size_bytes: int) -> None:
-        self.bars.advance(self.bar, size_bytes)
+        """See Progress."""
+        self._bars.advance(self._bar, size_bytes)
 
     def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
-        self.bars.update(self.bar, total=1, completed=1, state=in_words(counts))
-        if not self.out.is_terminal:
-            self.out.print(f"{layer}.{table}: {in_words(counts)}")
+        """See Progress."""
+        self._bars.remove_task(self._bar)
+        if self._output.is_terminal:
+            name = f"{layer}.{table}".ljust(NAME_WIDTH)
+            self._output.print(Text.assemble(("✓ ", "green"), name, " ", (describe(counts), count_style(counts))))
+        else:
+            self._output.print(f"{layer}.{table}: {describe(counts)}")
 
     def on_note(self, sentence: str) -> None:
-        if not self.quiet:
-            self.errors.print(f"Note: {sentence}")
+        """See Progress."""
+        if not self._quiet:
+            self._errors.print(f"Note: {sentence}")
 
     def on_refused_file(self, sentence: str) -> None:
-        self.errors.print(f"Could not read {sentence}")
+        """See Progress."""
+        self._errors.print(f"Could not read {sentence}")
 
-    def sums_up(self, report: RunReport) -> None:
-        """The final table, and where the lake is."""
-        if self.out.is_terminal:
-            table = Table(title=Text(f"{report.lake}, {report.seconds:.1f} s"))
-            table.add_column("table")
-            for name in ("read", "added", "changed", "quarantined", "version"):
-                table.add_column(name, justify="right")
-            for name, counts in report.rows.items():
-                style = "yellow" if counts.quarantined else None if counts.read else "dim"
-                figures = (counts.read, counts.added, counts.changed, counts.quarantined, counts.version)
-                table.add_row(name, *("" if n is None else f"{n:,}" for n in figures), style=style)
-            self.out.print(table)
-        if not report.changed_anything:
-            self.out.print("Nothing new: every table was up to date, and none was written.")
+    def show_summary(self, report: RunReport) -> None:
+        """The end of the output: what changed, what is in quarantine, and what to do next."""
         if report.quarantined:
-            self.out.print(
-                f"{report.quarantined:,} rows or files are in quarantine:"
-                f" {report.lake}/quarantine/<table> says which and why."
+            self._output.print(
+                f"{report.quarantined:,} rows or files were quarantined: {report.lake}/quarantine/<table> has each with"
+                " the reason."
             )
-        if not self.out.is_terminal:
-            self.out.print(f"{report.lake} is up to date after {report.seconds:.1f} s.")
+        if not report.changed_anything:
+            self._output.print("Nothing new: every table was up to date already.")
+        self._output.print(f"{report.lake} is up to date after {report.seconds:.1f} s.")
+        if self._output.is_terminal:
+            self._output.print("Next: `make lab` opens the notebooks, which read these tables.")
 
 
-def in_words(counts: TableCounts) -> str:
-    """`1,500 read, 3 added`: what isn't zero."""
-    figures = {name: getattr(counts, name) for name in ("read", "added", "changed", "quarantined")}
-    return ", ".join(f"{n:,} {name}" for name, n in figures.items() if n) or "nothing new"
+def describe(counts: TableCounts) -> str:
+    """The counts that are not zero: `1,500 read, 3 added`."""
+    rows = {name: getattr(counts, name) for name in ("read", "added", "changed", "quarantined")}
+    return ", ".join(f"{number:,} {name}" for name, number in rows.items() if number) or "nothing new"
 
 
-class WithoutPandas:
-    """Only Spark's client uses pandas, but DuckDB and Arrow import it wherever it is, and that takes seconds."""
+def count_style(counts: TableCounts) -> str:
+    """The color of a table's counts in a terminal: yellow if rows were quarantined, dim if nothing was new."""
+    if counts.quarantined:
+        return "yellow"
+    return "none" if counts.read else "dim"
 
-    def find_spec(self, name: str, *_: object) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("pandas is left out of this process", name=name)
+
+class PandasBlocker(importlib.abc.MetaPathFinder):
+    """Makes this process run as if pandas were not installed.
+
+    pyarrow imports pandas, if it can, as soon as an array is made of Python values, and that takes a second or more.
+    Neither pyarrow nor DuckDB has an option against it, and nothing in the local engine needs pandas.
+    """
+
+    def find_spec(self, fullname: str, _path: object = None, _target: object = None) -> None:
+        """Refuse `import pandas`, and leave everything else to the other finders."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError("This process does not use pandas", name=fullname)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-#!/usr/bin/env python3
-"""CSV to bronze, against Polars `scan_csv().sink_delta()` of the same file to the same embedded S3, in turn.
+"""CSV to bronze, compared with Polars' `scan_csv().sink_delta()` of the same file to the same embedded S3 server.
 
     python benchmarks/csv_to_bronze.py --rows 10000000 --runs 5
 
-Each run is a process of its own: seconds from its start of work to the commit, and its peak memory as the kernel counts
-it. The pipeline keeps text, and the line that each row came from; Polars writes numbers and no origin.
+The two take turns, and each run is a separate process. It prints the seconds from the start of the load to the commit
+and the peak memory as the kernel counts it. The pipeline writes text and the line that each row came from; Polars
+writes numbers and no lineage.
 """
 
 import argparse
@@ -32,9 +32,10 @@ from lakehouse_utils.pipeline.context import NoProgress, RunContext
 from lakehouse_utils.pipeline.engines import local
 lake = Lake.open(sys.argv[2])
 lake.check_access()
-place = landing.Landing(sys.argv[1], lake)
+source_folder = landing.Landing(sys.argv[1], lake)
+context = RunContext(lake, local.LocalEngine(lake), NoProgress())
 started = time.perf_counter()
-counts, refused = bronze.refresh(RunContext(lake, local.Local(lake), NoProgress()), place, sources.load()["order_items"], place.files()[0])
+counts, refused = bronze.refresh(context, source_folder, sources.load()["order_items"], source_folder.files()[0])
 seconds = time.perf_counter() - started
 assert not refused and counts.quarantined == 0
 rows = counts.added
@@ -53,7 +54,7 @@ seconds = time.perf_counter() - started
 rows = lake.delta("polars", "order_items").count()
 """
 
-# VmHWM, not ru_maxrss: the latter begins with what the parent had before exec.
+# VmHWM and not ru_maxrss, which starts with what the parent process had before exec.
 PEAK = """
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) // 1024
 print(json.dumps({"rows": rows, "seconds": seconds, "peak_mb": peak}))
@@ -61,15 +62,15 @@ print(json.dumps({"rows": rows, "seconds": seconds, "peak_mb": peak}))
 
 
 def order_lines(rows: int, folder: Path) -> Path:
-    """A landing folder with one `order_items.csv` of so many lines."""
+    """A landing folder with one `order_items.csv` of `rows` lines."""
     generate(folder / "shop", scale=min(rows, 10_000_000) / 1e6 * SCALE_OF_A_MILLION_LINES)
-    made = folder / "shop" / "2026-01-01" / "order_items.csv"
+    generated = folder / "shop" / "2026-01-01" / "order_items.csv"
     landing = folder / "landing"
     landing.mkdir()
     written = 0
     with (landing / "order_items.csv").open("wb") as out:
-        while written < rows:  # beyond 10 million, lines come again: bronze doesn't mind
-            with made.open("rb") as lines:
+        while written < rows:  # beyond 10 million lines are repeated, which makes no difference to bronze
+            with generated.open("rb") as lines:
                 header = next(lines)
                 if not written:
                     out.write(header)
@@ -84,7 +85,7 @@ def order_lines(rows: int, folder: Path) -> Path:
 
 @contextmanager
 def own_server(folder: Path) -> Iterator[None]:
-    """The embedded server with all of its data in `folder`, for as long as it takes."""
+    """The embedded server with all of its data in `folder`; it is stopped at the end."""
     os.environ["LAKEHOUSE_STATE_DIR"] = str(folder / "server")
     try:
         yield
@@ -93,10 +94,12 @@ def own_server(folder: Path) -> Iterator[None]:
 
 
 def measure(script: str, landing: Path, lake: str, rows: int) -> dict[str, float]:
+    """Run one load in a process of its own: rows, seconds and peak memory in MB."""
     command = [sys.executable, "-c", script + PEAK, str(landing), lake]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures = json.loads(done.stdout)
-    assert figures["rows"] == rows, figures
+    if figures["rows"] != rows:
+        raise SystemExit(f"{figures['rows']:,} of {rows:,} rows were loaded.")
     return figures
 
 
@@ -112,10 +115,10 @@ def main() -> None:
         print(f"{arguments.rows:,} order lines, {size / 1e6:,.0f} MB of CSV", flush=True)
         for run in range(arguments.runs + 1):  # the first warms up
             for name, script in (("pipeline", PIPELINE), ("polars", POLARS)):
-                found = measure(script, landing, f"s3://{embedded_s3.BUCKET}/benchmark-{name}-{run}", arguments.rows)
-                print(f"  {name:9} {found['seconds']:6.2f} s  {found['peak_mb']:5.0f} MB", flush=True)
+                measured = measure(script, landing, f"s3://{embedded_s3.BUCKET}/benchmark-{name}-{run}", arguments.rows)
+                print(f"  {name:9} {measured['seconds']:6.2f} s  {measured['peak_mb']:5.0f} MB", flush=True)
                 if run:
-                    figures[name].append(found)
+                    figures[name].append(measured)
     for name, runs in figures.items():
         seconds, peak = (statistics.median(run[key] for run in runs) for key in ("seconds", "peak_mb"))
         print(

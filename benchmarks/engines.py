@@ -1,13 +1,12 @@
-#!/usr/bin/env python3
-"""The two engines on the same work, from 1 to 50 million order lines: seconds and memory, layer by layer.
+"""Both engines on the same work, from 1 to 50 million order lines: seconds and memory, layer by layer.
 
     python benchmarks/engines.py --sizes 1 2 5 10 20 50 --repeat 3
 
-Each run is a process of its own, and the engines take turns: CSV to bronze, bronze to silver, then a day's 10,000
-changed and new lines through both layers, with a MERGE into silver (`merge`). Peak memory is that of all processes
-which do the work, so Sail's too, at one moment; the S3 server is not among them. Opening the engine isn't timed.
-Medians go to engines.csv, which notebook 10 reads, and into README's figure; the first line of engines.csv says what
-they were measured on. `--draw` draws the figure anew and measures nothing.
+The engines take turns, and each run is a separate process: CSV to bronze, bronze to silver, then 10,000 changed and new
+lines of one day through both layers, with a MERGE into silver (`merge`). Peak memory is the largest sum over all
+processes that do the work, Sail included and the S3 server not. The time to open the engine is not included. Medians go
+to engines.csv, which notebook 10 reads, and to the figure in README; the first line of engines.csv names the machine.
+`--draw` draws the figure again and measures nothing.
 """
 
 import argparse
@@ -42,8 +41,8 @@ from lakehouse_utils.pipeline.run import ENGINES, open_engine
 STEPS = ("bronze", "silver", "merge")
 OUT = Path(__file__).with_name("engines.csv")
 FIGURE = settings.CHECKOUT / "notebooks" / "images" / "engines.svg"
-_GENERATED = 10_000_000  # lines; more are made of these
-_SAMPLED = 0.2  # seconds: looking at processes takes time itself
+_GENERATED_LINES = 10_000_000  # larger files repeat these lines
+_SAMPLE_INTERVAL_S = 0.2  # reading the memory of processes takes time itself
 _PROCESSES = multiprocessing.get_context("spawn")
 
 Figures = dict[str, tuple[float, float]]  # seconds and MB, by step
@@ -57,12 +56,13 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true", help="only draw the figure of what was measured")
     arguments = parser.parse_args()
     if arguments.draw:
-        return draw(arguments.out)
+        draw(arguments.out)
+        return
     medians: dict[tuple[str, int], Figures] = {}
     for rows in sorted(int(size * 1_000_000) for size in arguments.sizes):
         with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)):
-            found = measure_both(rows, arguments.repeat, Path(folder))
-        for engine, runs in found.items():
+            measured = measure_both(rows, arguments.repeat, Path(folder))
+        for engine, runs in measured.items():
             medians[engine, rows] = {
                 step: tuple(statistics.median(run[step][which] for run in runs) for which in (0, 1)) for step in STEPS
             }
@@ -75,27 +75,27 @@ def measure_both(rows: int, repeat: int, folder: Path) -> dict[str, list[Figures
     full, day = landings(rows, folder)
     size = sum(file.stat().st_size for file in full.rglob("*.csv"))
     print(f"{rows:,} order lines, {size / 1e6:,.0f} MB of CSV", flush=True)
-    found: dict[str, list[Figures]] = {engine: [] for engine in ENGINES}
+    measured: dict[str, list[Figures]] = {engine: [] for engine in ENGINES}
     for turn in range(repeat):
         for engine in ENGINES if turn % 2 == 0 else reversed(ENGINES):
             lake = f"s3://{embedded_s3.BUCKET}/{engine}-{turn}"
             figures = measure(engine, rows, full, day, lake)
-            found[engine].append(figures)
+            measured[engine].append(figures)
             words = (f"{step} {seconds:6.2f} s {peak:5.0f} MB" for step, (seconds, peak) in figures.items())
             print(f"  {engine:6} {'   '.join(words)}", flush=True)
-    return found
+    return measured
 
 
 def landings(rows: int, folder: Path) -> tuple[Path, Path]:
-    """A landing with a full load of so many lines, and one with the day after it."""
-    made = order_lines(min(rows, _GENERATED), folder) / "order_items.csv"
+    """A landing with a full load of `rows` lines, and one with the day after it."""
+    generated = order_lines(min(rows, _GENERATED_LINES), folder) / "order_items.csv"
     full, day = folder / "full", folder / "day"
     file = full / "2026-01-01" / "order_items.csv"
     file.parent.mkdir(parents=True)
-    last = last_order(made)
-    shutil.move(made, file)
-    for copy in range(1, -(-rows // _GENERATED)):  # the same lines, as later orders
-        more, wanted = folder / "more.csv", min(_GENERATED, rows - copy * _GENERATED)
+    last = last_order(generated)
+    shutil.move(generated, file)
+    for copy in range(1, -(-rows // _GENERATED_LINES)):  # the same lines, as later orders
+        more, wanted = folder / "more.csv", min(_GENERATED_LINES, rows - copy * _GENERATED_LINES)
         duckdb.sql("SET enable_progress_bar = false")
         duckdb.sql(f"""
             COPY (
@@ -121,17 +121,17 @@ def last_order(file: Path) -> int:
 
 
 def measure(engine: str, rows: int, full: Path, day: Path, lake: str) -> Figures:
-    here, there = _PROCESSES.Pipe(duplex=False)
-    job = _PROCESSES.Process(target=work, args=(engine, rows, str(full), str(day), lake, there))
+    receiver, sender = _PROCESSES.Pipe(duplex=False)
+    job = _PROCESSES.Process(target=work, args=(engine, rows, str(full), str(day), lake, sender))
     job.start()
-    there.close()
+    sender.close()
     process, step = psutil.Process(job.pid), ""
     took: dict[str, float] = {}
     peaks: dict[str, float] = {}
     while True:
-        if here.poll(_SAMPLED):
+        if receiver.poll(_SAMPLE_INTERVAL_S):
             try:
-                step, seconds = here.recv()
+                step, seconds = receiver.recv()
             except EOFError:
                 break
             if seconds is not None:
@@ -145,7 +145,7 @@ def measure(engine: str, rows: int, full: Path, day: Path, lake: str) -> Figures
 
 
 def memory(process: psutil.Process) -> float:
-    """MB of a process and of those that it has started."""
+    """Memory in MB of a process and of the processes that it has started."""
     total = 0
     try:
         for one in [process, *process.children(recursive=True)]:
@@ -155,25 +155,26 @@ def memory(process: psutil.Process) -> float:
     return total / 1e6
 
 
-def work(engine_name: str, rows: int, full: str, day: str, root: str, tell: Connection) -> None:
-    """What is measured: runs in a process of its own."""
+def work(engine_name: str, rows: int, full: str, day: str, root: str, events: Connection) -> None:
+    """What is measured, in its own process. Sends (step, None) at the start of a step, (step, seconds) at its end."""
     lake = Lake.open(root)
     source = sources.load()["order_items"]
 
     @contextmanager
     def timed(step: str) -> Iterator[None]:
-        tell.send((step, None))
+        events.send((step, None))
         started = time.perf_counter()
         yield
-        tell.send((step, time.perf_counter() - started))
+        events.send((step, time.perf_counter() - started))
 
     def context() -> RunContext:
         return RunContext(lake, engine, NoProgress())
 
     def to_bronze(address: str) -> TableCounts:
-        place = Landing(address, lake)
-        counts, refused = bronze.refresh(context(), place, source, place.files()[0])
-        assert not refused and not counts.quarantined
+        landing = Landing(address, lake)
+        counts, refused = bronze.refresh(context(), landing, source, landing.files()[0])
+        if refused or counts.quarantined:
+            raise SystemExit(f"Some rows were not loaded: {refused} {counts}")
         return counts
 
     def to_silver() -> TableCounts:
@@ -187,11 +188,11 @@ def work(engine_name: str, rows: int, full: str, day: str, root: str, tell: Conn
         with timed("merge"):
             to_bronze(day)
             merged = to_silver()
-    assert loaded.added == filled.added == rows, (loaded, filled)
-    assert (merged.added, merged.changed) == (5_000, 5_000), merged
+    if not loaded.added == filled.added == rows or (merged.added, merged.changed) != (5_000, 5_000):
+        raise SystemExit(f"Unexpected numbers of rows: {loaded} {filled} {merged}")
 
 
-# -- what it comes to
+# -- results
 
 
 def write(out: Path, medians: dict[tuple[str, int], Figures], repeat: int) -> None:
@@ -216,13 +217,13 @@ def cores() -> int:
 
 
 def draw(measured: Path) -> None:
-    """README's figure: the full load, the day after it and the memory, by the number of lines."""
+    """The figure of README: the full load, the day after it and the memory, by number of lines."""
     note, *lines = measured.read_text(encoding="utf-8").splitlines()
-    found = list(csv.DictReader(lines))
+    rows = list(csv.DictReader(lines))
 
     def curve(engine: str, steps: tuple[str, ...], column: str, of: Callable) -> dict[float, float]:
         values: dict[float, list[float]] = {}
-        for row in found:
+        for row in rows:
             if row["engine"] == engine and row["step"] in steps:
                 values.setdefault(int(row["rows"]) / 1e6, []).append(float(row[column]))
         return {million: of(several) for million, several in values.items()}

@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
-"""MERGE of a day's order lines into silver, at 1 and at 10 million rows: it costs what the touched files cost.
+"""MERGE of a day's order lines into silver, at 1 and at 10 million rows: the cost is that of the rewritten files.
 
     python benchmarks/silver_merge.py --runs 3
 
-For each size: the full load as the pipeline makes it, then days of the same shape, each some changed lines of recent
-orders and some new ones. Printed: seconds of the whole silver step, and files and bytes that its commit rewrote.
+For each size: a full load by the pipeline, then days with some changed lines of recent orders and some new lines. It
+prints the seconds of the complete silver step and the number of files that its commit rewrote.
 """
 
 import argparse
@@ -19,7 +18,7 @@ from lakehouse_utils import embedded_s3
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, silver, sources
 from lakehouse_utils.pipeline.context import NoProgress, RunContext
-from lakehouse_utils.pipeline.engines.local import Local
+from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.landing import Landing
 
 HEADER = "order_id,item_id,product_id,quantity,list_price,discount,updated_at\n"
@@ -52,10 +51,10 @@ def measure(rows: int, runs: int, folder: Path) -> float:
     for day in range(runs + 1):
         if day:
             write_day(landing, day, last_order)
-        place = Landing(str(landing), lake)
-        with Local(lake) as engine:
+        batches = Landing(str(landing), lake)
+        with LocalEngine(lake) as engine:
             context = RunContext(lake, engine, NoProgress())
-            bronze.refresh(context, place, source, place.files()[0])
+            bronze.refresh(context, batches, source, batches.files()[0])
             started = time.perf_counter()
             counts = silver.refresh(context, source, source.name)
             took = time.perf_counter() - started
@@ -74,6 +73,7 @@ def measure(rows: int, runs: int, folder: Path) -> float:
 
 
 def write_day(landing: Path, day: int, last_order: int) -> None:
+    """Write the batch of one day: 5,000 changed lines of recent orders and 5,000 new lines."""
     moment = f"2026-01-0{day + 1}T12:00:00Z"
     recent = last_order - 10_000
     lines = [f"{recent + i},1,1,{day + 1},99.99,0.05,{moment}\n" for i in range(CHANGED)]

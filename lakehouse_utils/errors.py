@@ -3,29 +3,46 @@
 LakehouseError
 ├── SettingError                  a setting or option is invalid
 ├── StorageError                  an S3 request failed
-│   ├── ServerUnreachableError    nothing answers at the address
-│   ├── NotAnS3ServerError        something answers, but not as S3 does
-│   ├── CertificateError          the server's certificate is not trusted, or it does not use TLS
+│   ├── ServerUnreachableError    nothing answers at the server's address
+│   ├── NotAnS3ServerError        something answers, but it is not an S3 server
+│   ├── CertificateError          the server's certificate is not trusted, or the server does not use TLS
 │   ├── ServerBusyError           the server throttles requests or keeps failing (HTTP 5xx)
-│   ├── BucketNotFoundError
-│   ├── WrongRegionError
-│   ├── AccessDeniedError
-│   └── CredentialsError
-│       ├── MissingCredentialsError
-│       ├── InvalidCredentialsError
-│       └── ExpiredCredentialsError
+│   ├── BucketNotFoundError       the bucket does not exist
+│   ├── WrongRegionError          the bucket is in another region
+│   ├── ClockSkewError            this machine's clock is wrong
+│   ├── AccessDeniedError         a policy does not allow the request
+│   └── CredentialsError          the credentials are missing or not accepted
+│       ├── AwsConfigurationError      AWS_PROFILE or the AWS configuration file is invalid
+│       ├── MissingCredentialsError    no credentials were found, or their source did not provide any
+│       ├── InvalidCredentialsError    the server does not accept a key or the session token
+│       └── ExpiredCredentialsError    the session token has expired
 ├── LocalServerError              the embedded S3 server or the Spark cluster could not be started or stopped
-├── DescriptionError              sources.toml is invalid, or does not fit what was built before
+├── DescriptionError              sources.toml is invalid, or does not match the tables built so far
 ├── UnreadableFileError           a raw file cannot be read at all
-├── MissingTableError             a table that is needed does not exist
-├── ConflictError                 another writer was faster, again and again
-├── IncompatibleReaderError       this reader would silently return wrong rows of this table
-└── EngineError                   the Spark server could not do its work
+├── MissingTableError             a required table does not exist
+├── ConflictError                 other writers committed first in every attempt
+├── IncompatibleReaderError       a reader would silently return wrong rows of a table
+└── EngineError                   the Spark server failed or is gone
+
+The texts of storage errors are in `lakehouse_utils/lake/s3_errors.py`.
 """
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
 class LakehouseError(Exception):
     """A failure whose message is all that a user needs. Command lines print it without a traceback."""
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        # Exception's own calls the class with the message alone, and would fail on required fields.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(error_class: type[LakehouseError], args: tuple[Any, ...], fields: Mapping[str, Any]) -> LakehouseError:
+    error = error_class.__new__(error_class, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class SettingError(LakehouseError):
@@ -37,12 +54,17 @@ class SettingError(LakehouseError):
 
 
 class StorageError(LakehouseError):
-    """An S3 request failed. `server` names the server, `uri` is the address that was asked for."""
+    """An S3 request failed.
 
-    def __init__(self, message: str, *, server: str = "", uri: str = "") -> None:
+    `server` is the server's name or address, `uri` the s3:// address of the lake or landing folder. `code` is the S3
+    error code or the HTTP status in the answer, such as "SlowDown" or "503"; None where there was no such answer.
+    """
+
+    def __init__(self, message: str, *, server: str, uri: str, code: str | None = None) -> None:
         super().__init__(message)
         self.server = server
         self.uri = uri
+        self.code = code
 
 
 class ServerUnreachableError(StorageError):
@@ -69,6 +91,10 @@ class WrongRegionError(StorageError):
     """The bucket is in another region."""
 
 
+class ClockSkewError(StorageError):
+    """The server rejected a request because this machine's clock is wrong."""
+
+
 class AccessDeniedError(StorageError):
     """The policy of the role or user does not allow the request."""
 
@@ -77,8 +103,12 @@ class CredentialsError(StorageError):
     """The credentials are missing or not accepted."""
 
 
+class AwsConfigurationError(CredentialsError):
+    """AWS_PROFILE names a profile that does not exist, or the AWS configuration file is invalid."""
+
+
 class MissingCredentialsError(CredentialsError):
-    """The AWS chain found no credentials."""
+    """The AWS chain found no credentials, found only half of a pair, or their source did not provide any."""
 
 
 class InvalidCredentialsError(CredentialsError):
@@ -94,7 +124,10 @@ class LocalServerError(LakehouseError):
 
 
 class DescriptionError(LakehouseError):
-    """A description of source tables is invalid, or does not fit what was built before. `entry` is its TOML path."""
+    """A description of source tables is invalid, or does not match the tables built so far.
+
+    `entry` is the path of the entry in the TOML file.
+    """
 
     def __init__(self, message: str, *, entry: str = "") -> None:
         super().__init__(message)
@@ -106,7 +139,7 @@ class UnreadableFileError(LakehouseError):
 
 
 class MissingTableError(LakehouseError):
-    """A table that is needed does not exist. `table` is `<layer>.<name>`."""
+    """A required table does not exist. `table` is `<layer>.<name>`."""
 
     def __init__(self, message: str, *, table: str = "") -> None:
         super().__init__(message)
@@ -114,7 +147,7 @@ class MissingTableError(LakehouseError):
 
 
 class ConflictError(LakehouseError):
-    """Another writer's commit came first, again and again. `table` is `<layer>.<name>`."""
+    """Other writers committed first in every attempt. `table` is `<layer>.<name>`."""
 
     def __init__(self, message: str, *, table: str = "") -> None:
         super().__init__(message)
@@ -122,7 +155,7 @@ class ConflictError(LakehouseError):
 
 
 class IncompatibleReaderError(LakehouseError):
-    """This reader would silently return wrong rows of this table."""
+    """A reader would silently return wrong rows of a table. `reader` is its name, `uri` the table's address."""
 
     def __init__(self, message: str, *, reader: str = "", uri: str = "") -> None:
         super().__init__(message)
@@ -131,4 +164,4 @@ class IncompatibleReaderError(LakehouseError):
 
 
 class EngineError(LakehouseError):
-    """The Spark server could not do its work, or is gone."""
+    """The Spark server failed or is gone."""

@@ -1,95 +1,36 @@
-"""Where the lake is and whose credentials open it. Nothing else in the package reads the environment.
+"""The settings of one process: where the lake is, where raw files and local state are.
 
-Values come, in this order, from the environment, from `.env` in the checkout, from the defaults below; an empty one
-counts as none. `.env.example` lists them all. With no LAKEHOUSE_URI the lake is on the embedded S3 server
-(`embedded_s3.py`), which starts when it is first needed.
+Each value comes from the environment, else from `.env` in the checkout, else from the defaults below. A variable that
+is set but empty counts as not set. `.env.example` lists all settings. Without LAKEHOUSE_URI the lake is on the
+embedded S3 server, which starts when it is first needed.
+
+`load` only reads. `apply_to_process` is the one function that changes the environment of this process.
 """
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.errors import SettingError
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-_PROFILE_OR_KEYS = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID"})
-_IDENTITY = _PROFILE_OR_KEYS | {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"}
+_LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+_SELECTS_IDENTITY = frozenset({"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ACCESS_KEY_ID"})
+_IDENTITY = _SELECTS_IDENTITY | {"AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"}
 
 
-class Settings(BaseSettings):
-    """The settings of one process. Credentials are not among them: boto3 finds those by the AWS chain (`lake.py`)."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True)
-
-    lakehouse_uri: str | None = Field(
-        None,
-        validation_alias=AliasChoices("LAKEHOUSE_URI"),
-        description="s3://bucket/prefix of the lake; empty: the embedded S3 server of this checkout",
-    )
-    landing: str = Field(
-        str(CHECKOUT / "data" / "landing"),
-        validation_alias=AliasChoices("LAKEHOUSE_LANDING"),
-        description="folder or s3://bucket/prefix of the raw files",
-    )
-    state_dir: Path = Field(
-        CHECKOUT / ".lakehouse",
-        validation_alias=AliasChoices("LAKEHOUSE_STATE_DIR"),
-        description="where the embedded server keeps its data, keys and log",
-    )
-    endpoint_url: str | None = Field(
-        None,
-        validation_alias=AliasChoices("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
-        description="address of an S3 that is not AWS",
-    )
-    region: str | None = Field(
-        None,
-        validation_alias=AliasChoices("AWS_REGION", "AWS_DEFAULT_REGION"),
-        description="region of the bucket, where the bucket doesn't tell it itself",
-    )
-    ca_bundle: Path | None = Field(
-        None,
-        validation_alias=AliasChoices("AWS_CA_BUNDLE"),
-        description="file of the certificates to trust, for an S3 behind a company's own authority",
-    )
-
-    @field_validator("lakehouse_uri")
-    @classmethod
-    def _is_s3_uri(cls, value: str | None) -> str | None:
-        return None if value is None else lake_uri(value)
-
-    @field_validator("landing")
-    @classmethod
-    def _is_folder_or_s3_uri(cls, value: str) -> str:
-        return s3_uri(value) if "://" in value else str(CHECKOUT / Path(value).expanduser())
-
-    @field_validator("state_dir")
-    @classmethod
-    def _is_folder(cls, value: Path) -> Path:
-        if "://" in os.fspath(value) or ":/" in os.fspath(value)[2:]:
-            raise ValueError("must be a folder on this machine")
-        return CHECKOUT / value.expanduser()
-
-    @field_validator("endpoint_url")
-    @classmethod
-    def _is_http(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in value or parts.query:
-            raise ValueError("must look like http://host:port or https://host")
-        parts.port  # noqa: B018  raises ValueError when it is none
-        return value.rstrip("/")
+# -- one value
 
 
 def s3_uri(value: str) -> str:
-    """`value` without superfluous slashes; ValueError unless it is s3://bucket or s3://bucket/prefix."""
+    """Return `value` without superfluous slashes. Raises ValueError unless it is s3://bucket or s3://bucket/prefix."""
     parts = urlsplit(value)
     is_bucket = re.fullmatch(r"[\w.-]{3,255}", parts.netloc, re.ASCII)
     if parts.scheme != "s3" or not is_bucket or parts.query or parts.fragment:
@@ -98,88 +39,180 @@ def s3_uri(value: str) -> str:
 
 
 def lake_uri(value: str) -> str:
-    """As `s3_uri`, and ValueError for what one library takes for a pattern or an escape, and another for itself."""
-    if odd := re.search(r"[%*\[\]{}\\\x00-\x1f\x7f]|(?<=/)\.\.?(?=/|$)", value.partition("://")[2]):
-        raise ValueError(f"may not hold {odd[0]!r}: the libraries that read it disagree on what that means")
+    """Do as `s3_uri`, and raise ValueError for characters that the S3 libraries interpret differently.
+
+    Some of them read `%20`, `*` or `..` as an escape, a pattern or a parent folder, others as part of the name.
+    """
+    ambiguous = re.search(r"[%*\[\]{}\\\x00-\x1f\x7f]|(?<=/)\.\.?(?=/|$)", value.partition("://")[2])
+    if ambiguous:
+        raise ValueError(f"must not contain {ambiguous[0]!r}, which libraries interpret in different ways")
     return s3_uri(value)
 
 
-def presentable(value: object) -> str:
-    """A setting's value as it may be shown: without keys or a password before its host."""
+def redact(value: object) -> str:
+    """Return a setting's value as it may be shown: quoted, and without keys or a password before the host."""
     return re.sub(r"//.*@", "//***@", repr(str(value)))
 
 
-def variables() -> list[list[str]]:
-    """The variables of each setting; the first of them that is set counts."""
-    return [info.validation_alias.choices for info in Settings.model_fields.values()]
+def _landing(value: str) -> str:
+    return s3_uri(value) if "://" in value else str(CHECKOUT / Path(value).expanduser())
+
+
+def _local_folder(value: str) -> Path:
+    if "://" in value or ":/" in value[2:]:  # s3://bucket, s3:/bucket, but not C:/folder
+        raise ValueError("must be a folder on this machine")
+    return CHECKOUT / Path(value).expanduser()
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in value or parts.query:
+        raise ValueError("must look like http://host:port or https://host")
+    try:
+        parts.port  # noqa: B018  raises ValueError
+    except ValueError:
+        raise ValueError("must have a number from 0 to 65535 as its port") from None
+    return value.rstrip("/")
+
+
+# -- all of them
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one process; `VARIABLES` describes them.
+
+    Credentials are not among them: boto3 finds those by itself (`lake/credentials.py`).
+    """
+
+    lakehouse_uri: str | None = None
+    landing: str = str(CHECKOUT / "data" / "landing")
+    state_dir: Path = CHECKOUT / ".lakehouse"
+    endpoint_url: str | None = None
+    region: str | None = None
+    ca_bundle: Path | None = None
+    # What `.env` adds to the environment, credentials included: never shown.
+    env_file_variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Where a setting comes from: of the variables `names`, the first that is set counts. `parse` checks its text."""
+
+    names: tuple[str, ...]
+    parse: Callable[[str], object]
+    description: str
+
+
+VARIABLES: Mapping[str, Variable] = {
+    "lakehouse_uri": Variable(
+        ("LAKEHOUSE_URI",), lake_uri, "s3://bucket/prefix of the lake; empty: the embedded S3 server of this checkout"
+    ),
+    "landing": Variable(("LAKEHOUSE_LANDING",), _landing, "folder or s3://bucket/prefix of the raw files"),
+    "state_dir": Variable(
+        ("LAKEHOUSE_STATE_DIR",), _local_folder, "folder where the embedded server keeps its data, keys and log"
+    ),
+    "endpoint_url": Variable(
+        ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), _endpoint, "address of an S3 server that is not AWS"
+    ),
+    "region": Variable(
+        ("AWS_REGION", "AWS_DEFAULT_REGION"), str, "region of the bucket, for servers that do not report it"
+    ),
+    "ca_bundle": Variable(
+        ("AWS_CA_BUNDLE",), Path, "file of the certificates to trust, for an S3 server with a private authority"
+    ),
+}
 
 
 def load(env_file: Path | None = None) -> Settings:
-    """The settings of this process, read anew, `.env` included.
+    """Read the settings of this process from the environment and `env_file`, by default `.env` in the checkout.
 
-    `.env` fills in what the environment leaves out, for boto3 too. Profile and keys count as one: those of `.env` are
-    left alone where the environment has any. Raises LakehouseError that names the setting that is off.
+    Changes nothing: what `.env` holds for boto3 and other libraries is in `env_file_variables` of the result, for
+    `apply_to_process`. The AWS identity is taken as a whole: where the environment has a profile or an access key, the
+    profile and keys in `.env` are ignored.
+
+    Raises SettingError, with the name of the setting, if a value is invalid or `.env` cannot be read.
     """
-    _fill_in(env_file or CHECKOUT / ".env")
+    env_file = env_file or CHECKOUT / ".env"
+    environment = _environment_without_env_file()
+    has_identity = any(environment.get(name) for name in _SELECTS_IDENTITY)
+    from_env_file = {
+        name: value
+        for name, value in _read(env_file).items()
+        if value and name not in environment and not (has_identity and name in _IDENTITY)
+    }
+    values: dict[str, Any] = {}
+    for setting, variable in VARIABLES.items():
+        for name in variable.names:
+            if text := environment.get(name) or from_env_file.get(name):
+                place = str(env_file) if name in from_env_file else "the environment"
+                values[setting] = _parse(name, text, variable.parse, place)
+                break
+    return Settings(**values, env_file_variables=from_env_file)
+
+
+def _parse(name: str, text: str, parse: Callable[[str], object], place: str) -> object:
     try:
-        return Settings()
-    except ValidationError as error:
-        problem = error.errors()[0]
-        names = next(names for names in variables() if problem["loc"][0].upper() in names)
-        name = next(name for name in names if os.environ.get(name))
-        reason = problem["msg"].removeprefix("Value error, ")
-        raise LakehouseError(
-            f"{name}={presentable(problem['input'])} {reason}. Change it in the environment or in .env."
-        ) from None
-
-
-_filled_in: dict[str, str] = {}  # from an earlier `.env`: a notebook reads it again after it was changed
-
-
-def _fill_in(env_file: Path) -> None:
-    for name, value in _filled_in.items():
-        if os.environ.get(name) == value:
-            del os.environ[name]
-    _filled_in.clear()
-    identified = any(os.environ.get(name) for name in _PROFILE_OR_KEYS)
-    for name, value in _read(env_file).items():
-        if value and name not in os.environ and not (identified and name in _IDENTITY):
-            os.environ[name] = _filled_in[name] = value
-    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
-        os.environ.pop(name, None)  # boto3 looks for a profile called "", delta-rs for a server
+        return parse(text)
+    except ValueError as error:
+        message = f"{name}={redact(text)} is invalid: it {error}. Change it in {place}."
+    raise SettingError(message, setting=name)  # outside: the ValueError may quote what `redact` hides
 
 
 def _read(env_file: Path) -> Mapping[str, str | None]:
     try:
         return dotenv_values(env_file)
-    except UnicodeDecodeError:  # it holds the file's content
-        raise LakehouseError(f"{env_file} is not UTF-8 text: save it as UTF-8.") from None
+    except UnicodeDecodeError:  # its text quotes the file, and so perhaps a key
+        raise SettingError(f"{env_file} is invalid: it is not UTF-8 text. Save it as UTF-8.") from None
     except OSError as error:
-        raise LakehouseError(f"{env_file} can't be read: {error.strerror}.") from None
+        raise SettingError(f"{env_file} cannot be read: {error.strerror}. Make it readable, or remove it.") from None
 
 
-def trust(ca_bundle: Path) -> None:
-    """Let delta-rs trust the certificates that AWS_CA_BUNDLE names: boto3 alone reads that one by itself."""
-    if ca_bundle.is_file():
-        os.environ.setdefault("SSL_CERT_FILE", str(ca_bundle))
+# -- what the process needs beside the settings
+
+
+_set_from_env_file: dict[str, str] = {}  # in os.environ; a notebook reads `.env` again after a change
+
+
+def _environment_without_env_file() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if _set_from_env_file.get(name) != value}
+
+
+def apply_to_process(settings: Settings, *, trust_ca_bundle: bool = False) -> None:
+    """Set in this process's environment what boto3, delta-rs and DuckDB read there by themselves.
+
+    - The variables of `.env` that `settings` was loaded with, in place of those that an earlier call set.
+    - Empty AWS variables are removed: boto3 looks for a profile named "", delta-rs for a server named "".
+    - NO_PROXY gets the loopback addresses. All three libraries follow HTTP_PROXY, and none exempts the loopback.
+    - With `trust_ca_bundle`, SSL_CERT_FILE gets the file of AWS_CA_BUNDLE, for delta-rs; boto3 reads AWS_CA_BUNDLE.
+    """
+    for name, value in _set_from_env_file.items():
+        if os.environ.get(name) == value:
+            del os.environ[name]
+    _set_from_env_file.clear()
+    for name, value in settings.env_file_variables.items():
+        if name not in os.environ:
+            os.environ[name] = _set_from_env_file[name] = value
+    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
+        del os.environ[name]
+    _exempt_from_proxies(_LOOPBACK_HOSTS)
+    if trust_ca_bundle and settings.ca_bundle and settings.ca_bundle.is_file():
+        os.environ.setdefault("SSL_CERT_FILE", str(settings.ca_bundle))
+
+
+def _exempt_from_proxies(hosts: tuple[str, ...]) -> None:
+    # Some libraries read one spelling, some the other; most ignore NO_PROXY where no_proxy is set.
+    listed = ",".join(os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy"))
+    exempt = dict.fromkeys(item.strip() for item in listed.split(",") if item.strip())
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = (
+        "*" if "*" in exempt else ",".join({**exempt, **dict.fromkeys(hosts)})
+    )
 
 
 def proxy_variable(url: str) -> str | None:
-    """The variable that sends requests for `url` through a proxy; None when they go straight there."""
+    """Return the name of the variable that sends requests for `url` through a proxy; None where none applies."""
     parts, proxies = urlsplit(url), getproxies_environment()
-    if proxy_bypass_environment(parts.hostname or "", proxies):
+    scheme = next((scheme for scheme in (parts.scheme, "all") if proxies.get(scheme)), None)
+    if scheme is None or proxy_bypass(parts.hostname or ""):
         return None
-    kind = next((kind for kind in (parts.scheme, "all") if proxies.get(kind)), None)
-    return kind and f"{kind}_proxy".upper()
-
-
-def bypass_proxy_for(host: str) -> None:
-    """Let this process reach `host`, a loopback address, directly even where HTTP_PROXY is set.
-
-    boto3, delta-rs and DuckDB all follow the proxy variables, and none of them exempts the loopback by itself.
-    """
-    # Some read the one spelling, some the other, and most let the small letters hide the capitals.
-    listed = ",".join(os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy"))
-    hosts = dict.fromkeys(item.strip() for item in listed.split(",") if item.strip())
-    if "*" not in hosts:
-        os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join([*hosts, *({host} - hosts.keys())])
+    return f"{scheme}_proxy".upper()

@@ -14,6 +14,7 @@ from lakehouse_utils import embedded_s3, settings
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.spark import cluster as spark_cluster
+from lakehouse_utils.spark import software
 
 STATE_DIR = pytest.StashKey[Path]()
 
@@ -103,7 +104,7 @@ def spark_software() -> Path:
     """Apache Spark and its jars, downloaded once for all runs of the tests in this checkout."""
     folder = settings.CHECKOUT / ".lakehouse" / "spark" / "software"
     try:
-        spark_cluster._software(folder, print)
+        software.install(folder, print)
     except LakehouseError as error:
         pytest.skip(str(error))
     return folder
@@ -112,16 +113,16 @@ def spark_software() -> Path:
 @pytest.fixture(scope="session")
 def cluster(s3_server: embedded_s3.Server, s3_state_dir: Path, spark_software: Path) -> spark_cluster.Cluster:
     """A Spark cluster that all tests share, for the lakes on `s3_server`."""
-    return spark_cluster.start(settings.Settings(state_dir=s3_state_dir), software=spark_software)
+    return spark_cluster.start(settings.Settings(state_dir=s3_state_dir), software_path=spark_software)
 
 
 @pytest.fixture
 def spark(cluster: spark_cluster.Cluster, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     """A session of the test's own on `cluster`."""
     pytest.importorskip("pyspark", reason="the extra spark isn't installed: make test installs it")
-    from lakehouse_utils.spark.session import session_at
+    from lakehouse_utils.spark.session import open_session
 
     monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))  # it keeps the token
-    session = session_at(cluster.remote)
+    session = open_session(cluster.remote)
     yield session
     session.stop()

@@ -1,9 +1,10 @@
-"""The figures of the course: a table's log as a time line, the ranges of its files, what queries read."""
+"""The figures of the course: the log of a table over time, the value ranges of its files, what queries read."""
 
 import io
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any
+from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,25 +12,29 @@ import pandas as pd
 from deltalake import DeltaTable
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from PIL import Image
 
-from lakehouse_utils.course.views import files, log_of, operation_of, rank_of
+from lakehouse_utils.course import views
 from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.lake.delta_log import Action, Commit, DeltaLog
 
-# Okabe and Ito's palette: told apart by colour-blind eyes too, and on dark and light.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-)
+# The palette of Okabe and Ito: people with colour blindness can tell the colours apart, on light and dark backgrounds.
+BLUE = "#0072B2"
+ORANGE = "#E69F00"
+GREEN = "#009E73"
+RED = "#D55E00"
+PURPLE = "#CC79A7"
+SKY = "#56B4E9"
+YELLOW = "#F0E442"
+
 _GREY = "#7F7F7F"
-_DPI, _WIDTH = 100, 7.0  # 700 px
-_STYLE = {
-    "figure.figsize": (_WIDTH, 3.2),
+_LIGHT_GREY = "#C0C0C0"
+_DPI = 100
+_WIDTH_INCHES = 7.0  # 700 pixels
+_BAR_INCHES = 0.22
+_STYLE: dict[Any, Any] = {
+    "figure.figsize": (_WIDTH_INCHES, 3.2),
     "figure.dpi": _DPI,
     "savefig.dpi": _DPI,
     "figure.facecolor": "white",
@@ -41,26 +46,28 @@ _STYLE = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW]),
+    "axes.prop_cycle": cycler(color=[BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW]),
     "legend.frameon": False,
 }
 
+_Parameters = ParamSpec("_Parameters")
 
-def _in_style(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+
+def _in_style(draw: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
     @wraps(draw)
-    def drawn(*arguments: Any, **options: Any) -> Figure:
+    def draw_in_style(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
         with plt.rc_context(_STYLE):
-            figure = draw(*arguments, **options)
-        plt.close(figure)  # shown once, by the cell whose value it is
+            figure = draw(*args, **kwargs)
+        plt.close(figure)  # the cell shows it once, as its value
         return figure
 
-    return drawn
+    return draw_in_style
 
 
 def use_style() -> None:
-    """One look for all of the course: figures small, white behind, titles to the left; long words in tables whole.
+    """Set the course's style for matplotlib and pandas: small figures on white, and long cells of tables in full.
 
-    In a notebook a figure's titles and axis labels also become the alternative text of its picture.
+    In a notebook, the titles and axis labels of each figure also become the alternative text of its picture.
     """
     plt.rcParams.update(_STYLE)
     pd.set_option("display.max_colwidth", 160)
@@ -69,38 +76,30 @@ def use_style() -> None:
     except ImportError:
         return
     if shell := get_ipython():
-        plt.switch_backend(plt.get_backend())  # now: else the first figure would, and put its own formatter in place
+        plt.switch_backend(plt.get_backend())  # otherwise the first figure does it, and replaces our formatter
         shell.display_formatter.formatters["image/png"].for_type(Figure, _png)
 
 
 @_in_style
 def timeline(table: DeltaTable) -> Figure:
-    """The log as a time line: a dot a commit with its operation, a bar for each data file while it is live."""
-    log = list(log_of(table))
-    lives: dict[str, list[list[int | None]]] = {}  # by file: [from, to]; more than one where a restore brought it back
-    for version, actions in log:
-        for kind, action in sorted(actions, key=lambda pair: (pair[0] != "remove", rank_of(pair[1]))):
-            spans = lives.get(action.get("path"), [])
-            is_live = spans and spans[-1][1] is None
-            if kind == "add" and not is_live:
-                lives.setdefault(action["path"], []).append([version, None])
-            elif kind == "remove" and is_live:
-                spans[-1][1] = version
+    """Draw the log over time: one dot per commit with its operation, and one bar per data file while it is live."""
+    log = DeltaLog.of_table(table).commits_up_to(table.version())
+    lifetimes = _lifetimes(log)
     last = table.version()
-    figure, axes = plt.subplots(figsize=(_WIDTH, 1.4 + 0.22 * max(4, min(len(lives), 24))))
-    alive = sum(spans[-1][1] is None for spans in lives.values())
-    for row, spans in enumerate(lives.values()):
+    figure, axes = plt.subplots(figsize=(_WIDTH_INCHES, 1.4 + _bars_height(len(lifetimes))))
+    for row, spans in enumerate(lifetimes.values(), start=1):
         for begin, end in spans:
-            axes.barh(-row - 1, (last + 0.5 if end is None else end) - begin, left=begin, height=0.6,
-                      color=BLUE if end is None else "#C0C0C0")  # fmt: skip
+            width = (last + 0.5 if end is None else end) - begin
+            axes.barh(-row, width, left=begin, height=0.6, color=BLUE if end is None else _LIGHT_GREY)
     axes.axhline(0, color=_GREY, linewidth=1, zorder=0)
-    for version, actions in log:
-        axes.plot(version, 0, "o", color=ORANGE, markersize=8)
-        axes.annotate(operation_of(actions), (version, 0), xytext=(0, 8), textcoords="offset points",
-                      rotation=30, fontsize=8)  # fmt: skip
-    axes.set_title(f"{len(log)} commits wrote {len(lives)} files; live now: {alive}", pad=44)
+    label: dict[str, Any] = {"xytext": (0, 8), "textcoords": "offset points", "rotation": 30, "fontsize": 8}
+    for commit in log:
+        axes.plot(commit.version, 0, "o", color=ORANGE, markersize=8)
+        axes.annotate(commit.operation, (commit.version, 0), **label)
+    live = sum(spans[-1][1] is None for spans in lifetimes.values())
+    axes.set_title(f"{len(log)} commits wrote {len(lifetimes)} files; live now: {live}", pad=44)
     axes.set_xlabel("version (grey: a file that a later commit removed)")
-    axes.set_xticks([version for version, _ in log] if len(log) <= 20 else range(0, last + 1, last // 10))
+    axes.set_xticks([commit.version for commit in log] if len(log) <= 20 else range(0, last + 1, last // 10))
     axes.set_xlim(-0.2, last + 0.7)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
@@ -109,34 +108,38 @@ def timeline(table: DeltaTable) -> Figure:
 
 @_in_style
 def ranges(table: DeltaTable, *columns: str) -> Figure:
-    """A bar for each live file from the smallest to the largest value of a column, a panel a column.
+    """Draw one bar per live file, from the smallest to the largest value of a column; one panel per column.
 
-    The files are in the order of the first column. Bars side by side mean that a query on the column skips files; bars
-    on top of each other, that it can't.
+    The files are in the order of the first column. Where the bars do not overlap, a query on the column can skip
+    files; where they overlap, it cannot.
+    Raises LakehouseError for a column that does not exist, or whose values are not numbers, dates or times.
     """
-    found = files(table, columns).sort_values([f"min {columns[0]}", f"max {columns[0]}"], kind="stable")
+    files = views.files(table, columns).sort_values([f"min {columns[0]}", f"max {columns[0]}"], kind="stable")
     figure, panels = plt.subplots(
-        1, len(columns), squeeze=False, figsize=(_WIDTH, 1.2 + 0.22 * max(4, min(len(found), 24)))
+        1, len(columns), squeeze=False, figsize=(_WIDTH_INCHES, 1.2 + _bars_height(len(files)))
     )
     for axes, column in zip(panels[0], columns, strict=True):
-        low, high = (_numbers(found[f"{end} {column}"]) for end in ("min", "max"))
-        least = (high.max() - low.min()) / 200
-        axes.barh(range(len(found)), (high - low).clip(lower=least), left=low, height=0.7, color=BLUE)
+        low, high = (_numbers(files[f"{bound} {column}"]) for bound in ("min", "max"))
+        narrowest = (high.max() - low.min()) / 200
+        axes.barh(range(len(files)), (high - low).clip(lower=narrowest), left=low, height=0.7, color=BLUE)
         axes.invert_yaxis()
         axes.set_title(f"{column}: {_overlap(low, high)}", fontsize=10 if len(columns) == 1 else 8.5)
         axes.set_xlabel(column)
         axes.set_yticks([])
-        if pd.api.types.is_datetime64_any_dtype(pd.Series(_dates(found[f"min {column}"]))):
+        if pd.api.types.is_datetime64_any_dtype(_with_dates(files[f"min {column}"])):
             axes.xaxis_date()
             axes.tick_params(axis="x", labelrotation=30)
-    panels[0][0].set_ylabel(f"{len(found)} files")
+    panels[0][0].set_ylabel(f"{len(files)} files")
     return figure
 
 
 @_in_style
-def compare_reads(measured: dict[str, dict[str, Any]], title: str = "") -> Figure:
-    """Bytes and requests of several `reads`, by label, side by side; `title` says the finding."""
-    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(_WIDTH, 1.1 + 0.4 * len(measured)))
+def compare_reads(measured: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
+    """Draw the bytes and the requests of several results of `views.reads` side by side, by label.
+
+    Without a `title`, the figure's title says how many times as much the largest reads as the smallest.
+    """
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(_WIDTH_INCHES, 1.1 + 0.4 * len(measured)))
     labels = list(measured)
     kilobytes = [measured[label]["bytes"] / 1000 for label in labels]
     requests = [measured[label]["requests"] for label in labels]
@@ -153,16 +156,47 @@ def compare_reads(measured: dict[str, dict[str, Any]], title: str = "") -> Figur
 # -- drawing
 
 
+def _lifetimes(log: list[Commit]) -> dict[str, list[tuple[int, int | None]]]:
+    """For each data file, the versions (from, to) while it is live; more than one where a restore brought it back.
+
+    `to` is None while the file is live. Within a commit the files are in the order of their values: names are random.
+    """
+    lifetimes: dict[str, list[tuple[int, int | None]]] = {}
+    for commit in log:
+        for action in sorted(commit.actions, key=_removals_first_by_values):
+            path = action.fields.get("path", "")
+            spans = lifetimes.get(path, [])
+            is_live = bool(spans) and spans[-1][1] is None
+            if action.kind == "add" and not is_live:
+                lifetimes.setdefault(path, []).append((commit.version, None))
+            elif action.kind == "remove" and is_live:
+                spans[-1] = (spans[-1][0], commit.version)
+    return lifetimes
+
+
+def _removals_first_by_values(action: Action) -> tuple[bool, str, str]:
+    smallest = json.loads(action.fields.get("stats") or "{}").get("minValues", {})
+    partition = action.fields.get("partitionValues") or {}
+    return action.kind != "remove", json.dumps(partition), json.dumps(smallest, default=str)
+
+
+def _bars_height(bars: int) -> float:
+    """The height in inches of as many bars: of at least 4, and at most 24."""
+    return _BAR_INCHES * max(4, min(bars, 24))
+
+
 def _png(figure: Figure) -> tuple[bytes, dict[str, str]]:
+    """The figure as a small PNG file, and the metadata for Jupyter."""
     figure.set(dpi=_DPI, facecolor="white")
-    canvas, small = FigureCanvasAgg(figure), io.BytesIO()
+    canvas: Any = FigureCanvasAgg(figure)  # matplotlib does not annotate its methods
+    png = io.BytesIO()
     canvas.draw()  # savefig would draw twice
-    colours = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(64, dither=Image.Dither.NONE)
-    colours.save(small, format="png", optimize=True)
-    return small.getvalue(), {"alt": _alternative(figure)}
+    pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    pixels.quantize(64, dither=Image.Dither.NONE).save(png, format="png", optimize=True)
+    return png.getvalue(), {"alt": _alternative_text(figure)}
 
 
-def _alternative(figure: Figure) -> str:
+def _alternative_text(figure: Figure) -> str:
     words = [figure.get_suptitle()]
     for axes in figure.axes:
         title = axes.get_title("left") or axes.get_title()
@@ -171,30 +205,36 @@ def _alternative(figure: Figure) -> str:
     return " ".join(word.replace("\n", " ") for word in words if word) or "A figure"
 
 
-def _dates(values: pd.Series) -> pd.Series:
+def _with_dates(values: pd.Series) -> pd.Series:
+    """Dates and times as pandas timestamps in UTC; other values unchanged."""
     if values.map(lambda value: hasattr(value, "year")).all():
         return pd.to_datetime(values, utc=True)
     return values
 
 
 def _numbers(values: pd.Series) -> pd.Series:
-    values = _dates(values)
+    """Numbers, or days since 1970 for dates and times, as matplotlib draws them."""
+    values = _with_dates(values)
     if pd.api.types.is_datetime64_any_dtype(values):
         return values.map(lambda moment: moment.timestamp() / 86400)
     try:
         return pd.to_numeric(values).astype(float)
     except (TypeError, ValueError):
-        raise LakehouseError(f"{values.name} is no number and no time: its values can't be drawn as a range.") from None
+        raise LakehouseError(
+            f"{values.name} has values that are not numbers, dates or times, so they cannot be drawn as a range."
+            " Choose another column."
+        ) from None
 
 
 def _overlap(low: pd.Series, high: pd.Series) -> str:
-    """The finding: of how many files a value lies in, on the average over the files' middles."""
+    """How many files contain a value: the average over the middles of all files."""
     middles = (low + high) / 2
-    share = sum(((low <= middle) & (middle <= high)).sum() for middle in middles) / max(1, len(middles))
-    return f"a value lies in {share:.0f} of {len(low)} files" if share >= 1.5 else "files side by side"
+    average = sum(((low <= middle) & (middle <= high)).sum() for middle in middles) / max(1, len(middles))
+    return f"a value is in {average:.0f} of {len(low)} files" if average >= 1.5 else "the files do not overlap"
 
 
-def _finding(measured: dict[str, dict[str, Any]]) -> str:
-    most, least = (choose(measured, key=lambda label: measured[label]["bytes"]) for choose in (max, min))
+def _finding(measured: Mapping[str, Mapping[str, Any]]) -> str:
+    most = max(measured, key=lambda label: measured[label]["bytes"])
+    least = min(measured, key=lambda label: measured[label]["bytes"])
     times = measured[most]["bytes"] / max(1, measured[least]["bytes"])
-    return f"“{most}” reads {times:,.1f} times what “{least}” does"
+    return f"“{most}” reads {times:,.1f} times as much as “{least}”"

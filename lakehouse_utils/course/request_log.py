@@ -1,7 +1,7 @@
-"""Hear what a program really asks of S3: every request to the lake's server, passed on and noted.
+"""Record the requests that a program really sends to S3.
 
-with record(lake) as log:
-    ...  # with log.endpoint in place of lake.endpoint
+with request_log.record(lake) as log:
+    ...  # use log.endpoint in place of lake.endpoint
 log.requests
 """
 
@@ -12,90 +12,70 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pandas as pd
 
 from lakehouse_utils.lake import Lake
 
-# A program of its own: delta-rs may hold this one's interpreter while it waits for an answer.
-_PASS_ON = """
-import json, os, sys
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-class PassOn(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else an answer's body waits for the client to confirm its head
-
-    def do_GET(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        server = HTTPConnection(sys.argv[1])
-        server.request(self.command, self.path, body, dict(self.headers))
-        answer = server.getresponse()
-        data = answer.read()
-        server.close()
-        asked = [self.command, self.path, self.headers.get("Range"), self.headers.get("If-None-Match")]
-        os.write(1, (json.dumps([*asked, answer.status]) + chr(10)).encode())  # whole lines, from all threads
-        self.send_response_only(answer.status)
-        headers = {name.title(): value for name, value in answer.getheaders()}
-        headers.pop("Transfer-Encoding", None)
-        for pair in ({"Content-Length": len(data)} | headers).items():
-            self.send_header(*pair)
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_PUT = do_POST = do_HEAD = do_DELETE = do_GET
-
-    def log_message(self, *_):
-        pass
-
-listener = ThreadingHTTPServer(("127.0.0.1", 0), PassOn)
-os.write(1, f"{listener.server_port}{chr(10)}".encode())
-listener.serve_forever()
-"""
+_PROXY = Path(__file__).with_name("_recording_proxy.py")
 
 
 class RequestLog:
-    """Where to send requests instead of to S3, and what was heard there once the `with` is over."""
+    """Where to send requests in place of the lake's endpoint, and what arrived there.
 
-    def __init__(self, endpoint: str, hears: bool) -> None:
+    Over TLS nothing can be recorded: `is_recording` is False then, and `endpoint` is the server's own.
+    """
+
+    def __init__(self, endpoint: str, *, is_recording: bool) -> None:
         self.endpoint = endpoint
-        self.hears = hears
-        self._notes: list[list] = []
+        self.is_recording = is_recording
+        self._records: list[dict[str, Any]] = []
 
     @property
     def requests(self) -> pd.DataFrame:
-        """A row a request: what, of which object, on what condition, and the status of the answer."""
-        rows = [_in_words(*note) for note in self._notes]
+        """The requests in the order of their answers, one row per request; complete after the `with` block.
+
+        Columns: request (the HTTP method, or LIST), object (the last part of the key, or the listed folder), condition
+        (a byte range, `if absent`, or where a listing starts), answer (the HTTP status; 502 where S3 did not answer).
+        """
+        rows = [_row(record) for record in self._records]
         return pd.DataFrame(rows, columns=["request", "object", "condition", "answer"])
 
 
 @contextmanager
 def record(lake: Lake) -> Iterator[RequestLog]:
-    """Pass requests on to the lake's server, as they are, and note them.
+    """Record the requests that are sent to `log.endpoint`, and pass them on to the lake's server unchanged.
 
-    Over TLS `hears` is False and the address the server's own: a signature names the host, which TLS then proves.
+    Over TLS the log stays empty: the client's signature is for the name of the server, whose certificate proves it.
     """
     if not lake.endpoint.startswith("http://"):
-        yield RequestLog(lake.endpoint, hears=False)
+        yield RequestLog(lake.endpoint, is_recording=False)
         return
-    program = [sys.executable, "-c", _PASS_ON, urlsplit(lake.endpoint).netloc]
-    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process, ThreadPoolExecutor(1) as reader:
-        ear = RequestLog(f"http://127.0.0.1:{int(process.stdout.readline())}", hears=True)
-        reading = reader.submit(ear._notes.extend, map(json.loads, process.stdout))
+    # In a process of its own: delta-rs may hold this interpreter's lock while it waits for an answer.
+    command = [sys.executable, "-I", str(_PROXY), urlsplit(lake.endpoint).netloc]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        assert proxy.stdin and proxy.stdout  # they are pipes
+        log = RequestLog(f"http://127.0.0.1:{int(proxy.stdout.readline())}", is_recording=True)
+        reading = reader.submit(log._records.extend, map(json.loads, proxy.stdout))
         try:
-            yield ear
+            yield log
         finally:
-            process.terminate()
+            proxy.stdin.close()  # which ends it
             reading.result()
 
 
-def _in_words(method: str, path: str, part: str | None, if_none_match: str | None, status: int) -> tuple:
-    query = parse_qs(urlsplit(path).query)
+def _row(record: dict[str, Any]) -> tuple[str, str, str, int]:
+    query = parse_qs(urlsplit(record["path"]).query)
     if "list-type" in query:
         after = query.get("start-after", [""])[0].rpartition("/")[2]
         folder = query.get("prefix", [""])[0].removesuffix("/").rpartition("/")[2]
-        return "LIST", f"{folder}/", after and f"after {after}", status
-    name = re.sub("^part-.*", "part-….parquet", urlsplit(path).path.rpartition("/")[2])
-    return method, name, part or ("if absent" if if_none_match == "*" else ""), status
+        return "LIST", f"{folder}/", after and f"after {after}", record["status"]
+    name = re.sub("^part-.*", "part-….parquet", urlsplit(record["path"]).path.rpartition("/")[2])
+    condition = record["range"] or ("if absent" if record["if_none_match"] == "*" else "")
+    return record["method"], name, condition, record["status"]

@@ -1,45 +1,42 @@
-"""What a learner looks at: a table's files and commits, what changed between two versions, what a query read.
+"""Views of a table for learners: its files, objects and commits, what changed between versions, what a query reads.
 
-Tables of a few short columns, and figures. Nothing here changes a table. Names of data files are random, so a file is
-called by its place, `part 1`, `part 2`: the older commit first, then by partition, then by smallest values. Sizes
-are whole kB (1,000 bytes), at least 1: the last bytes of a file differ from run to run.
+Each view is a small DataFrame, and none of them changes a table. The names of data files are random, so the views call
+them `part 1`, `part 2` and so on: older commits first, then by partition, then by smallest values. Sizes are in whole
+kB (1,000 bytes), and at least 1: the last bytes of a file differ from run to run.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.fs
 from deltalake import DeltaTable
-from deltalake.fs import DeltaStorageHandler
 from duckdb import DuckDBPyConnection
 
+from lakehouse_utils.course import commit_text
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.lake.compatibility import Table, deleted_rows, names_in_files, vector_file
+from lakehouse_utils.lake.compatibility import Table
+from lakehouse_utils.lake.delta_log import Commit, DeltaLog, deletion_vector_path, live_add_actions
 
-# -- tables
+_Row = dict[str, Any]
 
 
-def files(table: DeltaTable, columns: Iterable[str] = ()) -> pd.DataFrame:
-    """A row for each live file: file, commit that added it, partition, size_kb, rows, and min and max of `columns`.
+def files(table: DeltaTable, columns: str | Iterable[str] = ()) -> pd.DataFrame:
+    """The live files, one row per file, from the log alone: as an engine sees them before it opens a file.
 
-    From the log alone, as an engine sees it before it opens a file. A min or max is empty where the log has none.
+    Columns: file ("part 1"), commit (the version that added it), one for each partition column, size_kb, rows, and
+    `min <column>` and `max <column>` for each of `columns`, empty where the log has none.
+    Raises LakehouseError where the table has no such column.
     """
-    live = live_of(table, log_of(table))
     columns = [columns] if isinstance(columns, str) else list(columns)
-    known = {field.name for field in table.schema().fields}
-    if unknown := [name for name in columns if name not in known]:
-        raise LakehouseError(f"The table has no column {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+    _require_columns(table, columns)
     rows = []
-    for number, add in enumerate(live, start=1):
+    for number, add in enumerate(_numbered_files(table, DeltaLog.of_table(table).commits_up_to(table.version())), 1):
         row = {"file": f"part {number}", "commit": add["commit"]}
         row |= {name: add[f"partition.{name}"] for name in table.metadata().partition_columns}
-        row |= {"size_kb": _kb(add["size_bytes"]), "rows": add["num_records"]}
+        row |= {"size_kb": commit_text.kilobytes(add["size_bytes"]), "rows": add["num_records"]}
         for name in columns:
             row |= {f"min {name}": add.get(f"min.{name}"), f"max {name}": add.get(f"max.{name}")}
         rows.append(row)
@@ -47,266 +44,189 @@ def files(table: DeltaTable, columns: Iterable[str] = ()) -> pd.DataFrame:
 
 
 def objects(lake: Lake, *names: str) -> pd.DataFrame:
-    """Every object in the folder of the table at `lake.uri(*names)`: key below it, size_kb, and whether it is live.
+    """The objects in the folder of the table at `lake.uri(*names)`, one row per object; every folder can be shown.
 
-    `state` is `log`, `live` (a file of the newest version), `old` (of an older version only), or `orphan` (no commit
-    names it).
+    Columns: key (below the folder), size_kb, and state: `log`; `live`, a file of the newest version; `old`, a file of
+    an older version only; or `orphan`, which no commit names.
     """
-    below = lake.key(*names, "")
-    found = {entry["Key"][len(below) :]: entry["Size"] for entry in lake.objects(below)}
+    prefix = lake.key(*names, "")
+    sizes = {entry["Key"].removeprefix(prefix): entry["Size"] for entry in lake.objects(prefix)}
     table = lake.delta(*names)
-    log = list(log_of(table)) if table else []
-    live = {add["path"]: place for place, add in enumerate(live_of(table, log))} if table else {}
-    named: dict[str, tuple] = {}
-    vectors: dict[str, str] = {}  # files of deletion vectors, by whose rows they delete
-    for version, actions in log:
-        for kind, action in actions:
-            if kind in ("add", "remove", "cdc"):
-                named.setdefault(action["path"], (version, kind, action.get("size", 0)))
-                if vector := vector_file(action):
-                    named.setdefault(vector, (version, kind, 0))
-                    vectors.pop(vector, None)
-                    vectors |= {vector: action["path"]} if kind == "add" else {}
-
-    def state(key: str) -> str:
-        if key.startswith("_delta_log/"):
-            return "log"
-        return "live" if key in live or vectors.get(key) in live else "old" if key in named else "orphan"
-
-    def place(key: str) -> tuple:
-        folder = key.rpartition("/")[0]
-        if state(key) == "log":
-            return 0, folder, key
-        rank = named.get(key, (1 << 62, "", found[key]))
-        return 1, folder, rank[0], live.get(key, -1), rank[2], key
-
-    keys = sorted(found, key=place)
+    states = _ObjectStates(table, DeltaLog.of_table(table).commits_up_to(table.version())) if table else _ObjectStates()
+    keys = sorted(sizes, key=lambda key: states.sort_key(key, sizes[key]))
     return pd.DataFrame(
-        {"key": keys, "size_kb": [_kb(found[key]) for key in keys], "state": [state(key) for key in keys]}
+        {
+            "key": keys,
+            "size_kb": [commit_text.kilobytes(sizes[key]) for key in keys],
+            "state": [states.state(key) for key in keys],
+        }
     )
 
 
 def commits(table: DeltaTable) -> pd.DataFrame:
-    """A row for each commit up to the table's version, newest last: version, operation, and what it did in words.
+    """The commits up to the table's open version, one row per commit, newest last.
 
-    As far back as the log reaches: what a clean-up removed is missing.
+    Columns: version, operation, and what (what the commit did, in words). Commits whose files a clean-up of the log
+    removed are missing.
     """
-    rows = [(version, operation_of(actions), _in_words(actions)) for version, actions in log_of(table)]
+    log = DeltaLog.of_table(table).commits_up_to(table.version())
+    rows = [(commit.version, commit.operation, commit_text.summarize(commit)) for commit in log]
     return pd.DataFrame(rows, columns=["version", "operation", "what"])
 
 
 def commit(lake: Lake, *names: str, version: int = 0) -> pd.DataFrame:
-    """The actions of one commit file, in their order: action, details in words."""
-    actions = _parse(_commit_text(lake, names, version))
-    parts: dict[str, int] = {}
-    rows = [(kind, _details(kind, action, parts)) for kind, action in actions]
+    """The actions of one commit file, one row per action, in their order.
+
+    Columns: action, and details (in words). Raises MissingCommitError where there is no such file.
+    """
+    part_numbers: dict[str, int] = {}
+    actions = DeltaLog.of_ref(lake.table(*names)).commit(version).actions
+    rows = [(action.kind, commit_text.describe(action, part_numbers)) for action in actions]
     return pd.DataFrame(rows, columns=["action", "details"])
 
 
 def commit_json(lake: Lake, *names: str, version: int = 0) -> str:
-    """The text of one commit file, to be printed: its JSON, action by action, indented and else unchanged."""
-    lines = _commit_text(lake, names, version).splitlines()
-    return "\n".join(json.dumps(json.loads(line), indent=2, ensure_ascii=False) for line in lines if line.strip())
+    """The text of one commit file, to be printed: its JSON, indented and otherwise unchanged.
+
+    Raises MissingCommitError where there is no such file.
+    """
+    actions = DeltaLog.of_ref(lake.table(*names)).commit(version).actions
+    return "\n".join(json.dumps({action.kind: action.fields}, indent=2, ensure_ascii=False) for action in actions)
 
 
 def changes(
     table: DeltaTable, before: int, after: int, key: str | Iterable[str], columns: Iterable[str] = ()
 ) -> pd.DataFrame:
-    """The rows that differ between two versions, by `key`: the key, change, and `old → new` in each changed column.
+    """The rows that differ between the versions `before` and `after`, one row per value of `key`.
 
-    `change` is inserted, updated or deleted. Without `columns`, all those in which anything differs are shown, but
-    for the pipeline's own, whose names begin with `_`. Reads both versions whole: for small tables.
+    Columns: the columns of `key`, change (inserted, updated or deleted), and the changed columns with `old → new`.
+    Without `columns`, these are all columns in which anything differs, except the pipeline's own, whose names begin
+    with `_`. Reads both versions completely, so it is meant for small tables.
+    Raises LakehouseError where a value of `key` occurs more than once.
     """
     key = [key] if isinstance(key, str) else list(key)
-    (_, old), (names, new) = (_rows(table, version, key) for version in (before, after))
-    wanted = list(columns) or [name for name in names if not name.startswith("_") and name not in key]
+    _, old_rows = _rows_by_key(table, before, key)
+    names, new_rows = _rows_by_key(table, after, key)
+    compared = list(columns) or [name for name in names if not name.startswith("_") and name not in key]
     rows = []
-    for where in sorted(old.keys() | new.keys(), key=lambda where: tuple(map(_sortable, where))):
-        was, now = old.get(where), new.get(where)
-        if was == now:
-            continue
-        cells = {name: _cell(was, now, name) for name in wanted}
-        if any(cells.values()):
-            change = "inserted" if was is None else "deleted" if now is None else "updated"
-            rows.append(dict(zip(key, where, strict=True)) | {"change": change} | cells)
-    shown = [name for name in wanted if columns or any(row[name] for row in rows)]
+    for values in sorted(old_rows.keys() | new_rows.keys(), key=lambda values: tuple(map(_sortable, values))):
+        old, new = old_rows.get(values), new_rows.get(values)
+        cells = {name: _change_of(old, new, name) for name in compared}
+        if old != new and any(cells.values()):
+            change = "inserted" if old is None else "deleted" if new is None else "updated"
+            rows.append(dict(zip(key, values, strict=True)) | {"change": change} | cells)
+    shown = [name for name in compared if columns or any(row[name] for row in rows)]
     return pd.DataFrame(rows, columns=[*key, "change", *shown])
 
 
 def reads(connection: DuckDBPyConnection, sql: str) -> dict[str, Any]:
-    """What a query reads from S3, by DuckDB's own EXPLAIN ANALYZE: requests, bytes, files, ms, rows.
+    """What a query reads from S3, as DuckDB's own EXPLAIN ANALYZE reports it. Nothing is read from a cache.
 
-    Of data files: the Delta extension reads the log by itself, uncounted. `files` is "3 of 12" where the query scans
-    one Delta table. Nothing is taken from a cache. `ms` differs each time; `bytes` is rounded as DuckDB prints it.
+    The keys are requests, bytes (rounded by DuckDB), ms (different each time), rows (of the result), and files: "3 of
+    12" where the query scans one Delta table, and "" otherwise. Only data files are counted: the Delta extension reads
+    the log by itself, and DuckDB does not report that.
     """
-    cached = connection.execute("SELECT current_setting('enable_external_file_cache')").fetchone()[0]
+    ((is_cached,),) = connection.execute("SELECT current_setting('enable_external_file_cache')").fetchall()
     connection.execute("SET enable_external_file_cache = false")
     try:
         text = "\n".join(row[1] for row in connection.execute(f"EXPLAIN ANALYZE {sql}").fetchall())
     finally:
-        connection.execute(f"SET enable_external_file_cache = {str(cached).lower()}")
-    scanned = re.findall(r"Total Files Read:\s*(\d+)", text)
-    among = re.findall(r"Scanning Files:\s*\d+/(\d+)", text) or scanned
+        connection.execute(f"SET enable_external_file_cache = {str(is_cached).lower()}")
+    files_read = re.findall(r"Total Files Read:\s*(\d+)", text)
+    files_live = re.findall(r"Scanning Files:\s*\d+/(\d+)", text) or files_read
     plan = text.partition("EXPLAIN_ANALYZE")[2]
-    counts = [int(count.replace(",", "")) for count in re.findall(r"([\d,]+) rows?\b", plan)]
+    row_counts = [int(count.replace(",", "")) for count in re.findall(r"([\d,]+) rows?\b", plan)]
+    (seconds,) = re.findall(r"Total Time: ([\d.]+)s", text)
     return {
         "requests": sum(int(count) for count in re.findall(r"#(?:HEAD|GET|PUT|POST|DELETE): (\d+)", text)),
-        "bytes": sum(_bytes(*found) for found in re.findall(r"\bin: ([\d.]+) (\w+)", text)),
-        "files": f"{scanned[0]} of {among[0]}" if len(scanned) == len(among) == 1 else "",
-        "ms": round(1000 * float(re.search(r"Total Time: ([\d.]+)s", text)[1])),
-        "rows": counts[1] if len(counts) > 1 else 0,
+        "bytes": sum(_bytes(number, unit) for number, unit in re.findall(r"\bin: ([\d.]+) (\w+)", text)),
+        "files": f"{files_read[0]} of {files_live[0]}" if len(files_read) == len(files_live) == 1 else "",
+        "ms": round(1000 * float(seconds)),
+        "rows": row_counts[1] if len(row_counts) > 1 else 0,
     }
 
 
-# -- the log
+# -- data files
 
 
-def log_of(table: DeltaTable) -> Iterator[tuple[int, list[tuple[str, dict]]]]:
-    """(version, [(kind, action)]) of each commit file there is, up to the table's version."""
-    folder = pa.fs.PyFileSystem(DeltaStorageHandler.from_table(table._table))
-    entries = folder.get_file_info(pa.fs.FileSelector("_delta_log", allow_not_found=True))
-    names = sorted(entry.path for entry in entries if re.search(r"(^|/)\d{20}\.json$", entry.path))
-    names = [name for name in names if int(name[-25:-5]) <= table.version()]
-
-    def read(name: str) -> str:
-        with folder.open_input_file(name) as file:
-            return file.read().decode()
-
-    with ThreadPoolExecutor(8) as readers:  # a request takes longer to arrive than to answer
-        for name, text in zip(names, readers.map(read, names), strict=True):
-            yield int(name[-25:-5]), _parse(text)
+def _require_columns(table: DeltaTable, columns: list[str]) -> None:
+    existing = {field.name for field in table.schema().fields}
+    if missing := [name for name in columns if name not in existing]:
+        raise LakehouseError(
+            f"The table has no column {', '.join(missing)}. Its columns are {', '.join(sorted(existing))}."
+        )
 
 
-def _parse(text: str) -> list[tuple[str, dict]]:
-    return [next(iter(json.loads(line).items())) for line in text.splitlines() if line.strip()]
+def _numbered_files(table: DeltaTable, log: Iterable[Commit]) -> list[_Row]:
+    """The live files' add actions, in the order of their numbers, with the `commit` that added each one."""
+    added_by = {add["path"]: commit.version for commit in log for add in commit.of_kind("add")}
+    adds = [add | {"commit": added_by.get(add["path"])} for add in live_add_actions(table)]
 
-
-def _commit_text(lake: Lake, names: tuple[str, ...], version: int) -> str:
-    s3 = lake.s3
-    try:
-        key = lake.key(*names, "_delta_log", f"{version:020}.json")
-        return s3.get_object(Bucket=lake.bucket, Key=key)["Body"].read().decode()
-    except s3.exceptions.NoSuchKey:
-        raise LakehouseError(f"{lake.uri(*names)} has no commit file of version {version}.") from None
-
-
-def live_of(table: DeltaTable, log: Iterable[tuple[int, list[tuple[str, dict]]]]) -> list[dict[str, Any]]:
-    """The live files' add actions, flat, in the order in which they are numbered; with the `commit` that added them."""
-    added = {action["path"]: version for version, actions in log for kind, action in actions if kind == "add"}
-    found = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    deleted = deleted_rows(table)
-    in_files = names_in_files(table)
-    for add in found:
-        add["commit"] = added.get(add["path"])
-        if add["num_records"] is not None:
-            add["num_records"] -= deleted.get(add["path"], 0)
-        for end in ("min", "max"):  # statistics go by the names in the files
-            add |= {f"{end}.{name}": add.get(f"{end}.{other}") for name, other in in_files.items()}
-
-    def place(add: dict) -> tuple:
+    def sort_key(add: _Row) -> tuple[Any, ...]:
         values = [value for name, value in sorted(add.items()) if name.startswith(("partition.", "min.", "max."))]
-        commit = -1 if add["commit"] is None else add["commit"]
-        return commit, [_sortable(value) for value in values], add["num_records"] or 0, add["size_bytes"]
+        version = -1 if add["commit"] is None else add["commit"]
+        return version, [_sortable(value) for value in values], add["num_records"] or 0, add["size_bytes"]
 
-    return sorted(found, key=place)
-
-
-def rank_of(action: dict) -> tuple:
-    """Sorts a commit's files as they are numbered, by partition and smallest values, not by random names."""
-    stats = json.loads(action.get("stats") or "{}")
-    return json.dumps(action.get("partitionValues") or {}), json.dumps(stats.get("minValues", {}), default=str)
+    return sorted(adds, key=sort_key)
 
 
-def operation_of(actions: list[tuple[str, dict]]) -> str:
-    return next((action.get("operation", "") for kind, action in actions if kind == "commitInfo"), "")
+class _ObjectStates:
+    """What the log of a table says about the objects in its folder, by their keys below the folder."""
 
+    def __init__(self, table: DeltaTable | None = None, log: Iterable[Commit] = ()) -> None:
+        log = list(log)
+        numbered = _numbered_files(table, log) if table else []
+        self._numbers = {add["path"]: number for number, add in enumerate(numbered)}
+        self._first_named: dict[str, tuple[int, int]] = {}  # (version, size) where a commit names the object first
+        self._file_of_vector: dict[str, str] = {}  # the data file whose rows a file of deletion vectors deletes
+        for commit in log:
+            for action in commit.actions:
+                if action.kind in ("add", "remove", "cdc"):
+                    self._register(commit.version, action.kind, action.fields)
 
-_ROWS_OF = {  # metrics by what they count, as delta-rs and others name them
-    "inserted": ("num_target_rows_inserted", "numTargetRowsInserted"),
-    "updated": ("num_target_rows_updated", "num_updated_rows", "numTargetRowsUpdated", "numUpdatedRows"),
-    "deleted": ("num_target_rows_deleted", "num_deleted_rows", "numTargetRowsDeleted", "numDeletedRows"),
-    "copied": ("num_target_rows_copied", "num_copied_rows", "numTargetRowsCopied", "numCopiedRows"),
-}
+    def _register(self, version: int, kind: str, file: dict[str, Any]) -> None:
+        self._first_named.setdefault(file["path"], (version, file.get("size", 0)))
+        if vector := deletion_vector_path(file):
+            self._first_named.setdefault(vector, (version, 0))
+            self._file_of_vector.pop(vector, None)
+            if kind == "add":
+                self._file_of_vector[vector] = file["path"]
 
+    def state(self, key: str) -> str:
+        if key.startswith("_delta_log/"):
+            return "log"
+        if key in self._numbers or self._file_of_vector.get(key) in self._numbers:
+            return "live"
+        return "old" if key in self._first_named else "orphan"
 
-def _in_words(actions: list[tuple[str, dict]]) -> str:
-    by_kind: dict[str, list[dict]] = {}
-    for kind, action in actions:
-        by_kind.setdefault(kind, []).append(action)
-    info = by_kind.get("commitInfo", [{}])[0]
-    metrics = info.get("operationMetrics") or {}
-    added, removed = by_kind.get("add", []), by_kind.get("remove", [])
-    words = []
-    if added or removed:
-        signed = [f"+{len(added)}"] * bool(added) + [f"−{len(removed)}"] * bool(removed)
-        words.append(f"{' '.join(signed)} file{'s' * (len(added) + len(removed) > 1)}")
-    rows = [
-        f"{int(count):,} {done}"
-        for done, names in _ROWS_OF.items()
-        if (count := next((metrics[name] for name in names if name in metrics), 0)) and int(count)
-    ]
-    if not rows and added and info.get("operation") != "OPTIMIZE":
-        written = sum(json.loads(add.get("stats") or "{}").get("numRecords", 0) for add in added)
-        rows = [f"{written:,} written"]
-    if rows:
-        words.append(f"rows: {', '.join(rows)}")
-    if "cdc" in by_kind:
-        words.append(f"change data: {_many(len(by_kind['cdc']), 'file')}")
-    if "metaData" in by_kind:
-        fields = json.loads(by_kind["metaData"][0]["schemaString"])["fields"]
-        words.append(f"schema of {_many(len(fields), 'column')}")
-    if info.get("operation", "").startswith("VACUUM"):
-        count = metrics.get("numDeletedFiles", metrics.get("numFilesToDelete"))
-        words += [_many(int(count), "unused object")] if count is not None else []
-    return "; ".join(words)
-
-
-def _details(kind: str, action: dict, parts: dict[str, int]) -> str:
-    if kind == "commitInfo":
-        return f"{action.get('operation', '')} by {action.get('engineInfo', 'an engine that gives no name')}"
-    if kind == "protocol":
-        features = [*action.get("readerFeatures", []), *action.get("writerFeatures", [])]
-        versions = f"reader {action['minReaderVersion']}, writer {action['minWriterVersion']}"
-        return versions + (f", {', '.join(dict.fromkeys(features))}" if features else "")
-    if kind == "metaData":
-        columns = ", ".join(f"{field['name']} {_type(field)}" for field in json.loads(action["schemaString"])["fields"])
-        by = action.get("partitionColumns")
-        settings = ", ".join(f"{name} = {value}" for name, value in sorted(action.get("configuration", {}).items()))
-        return columns + (f"; partitioned by {', '.join(by)}" if by else "") + (f"; {settings}" if settings else "")
-    if kind in ("add", "remove", "cdc"):
-        name = f"part {parts.setdefault(action['path'], len(parts) + 1)}"
-        words = [f"{name}={value}" for name, value in (action.get("partitionValues") or {}).items()]
-        stats = json.loads(action.get("stats") or "{}")
-        words += [f"{stats['numRecords']:,} rows"] if "numRecords" in stats else []
-        words += [f"{vector['cardinality']:,} of them deleted"] if (vector := action.get("deletionVector")) else []
-        words += [f"{_kb(action['size']):,} kB"] if "size" in action else []
-        words += [] if action.get("dataChange", True) else ["no data changed"]
-        return f"{name}: {', '.join(words)}"
-    if kind == "txn":
-        return f"{action['appId']} is at {action['version']}"
-    return json.dumps(action, ensure_ascii=False)
-
-
-def _type(field: dict) -> str:
-    return field["type"] if isinstance(field["type"], str) else field["type"].get("type", "")
+    def sort_key(self, key: str, size_bytes: int) -> tuple[Any, ...]:
+        folder = key.rpartition("/")[0]
+        if self.state(key) == "log":
+            return 0, folder, key
+        version, size_bytes = self._first_named.get(key, (1 << 62, size_bytes))
+        return 1, folder, version, self._numbers.get(key, -1), size_bytes, key
 
 
 # -- values
 
 
-def _rows(table: DeltaTable, version: int, key: list[str]) -> tuple[list[str], dict[tuple, dict]]:
+def _rows_by_key(table: DeltaTable, version: int, key: list[str]) -> tuple[list[str], dict[tuple[Any, ...], _Row]]:
     """The columns at a version, and its rows by their key."""
-    then = Table(table.table_uri, version=version, storage_options=table._storage_options).to_pyarrow_table()
-    rows = {tuple(row[name] for name in key): row for row in then.to_pylist()}
-    if len(rows) < len(then):
-        raise LakehouseError(f"{', '.join(key)} is no key at version {version}: a value comes more than once.")
-    return then.column_names, rows
+    # `load_as_version` would change the caller's handle. There is no public way to get a table's storage options.
+    at_version = Table(table.table_uri, version=version, storage_options=table._storage_options).to_pyarrow_table()
+    rows = {tuple(row[name] for name in key): row for row in at_version.to_pylist()}
+    if len(rows) < len(at_version):
+        raise LakehouseError(
+            f"{', '.join(key)} is not a key at version {version}: a value occurs more than once. Add columns to `key`"
+            " until they identify a row."
+        )
+    return at_version.column_names, rows
 
 
-def _cell(was: dict | None, now: dict | None, name: str) -> str:
-    if was is None or now is None:
-        return _text((now or was or {}).get(name))
-    old, new = _text(was.get(name)), _text(now.get(name))
+def _change_of(old_row: Mapping[str, Any] | None, new_row: Mapping[str, Any] | None, name: str) -> str:
+    if old_row is None or new_row is None:
+        return _text((new_row or old_row or {}).get(name))
+    old, new = _text(old_row.get(name)), _text(new_row.get(name))
     return "" if old == new else f"{old or 'NULL'} → {new or 'NULL'}"
 
 
@@ -314,19 +234,12 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _sortable(value: object) -> tuple:
+def _sortable(value: object) -> tuple[Any, ...]:
     if value is None:
         return (0,)
     return (1, float(value)) if isinstance(value, int | float) else (2, str(value))
 
 
-def _kb(size: int) -> int:
-    return max(1, round(size / 1000))
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
 def _bytes(number: str, unit: str) -> int:
-    return round(float(number) * 1024 ** "bKMGT".index(unit[0]))
+    factor: int = 1024 ** "bKMGT".index(unit[0])
+    return round(float(number) * factor)

@@ -1,207 +1,226 @@
-"""Tables that another engine wrote, and the readers that give wrong rows of them without a word.
+"""Which readers return wrong rows, without an error, for Delta tables that another engine wrote.
 
-Spark writes features into a table that not every reader knows. Most readers refuse such a table; that is well. Where
-one gives wrong rows instead, it is refused here, with a sentence that says what to do. `TRAPS` is all that was found;
-tests/test_foreign_tables.py holds every reader's verdict on every feature, and turns red when an update changes one.
+Apache Spark can give a table features that not every reader supports. Most readers raise an error for such a table,
+which is safe. A few return wrong rows instead, and this module says which ones. Ask before you read:
+
+    compatibility.check(lake.delta("silver", "orders"), reader="duckdb")    # None, or an Incompatibility
+    compatibility.require(lake.delta("silver", "orders"), reader="duckdb")  # raises IncompatibleReaderError
+
+Both look only at the table's schema and features, which an open DeltaTable already has in memory: they send no request.
+tests/lake/test_compatibility.py holds the result of each reader for each feature, and fails when a new version of a
+reader changes one.
 """
 
 import json
-import uuid
-from base64 import b85decode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from deltalake import DeltaTable, QueryBuilder
 
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.errors import IncompatibleReaderError, LakehouseError
 
-# -- what a log tells
+Reader: TypeAlias = Literal["duckdb", "pyarrow", "polars", "query_builder", "files"]
+"""The readers that are tested.
 
-
-def _columns(table: DeltaTable) -> list[tuple[str, str]]:
-    """The table's columns in order: each one's name, and its name in the files, which column mapping tells apart."""
-    fields = json.loads(table.schema().to_json())["fields"]
-    return [(field["name"], field["metadata"].get(_PHYSICAL, field["name"])) for field in fields]
-
-
-_PHYSICAL = "delta.columnMapping.physicalName"
-
-
-def _names(type_or_field: Any) -> Iterator[tuple[str, str]]:
-    """As `_columns`, and also for the fields of structs, at any depth."""
-    if isinstance(type_or_field, dict):
-        if "metadata" in type_or_field:
-            yield type_or_field["name"], type_or_field["metadata"].get(_PHYSICAL, type_or_field["name"])
-        for part in type_or_field.values():
-            yield from _names(part)
-    elif isinstance(type_or_field, list):
-        for part in type_or_field:
-            yield from _names(part)
-
-
-def names_in_files(table: DeltaTable) -> dict[str, str]:
-    """Of each column that is called otherwise in the files, that name: the log's statistics go by it."""
-    return {name: in_files for name, in_files in _columns(table) if name != in_files}
-
-
-def deleted_rows(table: DeltaTable) -> dict[str, int]:
-    """How many rows of each file are deleted, by the file's path in the table."""
-    if not has_deletion_vectors(table):
-        return {}
-    root = table.table_uri.rstrip("/") + "/"
-    vectors = table.deletion_vectors().read_all()
-    paths, kept = vectors["filepath"].to_pylist(), vectors["selection_vector"].to_pylist()
-    return {path.removeprefix(root): rows.count(False) for path, rows in zip(paths, kept, strict=True)}
-
-
-def vector_file(action: dict) -> str | None:
-    """Where below the table the deletion vector of a log's action lies; None when it is in the log, or there is none.
-
-    https://github.com/delta-io/delta/blob/master/PROTOCOL.md#deletion-vectors
-    """
-    vector = action.get("deletionVector") or {}
-    if vector.get("storageType") != "u":
-        return None
-    folder, coded = vector["pathOrInlineDv"][:-20], vector["pathOrInlineDv"][-20:]
-    name = f"deletion_vector_{uuid.UUID(bytes=b85decode(coded.translate(_Z85)))}.bin"
-    return f"{folder}/{name}" if folder else name
-
-
-_Z85 = str.maketrans(  # ZeroMQ's letters for base 85, to Python's
-    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#",
-    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~",
-)
-
-
-def _has_feature(table: DeltaTable, name: str) -> bool:
-    return name in (table.protocol().reader_features or [])
-
-
-def has_deletion_vectors(table: DeltaTable) -> bool:
-    """Whether files of the table may hold rows that are deleted: the log says which."""
-    return _has_feature(table, "deletionVectors")
-
-
-def renamed_columns(table: DeltaTable) -> list[str]:
-    """Columns, and fields of structs, that are called otherwise in the files (column mapping)."""
-    return [name for name, in_files in _names(json.loads(table.schema().to_json())) if name != in_files]
-
-
-def _renamed_in_files(table: DeltaTable) -> list[str]:
-    partitions = table.metadata().partition_columns  # their values are in the log, by the table's names
-    fields = [field for field in json.loads(table.schema().to_json())["fields"] if field["name"] not in partitions]
-    return [name for name, in_files in _names(fields) if name != in_files]
-
-
-def _lost_partitions(table: DeltaTable) -> list[str]:
-    """The partition columns that DuckDB loses.
-
-    Partition values stand in the log. DuckDB puts them behind the column that goes before, which it looks up by its
-    name in the files: under column mapping there is none of that name, and the values are NULL.
-    """
-    partitions = table.metadata().partition_columns
-    lost, before_is_renamed = [], False
-    for name, in_files in _columns(table):
-        if name not in partitions:
-            before_is_renamed = name != in_files
-        elif before_is_renamed:
-            lost.append(name)
-    return lost
-
-
-def _not_in_files_alone(table: DeltaTable) -> list[str]:
-    """What of a table can't be told from its files, but only together with the log."""
-    return (
-        ["deletion vectors"] * has_deletion_vectors(table)
-        + ["column mapping"] * bool(renamed_columns(table))
-        + ["widened types"] * _has_feature(table, "typeWidening")
-        + ["partition columns"] * bool(table.metadata().partition_columns)
-    )
-
-
-# -- the traps
+- `duckdb`: DuckDB 1.5.5, with `delta_scan` or ATTACH.
+- `pyarrow`: `to_pyarrow_dataset`, `to_pyarrow_table` and `to_pandas` of deltalake 1.6.6.
+- `polars`: `polars.scan_delta` and `read_delta`.
+- `query_builder`: `deltalake.QueryBuilder`.
+- `files`: anything that reads the table's columns from the live data files as plain Parquet files, by name, such as
+  DuckDB's `read_parquet`. The files may have more columns, for example one that was dropped.
+"""
 
 
 @dataclass(frozen=True)
-class Trap:
-    """What a reader gets wrong without a word, as seen with `versions`."""
+class Incompatibility:
+    """Why `reader` would return wrong rows for the table at `uri`, and what to do instead."""
 
-    reader: str
-    versions: str
-    catches: Callable[[DeltaTable], list[str]]  # what of the table, if any, is caught in it
-    what: str
-    instead: str
+    reader: Reader
+    uri: str
+    cause: str
+    remedy: str
 
-    def sentence(self, table: DeltaTable, uri: str) -> str | None:
-        """Why the reader must not read this table, and what to do; None where it may."""
-        if not (caught := self.catches(table)):
-            return None
-        return f"{self.reader} would read {uri} wrongly: {self.what.format(', '.join(caught))}. {self.instead}"
-
-    def refuse(self, table: DeltaTable) -> None:
-        """Raise LakehouseError where the reader would read this table wrongly."""
-        if sentence := self.sentence(table, table.table_uri.rstrip("/")):
-            raise LakehouseError(sentence)
+    def __str__(self) -> str:
+        return f"{_RULES[self.reader].label} would return wrong rows for {self.uri}: {self.cause}. {self.remedy}"
 
 
-_BY_DELTA_RS = (
-    'delta-rs reads it rightly: QueryBuilder().register("t", table).execute("SELECT * FROM t").read_all(), which DuckDB'
-    " takes as a table."
+def check(table: DeltaTable, reader: Reader) -> Incompatibility | None:
+    """Return why `reader` would return wrong rows for `table` at its open version; None where it would not.
+
+    None does not promise that the reader supports the table: it may still raise an error of its own.
+    Raises ValueError for a reader that is not one of `Reader`.
+    """
+    if reader not in get_args(Reader):
+        raise ValueError(f"{reader!r} is not a known reader; the readers are {', '.join(get_args(Reader))}")
+    if reader not in _RULES:
+        return None
+    rule = _RULES[reader]
+    cause = rule.find_cause(table)
+    return Incompatibility(reader, table.table_uri.rstrip("/"), cause, rule.remedy) if cause else None
+
+
+def require(table: DeltaTable, reader: Reader) -> None:
+    """Raise IncompatibleReaderError where `reader` would return wrong rows for `table`."""
+    if problem := check(table, reader):
+        raise IncompatibleReaderError(str(problem), reader=problem.reader, uri=problem.uri)
+
+
+# -- what the metadata of a table says
+
+_PHYSICAL_NAME = "delta.columnMapping.physicalName"
+
+
+def physical_names(table: DeltaTable) -> dict[str, str]:
+    """The columns that have another name in the data files (column mapping), with that name.
+
+    The statistics in the log use the names in the files.
+    """
+    return {field["name"]: _physical_name(field) for field in _fields(table) if _is_renamed(field)}
+
+
+def has_deletion_vectors(table: DeltaTable) -> bool:
+    """Whether data files of the table may contain deleted rows, which only the log marks as deleted."""
+    return _has_feature(table, "deletionVectors")
+
+
+def _has_feature(table: DeltaTable, name: str) -> bool:
+    features = table.protocol().reader_features or []
+    return bool(name in features)
+
+
+def _fields(table: DeltaTable) -> list[dict[str, Any]]:
+    return cast("list[dict[str, Any]]", json.loads(table.schema().to_json())["fields"])
+
+
+def _physical_name(field: dict[str, Any]) -> str:
+    return cast("str", field["metadata"].get(_PHYSICAL_NAME, field["name"]))
+
+
+def _is_renamed(field: dict[str, Any]) -> bool:
+    name: str = field["name"]
+    return _physical_name(field) != name
+
+
+def _renamed_fields(fields: Iterable[dict[str, Any]]) -> Iterator[str]:
+    """The names of columns, and of struct fields at any depth, that have another name in the data files."""
+    for field in fields:
+        if _is_renamed(field):
+            yield field["name"]
+        yield from _renamed_fields(_struct_fields(field["type"]))
+
+
+def _struct_fields(data_type: Any) -> Iterator[dict[str, Any]]:
+    """The fields of the structs that `data_type` contains: itself, or in an array or a map."""
+    if isinstance(data_type, dict):
+        yield from data_type.get("fields", [])
+        for part in ("elementType", "keyType", "valueType"):
+            yield from _struct_fields(data_type.get(part))
+
+
+# -- what goes wrong
+
+
+def _partitions_lost_by_duckdb(table: DeltaTable) -> str | None:
+    """DuckDB adds each partition value behind the column before it, which it looks up by its name in the table.
+
+    Under column mapping no column in the data files has that name, and DuckDB returns NULL.
+    """
+    partitions = table.metadata().partition_columns
+    lost, column_before_is_renamed = [], False
+    for field in _fields(table):
+        if field["name"] not in partitions:
+            column_before_is_renamed = _is_renamed(field)
+        elif column_before_is_renamed:
+            lost.append(field["name"])
+    if not lost:
+        return None
+    return f"the table uses column mapping, and DuckDB returns NULL in the partition column {', '.join(lost)}"
+
+
+def _columns_lost_by_pyarrow(table: DeltaTable) -> str | None:
+    """delta-rs refuses where `columnMapping` is a named feature (reader version 3), but not at reader version 2."""
+    partitions = table.metadata().partition_columns  # their values are in the log, by the names of the table
+    renamed = list(_renamed_fields(field for field in _fields(table) if field["name"] not in partitions))
+    if not renamed:
+        return None
+    return (
+        f"the table uses column mapping, so {', '.join(renamed)} has another name in the data files, where pyarrow"
+        " does not find it and returns NULL"
+    )
+
+
+def _facts_missing_in_files(table: DeltaTable) -> str | None:
+    features = {
+        "deletion vectors": has_deletion_vectors(table),
+        "column mapping": any(_renamed_fields(_fields(table))),
+        "widened types": _has_feature(table, "typeWidening"),
+        "partition columns": bool(table.metadata().partition_columns),
+    }
+    if not any(features.values()):
+        return None
+    used = ", ".join(name for name, is_used in features.items() if is_used)
+    return f"the table uses {used}, so its rows are complete only together with the Delta log"
+
+
+@dataclass(frozen=True)
+class _Rule:
+    label: str
+    find_cause: Callable[[DeltaTable], str | None]
+    remedy: str
+
+
+_USE_ANOTHER_READER = (
+    'Read it with delta-rs: QueryBuilder().register("t", table).execute("SELECT * FROM t").read_all() returns an Arrow'
+    " table, which DuckDB can query. Or remove column mapping from the table, in Spark:"
+    " ALTER TABLE ... SET TBLPROPERTIES('delta.columnMapping.mode' = 'none')."
 )
-_IN_SPARK = (
-    "Or take column mapping off it, in Spark: ALTER TABLE ... SET TBLPROPERTIES('delta.columnMapping.mode' = 'none')."
+_REMOVE_FEATURES = (
+    "Write the table without these features. In Spark, deletion vectors are removed with"
+    " ALTER TABLE ... SET TBLPROPERTIES('delta.enableDeletionVectors' = false) and then"
+    " ALTER TABLE ... DROP FEATURE deletionVectors, column mapping with"
+    " ALTER TABLE ... SET TBLPROPERTIES('delta.columnMapping.mode' = 'none')."
 )
-
-DUCKDB = Trap(
-    "DuckDB",
-    "1.5.5",
-    _lost_partitions,
-    "under column mapping it gives NULL for the partition column {}",
-    f"{_BY_DELTA_RS} {_IN_SPARK}",
-)
-ARROW = Trap(
-    "A pyarrow dataset (to_pyarrow_table and to_pandas, too)",
-    "deltalake 1.6.6",  # it refuses where `columnMapping` is a named feature, but not at reader version 2
-    _renamed_in_files,
-    "column mapping gives another name in the files to {}, and it looks for the columns by the table's names",
-    f"{_BY_DELTA_RS} {_IN_SPARK}",
-)
-FILES = Trap(
-    "A reader of the files alone",
-    "whatever the reader",
-    _not_in_files_alone,
-    "its rows are in the files only together with the log ({})",
-    "Write it without these features, in Spark: deletion vectors go with ALTER TABLE ... SET"
-    " TBLPROPERTIES('delta.enableDeletionVectors' = false), then ALTER TABLE ... DROP FEATURE deletionVectors; column"
-    " mapping with 'delta.columnMapping.mode' = 'none'.",
-)
-TRAPS = (DUCKDB, ARROW, FILES)
+_RULES: dict[Reader, _Rule] = {
+    "duckdb": _Rule("DuckDB", _partitions_lost_by_duckdb, _USE_ANOTHER_READER),
+    "pyarrow": _Rule(
+        "A pyarrow dataset (also to_pyarrow_table and to_pandas)", _columns_lost_by_pyarrow, _USE_ANOTHER_READER
+    ),
+    "files": _Rule("A reader of the data files without the log", _facts_missing_in_files, _REMOVE_FEATURES),
+}
 
 
 # -- delta-rs
 
 
 class Table(DeltaTable):
-    """A DeltaTable that refuses a way to read that would be wrong, or reads another way."""
+    """A DeltaTable that never returns wrong rows silently: `Lake.delta` opens tables as this class.
 
-    def to_pyarrow_dataset(self, *arguments: Any, **options: Any):
-        """As DeltaTable's, which `to_pyarrow_table` and `to_pandas` call as well."""
-        ARROW.refuse(self)
-        return super().to_pyarrow_dataset(*arguments, **options)
+    Raises IncompatibleReaderError from `to_pyarrow_dataset`, `to_pyarrow_table` and `to_pandas` where pyarrow would
+    return wrong rows.
+    """
+
+    def to_pyarrow_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        """As in DeltaTable, where `to_pyarrow_table` and `to_pandas` also call it. Raises IncompatibleReaderError."""
+        require(self, "pyarrow")
+        return super().to_pyarrow_dataset(*args, **kwargs)
 
     def count(self) -> int:
-        """As DeltaTable's, from the log's statistics; where rows of files are deleted, the rows are counted."""
+        """The number of rows. With deletion vectors the rows are counted, because the log's statistics are too high."""
         if not has_deletion_vectors(self):
             return super().count()
         (rows,) = QueryBuilder().register("t", self).execute("SELECT count(*) AS n FROM t").read_all()["n"].to_pylist()
-        return rows
+        return cast("int", rows)
 
-    def vacuum(self, *arguments: Any, **options: Any) -> list[str]:
-        """As DeltaTable's, but for `full`, which takes deletion vectors for files that no commit names (1.6.6)."""
-        if (options.get("full") or arguments[5:6] == (True,)) and has_deletion_vectors(self):
+    def vacuum(self, *args: Any, **kwargs: Any) -> list[str]:
+        """As in DeltaTable. Raises LakehouseError for `full=True` on a table with deletion vectors.
+
+        delta-rs 1.6.6 takes the files of deletion vectors for files that no commit names, and deletes them.
+        """
+        full = kwargs.get("full") or args[5:6] == (True,)
+        if full and has_deletion_vectors(self):
             raise LakehouseError(
-                f"vacuum(full=True) would remove the deletion vectors of {self.table_uri.rstrip('/')}, and the table"
-                " could not be read any more. Leave out `full`, or vacuum the table with Spark."
+                f"vacuum(full=True) would delete the deletion vectors of {self.table_uri.rstrip('/')}, and the table"
+                " could no longer be read. Leave out `full`, or vacuum the table with Spark."
             )
-        return super().vacuum(*arguments, **options)
+        return super().vacuum(*args, **kwargs)

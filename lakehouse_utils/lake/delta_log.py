@@ -1,54 +1,220 @@
-"""The one reader of a Delta log: its commits, the live files, and how far a table has got.
+"""The one reader of Delta logs: commits and their actions, the live files, and how far a load has got.
 
-How far a table has got is recorded in its own log, committed together with the rows, as an application transaction:
-https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
+How far a load has got is recorded in the table's own log, in the same commit as the rows, as an application
+transaction: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
 """
 
 import io
 import json
-from collections.abc import Callable
+import re
+import uuid
+from base64 import b85decode
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from typing import Any, NamedTuple, Protocol, Self, cast
 
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 from botocore.exceptions import ClientError
 from deltalake import DeltaTable
+from deltalake.fs import DeltaStorageHandler
 
+from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import compatibility
 from lakehouse_utils.lake.lake import TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
 
+_COMMIT_FILE = re.compile(r"(\d{20})\.json")
+_PARALLEL_READS = 8  # a commit file is small: reading it is mostly waiting for the answer
 
-class _MissingCommitError(Exception):
-    """The log has no such commit file any more: a clean-up removed it."""
+
+class MissingCommitError(LakehouseError):
+    """The log has no file for this commit: there is no such version, or a clean-up of the log removed the file."""
+
+    def __init__(self, uri: str, version: int) -> None:
+        super().__init__(
+            f"The log of {uri} has no commit file for version {version}. There is no such version, or a clean-up of"
+            " the log removed the file: choose a version that the log still has."
+        )
+        self.uri = uri
+        self.version = version
+
+
+class Action(NamedTuple):
+    """One line of a commit file, such as `{"add": {"path": ...}}`: its kind, and the fields of the action."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One version of a table: the actions of its commit file, in order."""
+
+    version: int
+    actions: list[Action]
+
+    @classmethod
+    def parse(cls, version: int, text: str | bytes) -> Self:
+        """The commit that `text`, the content of a commit file, describes."""
+        lines = (json.loads(line) for line in text.splitlines() if line.strip())
+        return cls(version, [Action(*next(iter(line.items()))) for line in lines])
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        """The fields of the actions of one kind, such as "add", in order."""
+        return [action.fields for action in self.actions if action.kind == kind]
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The commitInfo action; empty where the commit has none."""
+        return next(iter(self.of_kind("commitInfo")), {})
+
+    @property
+    def operation(self) -> str:
+        """What the writer calls the commit, such as "MERGE"; empty where it does not say."""
+        return cast("str", self.info.get("operation", ""))
+
+
+class DeltaLog:
+    """The `_delta_log` folder of one table.
+
+    `of_table` reads it as the open DeltaTable does, wherever the table is. `of_ref` reads it with the S3 client of the
+    lake, which has fresh credentials, and needs no open table.
+    """
+
+    def __init__(self, uri: str, folder: "_Folder") -> None:
+        self.uri = uri
+        self._folder = folder
+
+    @classmethod
+    def of_table(cls, table: DeltaTable) -> Self:
+        """The log of an open table, with the table's own storage options."""
+        return cls(table.table_uri.rstrip("/"), _FolderOfTable(table))
+
+    @classmethod
+    def of_ref(cls, ref: TableRef) -> Self:
+        """The log of a table in a lake, with the lake's credentials."""
+        return cls(ref.uri, _FolderInLake(ref))
+
+    def versions(self) -> list[int]:
+        """The versions whose commit files exist, in order. A clean-up of the log removes the first ones."""
+        matches = (_COMMIT_FILE.fullmatch(name) for name in self._folder.list_names())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def commit(self, version: int) -> Commit:
+        """One commit. Raises MissingCommitError where its file does not exist."""
+        text = self._folder.read(f"{version:020}.json")
+        if text is None:
+            raise MissingCommitError(self.uri, version)
+        return Commit.parse(version, text)
+
+    def commits(self, versions: Iterable[int]) -> Iterator[Commit]:
+        """The commits of `versions`, in that order, read in parallel. Raises MissingCommitError."""
+        with ThreadPoolExecutor(_PARALLEL_READS) as pool:
+            yield from pool.map(self.commit, versions)
+
+    def commits_up_to(self, version: int) -> list[Commit]:
+        """All commits that still have a file, up to `version`, in order."""
+        return list(self.commits(number for number in self.versions() if number <= version))
+
+    def checkpoint_version(self) -> int | None:
+        """The version of the last checkpoint; None where there is none."""
+        hint = self._folder.read("_last_checkpoint")
+        return cast("int", json.loads(hint)["version"]) if hint else None
+
+    def checkpoint(self, version: int, columns: list[str]) -> pa.Table | None:
+        """These columns of the checkpoint at `version`; None where it is not one Parquet file.
+
+        Other engines also write checkpoints in several parts, or in the format V2.
+        """
+        data = self._folder.read(f"{version:020}.checkpoint.parquet")
+        return pq.read_table(io.BytesIO(data), columns=columns) if data else None
+
+
+class _Folder(Protocol):
+    def read(self, name: str) -> bytes | None:
+        """The content of one file; None where it does not exist."""
+
+    def list_names(self) -> list[str]:
+        """The names of the files, without subfolders."""
+
+
+class _FolderInLake:
+    def __init__(self, ref: TableRef) -> None:
+        self._ref = ref
+
+    def read(self, name: str) -> bytes | None:
+        lake = self._ref.lake
+        try:
+            answer = lake.s3.get_object(Bucket=lake.bucket, Key=self._ref.key("_delta_log", name))
+            return answer["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+
+    def list_names(self) -> list[str]:
+        prefix = self._ref.key("_delta_log", "")
+        return [entry["Key"].removeprefix(prefix) for entry in self._ref.lake.objects(prefix)]
+
+
+class _FolderOfTable:
+    def __init__(self, table: DeltaTable) -> None:
+        # delta-rs has no public way to read a file next to the table's data with the table's own options.
+        handler: Any = DeltaStorageHandler.from_table(table._table)  # its annotation names the base class
+        self._files = pa.fs.PyFileSystem(handler)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            with self._files.open_input_file(f"_delta_log/{name}") as file:
+                content: bytes = file.read()
+                return content
+        except FileNotFoundError:
+            return None
+
+    def list_names(self) -> list[str]:
+        entries = self._files.get_file_info(pa.fs.FileSelector("_delta_log", allow_not_found=True))
+        return [entry.base_name for entry in entries]
+
+
+# -- how far a load has got
 
 
 def progress(table: DeltaTable | None, app_id: str) -> int | None:
-    """The version last committed under `app_id`; None where nothing was."""
+    """The version last committed under `app_id`; None where there is none."""
     return None if table is None else table.transaction_version(app_id)
 
 
 def progress_by_app_id(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:
-    """`progress` as a function of the app id, for many lookups: delta-rs reads the log each time, this reads it once."""
+    """A function that returns `progress` for an app id: delta-rs reads the log for each one, this reads it once.
+
+    Raises StorageError where the log cannot be read.
+    """
+    versions: dict[str, int] = {}
     if table is None:
-        return {}.get
-    versions, first = {}, 0
-    try:
-        with translate_errors(f"read the log of {ref.label}", ref.lake):
-            if hint := _log_file(ref, "_last_checkpoint"):
-                first = json.loads(hint)["version"] + 1
-                checkpoint = _log_file(ref, f"{first - 1:020}.checkpoint.parquet")
-                if first - 1 > table.version() or checkpoint is None:  # in several parts, written by another engine
-                    return partial(progress, table)
-                entries = pq.read_table(io.BytesIO(checkpoint), columns=["txn"])["txn"].to_pylist()
-                versions = {entry["appId"]: entry["version"] for entry in entries if entry}
-            for number in range(first, table.version() + 1):
-                for action in _actions(ref, number):
-                    if "txn" in action:
-                        versions[action["txn"]["appId"]] = action["txn"]["version"]
-    except _MissingCommitError:
-        return partial(progress, table)
+        return versions.get
+    log = DeltaLog.of_ref(ref)
+    first = 0
+    with translate_errors(f"read the log of {ref.label}", ref.lake):
+        if (checkpoint_version := log.checkpoint_version()) is not None:
+            checkpoint = log.checkpoint(checkpoint_version, ["txn"])
+            if checkpoint is None or checkpoint_version > table.version():
+                return partial(progress, table)
+            transactions = checkpoint["txn"].to_pylist()
+            versions = {txn["appId"]: txn["version"] for txn in transactions if txn}
+            first = checkpoint_version + 1
+        try:
+            for commit in log.commits(range(first, table.version() + 1)):
+                versions |= {txn["appId"]: txn["version"] for txn in commit.of_kind("txn")}
+        except MissingCommitError:
+            return partial(progress, table)
     return versions.get
+
+
+# -- files
 
 
 def is_empty(table: DeltaTable | None) -> bool:
@@ -57,54 +223,79 @@ def is_empty(table: DeltaTable | None) -> bool:
 
 
 def live_files(ref: TableRef, table: DeltaTable) -> list[str]:
-    """Addresses of the table's files, as DuckDB reads them: `file_uris()` writes ö as %C3%B6.
+    """The addresses of the table's live files, as DuckDB reads them: `file_uris()` writes ö as %C3%B6.
 
-    Raises IncompatibleReaderError where the rows are not in the files alone, as with deletion vectors.
+    Raises IncompatibleReaderError where the files alone do not hold the right rows, as with deletion vectors.
     """
-    compatibility.FILES.refuse(table)
+    compatibility.require(table, "files")
     paths = pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
     return [f"{ref.uri}/{path}" for path in paths]
 
 
 def files_added_since(ref: TableRef, table: DeltaTable, version: int | None) -> list[str]:
-    """Addresses of the files that brought new rows after `version`; all files for None.
+    """The addresses of the files that brought new rows after `version`; all live files for None.
 
-    Files that OPTIMIZE rewrote are not new. Where older commits have been cleaned up, the answer is all files as well:
-    reading a row twice does no harm to a MERGE.
+    Files that OPTIMIZE rewrote are not new. All live files are also the answer where older commits or added files are
+    gone: reading a row twice does no harm to a MERGE.
+    Raises IncompatibleReaderError as `live_files` does, and StorageError where the log cannot be read.
     """
     live = live_files(ref, table)
     if version is None:
         return live
-    added: list[str] = []
     try:
-        for number in range(version + 1, table.version() + 1):
-            with translate_errors(f"read the log of {ref.label}", ref.lake):
-                added += _paths_added_by(ref, number)
-    except _MissingCommitError:
+        with translate_errors(f"read the log of {ref.label}", ref.lake):
+            commits = list(DeltaLog.of_ref(ref).commits(range(version + 1, table.version() + 1)))
+    except MissingCommitError:
         return live
-    uris = [f"{ref.uri}/{path}" for path in added]
-    if not set(live).issuperset(uris):  # compacted since, and perhaps vacuumed
+    added = [f"{ref.uri}/{add['path']}" for commit in commits for add in commit.of_kind("add") if add["dataChange"]]
+    if not set(live).issuperset(added):  # compacted since, and perhaps vacuumed
         return live
-    return uris
+    return added
 
 
-def _paths_added_by(ref: TableRef, version: int) -> list[str]:
-    actions = _actions(ref, version)
-    return [action["add"]["path"] for action in actions if "add" in action and action["add"]["dataChange"]]
+def live_add_actions(table: DeltaTable) -> list[dict[str, Any]]:
+    """The add action of each live file, flat: path, size_bytes, num_records, `partition.<column>`, `min.<column>` ...
+
+    num_records is None where the log does not say it, and does not count deleted rows. Statistics have the names of
+    the table's columns, also under column mapping.
+    """
+    adds: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    deleted = _deleted_rows_by_path(table)
+    physical_names = compatibility.physical_names(table)
+    for add in adds:
+        if add["num_records"] is not None:
+            add["num_records"] -= deleted.get(add["path"], 0)
+        for bound in ("min", "max"):
+            add |= {f"{bound}.{name}": add.get(f"{bound}.{physical}") for name, physical in physical_names.items()}
+    return adds
 
 
-def _actions(ref: TableRef, version: int) -> list[dict]:
-    text = _log_file(ref, f"{version:020}.json")
-    if text is None:
-        raise _MissingCommitError
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+# -- deletion vectors: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#deletion-vectors
 
 
-def _log_file(ref: TableRef, name: str) -> bytes | None:
-    try:
-        key = ref.key("_delta_log", name)
-        return ref.lake.s3.get_object(Bucket=ref.lake.bucket, Key=key)["Body"].read()
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-            return None
-        raise
+def deletion_vector_path(action: dict[str, Any]) -> str | None:
+    """The path, below the table, of the file with the deletion vector of an add or remove action.
+
+    None where the action has no deletion vector, or where the vector is in the log itself.
+    """
+    vector = action.get("deletionVector") or {}
+    if vector.get("storageType") != "u":
+        return None
+    folder, encoded = vector["pathOrInlineDv"][:-20], vector["pathOrInlineDv"][-20:]
+    name = f"deletion_vector_{uuid.UUID(bytes=b85decode(encoded.translate(_FROM_Z85)))}.bin"
+    return f"{folder}/{name}" if folder else name
+
+
+_FROM_Z85 = str.maketrans(  # from ZeroMQ's alphabet for base 85 (https://rfc.zeromq.org/spec/32/) to Python's
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#",
+    "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~",
+)
+
+
+def _deleted_rows_by_path(table: DeltaTable) -> dict[str, int]:
+    if not compatibility.has_deletion_vectors(table):
+        return {}
+    root = table.table_uri.rstrip("/") + "/"
+    vectors = table.deletion_vectors().read_all()
+    paths, kept = vectors["filepath"].to_pylist(), vectors["selection_vector"].to_pylist()
+    return {path.removeprefix(root): rows.count(False) for path, rows in zip(paths, kept, strict=True)}

@@ -1,109 +1,400 @@
-"""Errors of the S3 clients (boto3, delta-rs, DuckDB) as exceptions of this package: one sentence that names the setting to change."""
+"""Translates errors of the S3 clients (boto3, delta-rs, DuckDB) into the exceptions of this package.
+
+`translate_errors` is the way in. It works in three steps:
+
+1. Recognize: which problem is it? One function per library. boto3's errors have types and codes; delta-rs and DuckDB
+   offer nothing but a message, so theirs is searched.
+2. Diagnose: the answer to a HEAD request has no body, so a refusal may come without its reason. Then one listing is
+   sent, whose answer has a body.
+3. Build the exception. Its class and its text are in the table of problems below.
+"""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Protocol
 
+import duckdb
 from boto3.exceptions import Boto3Error
+from botocore import exceptions as botocore_errors
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from lakehouse_utils.errors import ExpiredCredentialsError, LakehouseError
+from lakehouse_utils.errors import (
+    AccessDeniedError,
+    AwsConfigurationError,
+    BucketNotFoundError,
+    CertificateError,
+    ClockSkewError,
+    ExpiredCredentialsError,
+    InvalidCredentialsError,
+    LakehouseError,
+    MissingCredentialsError,
+    NotAnS3ServerError,
+    ServerBusyError,
+    ServerUnreachableError,
+    StorageError,
+    WrongRegionError,
+)
+from lakehouse_utils.lake.credentials import Credentials
 
-if TYPE_CHECKING:
-    from lakehouse_utils.lake.lake import Lake
+
+@dataclass(frozen=True)
+class StorageLocation:
+    """What a message says about the place that a request was for."""
+
+    server: str  # its name or address
+    bucket: str
+    uri: str  # s3://bucket/prefix
+    proxy_variable: str | None  # that sends requests through a proxy, if any
+    lakehouse_uri_is_set: bool  # else unsetting it is no advice
 
 
-_EXPIRED = (
-    "The temporary credentials have expired: renew AWS_SESSION_TOKEN with its two keys (`aws sso login`, or your role's"
-    " issuer), and start again; what is finished stays."
-)
-_DENIED = (
-    "{where} refuses these credentials for {root}: the policy of the role or user must allow s3:ListBucket on the"
-    " bucket and s3:GetObject, s3:PutObject, s3:DeleteObject below the prefix (LAKEHOUSE_URI, AWS_PROFILE)."
-)
-_ELSEWHERE = (
-    "The bucket {bucket!r} is in another region: set AWS_REGION to the bucket's region (and AWS_ENDPOINT_URL, if set,"
-    " to an address there)."
-)
-_BUSY = "{where} has trouble of its own, and had it again and again: start again later; what is finished stays."
-_UNREACHABLE = "{where} can't be reached: check the network and AWS_ENDPOINT_URL (unset it for AWS itself)."
-_BEHIND_PROXY = "{where} can't be reached through the proxy: change {proxy}, or add the server's host to NO_PROXY."
-_NO_S3 = "{where} doesn't answer as an S3 does: check AWS_ENDPOINT_URL."
-_UNTRUSTED = (
-    "{where} shows a certificate that isn't trusted, or speaks no TLS: check http or https in AWS_ENDPOINT_URL, and the"
-    " files of certificates in AWS_CA_BUNDLE and, if set, SSL_CERT_FILE."
-)
-_NO_CREDENTIALS = (
-    "No AWS credentials were found for {root}: set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the"
-    " environment or in .env, or run where a role gives them. Unset LAKEHOUSE_URI to use the embedded server."
-)
-_NO_ANSWER = (
-    "The AWS credentials could not be had: check AWS_PROFILE, AWS_CONTAINER_CREDENTIALS_FULL_URI or"
-    " AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, whichever gives them here ({text})."
-)
+class S3Access(Protocol):
+    """The part of a Lake that the translation uses."""
 
-# S3's error codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    @property
+    def location(self) -> StorageLocation:
+        """The place that requests are for."""
+
+    def send_listing(self) -> None:
+        """Send one small request whose answer has a body. Raises what boto3 raises."""
+
+    def credentials(self) -> Credentials:
+        """Return the current credentials."""
+
+
+@contextmanager
+def translate_errors(action: str, lake: S3Access) -> Iterator[None]:
+    """Raise the StorageError that fits instead of what an S3 client raises inside the `with` block.
+
+    `action` completes the sentence "Could not ...". An error that is not recognized is raised unchanged, except that
+    keys are removed from its message: delta-rs and DuckDB quote answers that repeat the access key and session token.
+
+    Raises a subclass of StorageError, for example ExpiredCredentialsError.
+    """
+    try:
+        yield
+    except LakehouseError:
+        raise
+    except Exception as error:
+        causes = list(_causes(error))
+        for cause in causes:
+            _hide_keys(cause)
+        for cause in causes:
+            symptom = _recognize(cause)
+            if isinstance(symptom, _Refusal):
+                symptom = _diagnose_refusal(symptom, lake)
+            if symptom:
+                raise _exception(symptom, action, lake.location, cause) from error
+        raise
+
+
+# -- the problems: classes and texts
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A kind of failure: its exception, what a message says happened, and what it advises."""
+
+    error: type[StorageError]
+    happened: str
+    advice: str
+
+
+_EXPIRED = _Problem(
+    ExpiredCredentialsError,
+    "the temporary credentials have expired",
+    "Renew them (`aws sso login`, or new values for AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN) and"
+    " start again; finished work is kept.",
+)
+_INVALID_ACCESS_KEY = _Problem(
+    InvalidCredentialsError,
+    "{server} does not know the access key",
+    "Check AWS_ACCESS_KEY_ID (or AWS_PROFILE), that AWS_SESSION_TOKEN is set if the key is a temporary one, and that"
+    " the key is for the server in AWS_ENDPOINT_URL.",
+)
+_INVALID_SECRET_KEY = _Problem(
+    InvalidCredentialsError,
+    "{server} rejected the secret key",
+    "Check that AWS_SECRET_ACCESS_KEY belongs to AWS_ACCESS_KEY_ID.",
+)
+_INVALID_TOKEN = _Problem(
+    InvalidCredentialsError,
+    "{server} rejected the session token",
+    "Check AWS_SESSION_TOKEN, or unset it if the keys are permanent ones.",
+)
+_NO_CREDENTIALS = _Problem(
+    MissingCredentialsError,
+    "no AWS credentials were found for {uri}",
+    "Set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the environment or in .env, or run where a"
+    " role provides them.",
+)
+_HALF_OF_THE_KEYS = _Problem(
+    MissingCredentialsError,
+    "one of the two AWS keys is missing ({detail})",
+    "Set both AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+)
+_NO_ANSWER_FROM_CREDENTIALS_SOURCE = _Problem(
+    MissingCredentialsError,
+    "getting AWS credentials failed ({detail})",
+    "Check the setting they come from: AWS_PROFILE, AWS_CONTAINER_CREDENTIALS_FULL_URI or"
+    " AWS_CONTAINER_CREDENTIALS_RELATIVE_URI.",
+)
+_UNKNOWN_PROFILE = _Problem(
+    AwsConfigurationError,
+    "AWS_PROFILE names a profile that is not in the AWS configuration ({detail})",
+    "Change or unset AWS_PROFILE.",
+)
+_INVALID_CONFIGURATION = _Problem(
+    AwsConfigurationError,
+    "the AWS configuration is invalid ({detail})",
+    "Fix the file, or set AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE or AWS_PROFILE to another file or profile.",
+)
+_DENIED = _Problem(
+    AccessDeniedError,
+    "{server} denied access to {uri}",
+    "The policy of the role or user must allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and"
+    " s3:DeleteObject below the prefix. Check the policy, LAKEHOUSE_URI and AWS_PROFILE.",
+)
+_NO_BUCKET = _Problem(
+    BucketNotFoundError,
+    "the bucket {bucket!r} does not exist on {server}",
+    "Create it, or change LAKEHOUSE_URI (or --lake).",
+)
+_WRONG_REGION = _Problem(
+    WrongRegionError,
+    "the bucket {bucket!r} is in another region",
+    "Set AWS_REGION to the bucket's region, and AWS_ENDPOINT_URL, if it is set, to an endpoint in that region.",
+)
+_CLOCK_SKEW = _Problem(
+    ClockSkewError,
+    "{server} rejected the request because its clock and this machine's clock differ",
+    "Set this machine's clock.",
+)
+_BUSY = _Problem(
+    ServerBusyError,
+    "{server} kept failing (HTTP 5xx or throttling) after several retries",
+    "Start again later; finished work is kept.",
+)
+_UNREACHABLE = _Problem(
+    ServerUnreachableError,
+    "{server} cannot be reached",
+    "Check the network and AWS_ENDPOINT_URL (for AWS itself, leave it unset).",
+)
+_UNREACHABLE_BY_PROXY = _Problem(
+    ServerUnreachableError,
+    "{server} cannot be reached through the proxy",
+    "Change {proxy_variable}, or add the server's host to NO_PROXY.",
+)
+_NOT_S3 = _Problem(
+    NotAnS3ServerError,
+    "{server} does not answer like an S3 server",
+    "Check AWS_ENDPOINT_URL.",
+)
+_UNTRUSTED = _Problem(
+    CertificateError,
+    "the certificate of {server} is not trusted, or the server does not use TLS",
+    "Check http or https in AWS_ENDPOINT_URL, and the certificate files in AWS_CA_BUNDLE and, if it is set,"
+    " SSL_CERT_FILE.",
+)
+_USE_EMBEDDED_SERVER = " To use the embedded server instead, unset LAKEHOUSE_URI."
+
+
+@dataclass(frozen=True)
+class _Symptom:
+    """A recognized problem, with the S3 error code or HTTP status that showed it, if one did."""
+
+    problem: _Problem
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """An HTTP status 400 or 403 without its reason. `otherwise` is the problem if a diagnosis finds nothing better."""
+
+    code: str
+    otherwise: _Problem | None = None
+
+
+def _exception(symptom: _Symptom, action: str, location: StorageLocation, cause: BaseException) -> StorageError:
+    problem = symptom.problem
+    if problem is _UNREACHABLE and location.proxy_variable:
+        problem = _UNREACHABLE_BY_PROXY
+    advice = problem.advice
+    if problem is _NO_CREDENTIALS and location.lakehouse_uri_is_set:
+        advice += _USE_EMBEDDED_SERVER
+    text = f"{problem.happened}. {advice}".format(
+        server=location.server,
+        bucket=location.bucket,
+        uri=location.uri,
+        proxy_variable=location.proxy_variable,
+        detail=str(cause).strip().split("\n")[0][:300].rstrip("."),
+    )
+    return problem.error(f"Could not {action}: {text}", server=location.server, uri=location.uri, code=symptom.code)
+
+
+# -- recognize: S3's codes, then one function per library
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 # An answer to HEAD has no body, and so no code but its status.
-_CODES = {
-    "ExpiredToken ExpiredTokenException RequestExpired TokenRefreshRequired": _EXPIRED,
-    "InvalidAccessKeyId InvalidClientTokenId": "{where} doesn't know this access key: check AWS_ACCESS_KEY_ID (or"
-    " AWS_PROFILE), that AWS_SESSION_TOKEN is there if it belongs to it, and that the keys are for the server in"
-    " AWS_ENDPOINT_URL.",
-    "SignatureDoesNotMatch": "{where} refuses the secret key: AWS_SECRET_ACCESS_KEY doesn't belong to this"
-    " AWS_ACCESS_KEY_ID.",
-    "InvalidToken": "{where} refuses the session token: check AWS_SESSION_TOKEN, or unset it for keys without one.",
-    "NoSuchBucket": "The bucket {bucket!r} doesn't exist on {where}: create it, or change LAKEHOUSE_URI (or --lake).",
-    "PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException 301": _ELSEWHERE,
-    "AccessDenied AllAccessDisabled 403": _DENIED,
-    "RequestTimeTooSkewed": "{where} refuses requests signed at another time than its own: set this machine's clock.",
-    "SlowDown ServiceUnavailable InternalError 500 502 503 504": _BUSY,
+_BY_CODE = {
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "RequestExpired": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "InvalidAccessKeyId": _INVALID_ACCESS_KEY,
+    "InvalidClientTokenId": _INVALID_ACCESS_KEY,
+    "SignatureDoesNotMatch": _INVALID_SECRET_KEY,
+    "InvalidToken": _INVALID_TOKEN,
+    "NoSuchBucket": _NO_BUCKET,
+    "PermanentRedirect": _WRONG_REGION,
+    "AuthorizationHeaderMalformed": _WRONG_REGION,
+    "IllegalLocationConstraintException": _WRONG_REGION,
+    "301": _WRONG_REGION,
+    "AccessDenied": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "RequestTimeTooSkewed": _CLOCK_SKEW,
+    "SlowDown": _BUSY,
+    "ServiceUnavailable": _BUSY,
+    "InternalError": _BUSY,
+    "500": _BUSY,
+    "502": _BUSY,
+    "503": _BUSY,
+    "504": _BUSY,
     "407": _UNREACHABLE,
 }
-_BY_CODE = {code: sentence for codes, sentence in _CODES.items() for code in codes.split()}
-_CODE = re.compile(
-    r"\((\w+)\) when calling the"  # boto3
-    r"|<Error>\s*<Code>(\w+)</Code>"  # delta-rs and delta_scan
-    r"|\(HTTP \d+[^)]*\)\s+(\w+): "  # DuckDB
-)
-_STATUS = re.compile(
-    r"\(HTTP (\d+)[^)]*\)|Request returned HTTP (\d+) for|non-2xx status code\W+(?:31m\W+0m\W+)?(\d+)\b"
-)
+_REFUSALS = {"400": None, "403": _DENIED}
 
-_BOTO3 = {
-    "ProfileNotFound": "AWS_PROFILE names a profile that isn't in your AWS configuration: change or unset AWS_PROFILE"
-    " ({text}).",
-    "NoCredentialsError": _NO_CREDENTIALS,
-    "PartialCredentialsError": "Of the AWS keys one half is missing: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong"
-    " together ({text}).",
-    "ConfigParseError InvalidConfigError InfiniteLoopConfigError UnknownCredentialError": "Your AWS configuration is no"
-    " good: mend the file, or set AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE or AWS_PROFILE to another ({text}).",
-    "CredentialRetrievalError MetadataRetrievalError UnauthorizedSSOTokenError SSOTokenLoadError SSOError"
-    " TokenRetrievalError": _NO_ANSWER,
-    "EndpointConnectionError ConnectTimeoutError ConnectionClosedError ReadTimeoutError ProxyConnectionError"
-    " HTTPClientError": _UNREACHABLE,
-    "SSLError": _UNTRUSTED,
-    "ResponseParserError": _NO_S3,
+
+def _recognize(error: BaseException) -> _Symptom | _Refusal | None:
+    return _recognize_boto3(error) or _recognize_duckdb(error) or _recognize_object_store(error)
+
+
+def _recognize_code(code: str, otherwise: _Problem | None = None) -> _Symptom | _Refusal | None:
+    """Return what an S3 error code or an HTTP status means; for another one, the problem `otherwise`, if any."""
+    if code in _REFUSALS:
+        return _Refusal(code, _REFUSALS[code] or otherwise)
+    problem = _BY_CODE.get(code, otherwise)
+    return _Symptom(problem, code) if problem else None
+
+
+_BY_BOTOCORE_CLASS: dict[type, _Problem] = {
+    botocore_errors.ProfileNotFound: _UNKNOWN_PROFILE,
+    botocore_errors.NoCredentialsError: _NO_CREDENTIALS,
+    botocore_errors.PartialCredentialsError: _HALF_OF_THE_KEYS,
+    botocore_errors.ConfigParseError: _INVALID_CONFIGURATION,
+    botocore_errors.InvalidConfigError: _INVALID_CONFIGURATION,
+    botocore_errors.InfiniteLoopConfigError: _INVALID_CONFIGURATION,
+    botocore_errors.UnknownCredentialError: _INVALID_CONFIGURATION,
+    botocore_errors.CredentialRetrievalError: _NO_ANSWER_FROM_CREDENTIALS_SOURCE,
+    botocore_errors.MetadataRetrievalError: _NO_ANSWER_FROM_CREDENTIALS_SOURCE,
+    botocore_errors.UnauthorizedSSOTokenError: _NO_ANSWER_FROM_CREDENTIALS_SOURCE,
+    botocore_errors.SSOTokenLoadError: _NO_ANSWER_FROM_CREDENTIALS_SOURCE,
+    botocore_errors.SSOError: _NO_ANSWER_FROM_CREDENTIALS_SOURCE,
+    botocore_errors.TokenRetrievalError: _NO_ANSWER_FROM_CREDENTIALS_SOURCE,
+    botocore_errors.EndpointConnectionError: _UNREACHABLE,
+    botocore_errors.ConnectTimeoutError: _UNREACHABLE,
+    botocore_errors.ConnectionClosedError: _UNREACHABLE,
+    botocore_errors.ReadTimeoutError: _UNREACHABLE,
+    botocore_errors.ProxyConnectionError: _UNREACHABLE,
+    botocore_errors.HTTPClientError: _UNREACHABLE,
+    botocore_errors.SSLError: _UNTRUSTED,
+    ResponseParserError: _NOT_S3,
 }
-_BY_TYPE = {name: sentence for names, sentence in _BOTO3.items() for name in names.split()}
+_CREDENTIALS_OPERATIONS = ("AssumeRole", "GetRoleCredentials")
+# botocore raises a ValueError and a RuntimeError here.
+_CREDENTIALS_MESSAGES = re.compile(
+    r"\AUnsupported host .*Can only retrieve metadata from|\ACredentials were refreshed, but"
+)
 
-# What delta-rs and DuckDB say where S3 said nothing; first match wins. Looked for without the names of files.
+
+def _recognize_boto3(error: BaseException) -> _Symptom | _Refusal | None:
+    if isinstance(error, Boto3Error) and error.__context__:  # S3UploadFailedError quotes the ClientError
+        error = error.__context__
+    if isinstance(error, BotoCoreError | ResponseParserError):
+        classes = (base for base in type(error).__mro__ if base in _BY_BOTOCORE_CLASS)
+        return next((_Symptom(_BY_BOTOCORE_CLASS[base]) for base in classes), None)
+    if isinstance(error, ClientError):
+        if error.operation_name.startswith(_CREDENTIALS_OPERATIONS):
+            return _Symptom(_NO_ANSWER_FROM_CREDENTIALS_SOURCE)
+        code = error.response.get("Error", {}).get("Code", "")
+        return _recognize_code(code) if code else _Symptom(_NOT_S3)
+    if isinstance(error, ValueError | RuntimeError) and _CREDENTIALS_MESSAGES.search(str(error)):
+        return _Symptom(_NO_ANSWER_FROM_CREDENTIALS_SOURCE)
+    return None
+
+
+# Rust's crate object_store, in delta-rs, in DuckDB's delta_scan and in Sail.
+_OBJECT_STORE = re.compile(r"Generic S3 error|Error performing [A-Z]+ http|Error interacting with object store")
+_OBJECT_STORE_CODE = r"<Error>\s*<Code>(?P<code>\w+)</Code>"
+_OBJECT_STORE_STATUS = r"non-2xx status code\W+(?:31m\W+0m\W+)?(?P<status>\d+)\b"
+
+
+def _recognize_object_store(error: BaseException) -> _Symptom | _Refusal | None:
+    message = str(error)
+    if not _OBJECT_STORE.search(message):
+        return None
+    return _search(message, _OBJECT_STORE_CODE, _OBJECT_STORE_STATUS)
+
+
+_DUCKDB_CODE = r"\(HTTP \d+[^)]*\)\s+(?P<code>\w+): "
+_DUCKDB_STATUS = r"\(HTTP (?P<status>\d+)[^)]*\)|Request returned HTTP (?P<kernel_status>\d+) for"
+
+
+def _recognize_duckdb(error: BaseException) -> _Symptom | _Refusal | None:
+    if not isinstance(error, duckdb.IOException):  # HTTPException is one
+        return None
+    message = str(error)
+    if _OBJECT_STORE.search(message):
+        return None
+    return _search(message, _DUCKDB_CODE, _DUCKDB_STATUS)
+
+
+# What delta-rs and DuckDB say where S3 said nothing; the first match wins.
 _PHRASES = {
-    "Received redirect without LOCATION": _ELSEWHERE,
-    "certificate|SSL|TLS|InvalidContentType": _UNTRUSTED,
-    "error sending request|tcp connect error|Could not connect to server|Could not resolve|Timeout was reached"
-    "|operation timed out|connection closed before|Server returned nothing|error reading a body": _UNREACHABLE,
-    r"<!DOCTYPE|<html|ETag Header missing|GET error.*\(HTTP 40[45][^)]*\)\Z": _NO_S3,
+    re.compile(r"Received redirect without LOCATION"): _WRONG_REGION,
+    re.compile(r"certificate|SSL|TLS|InvalidContentType"): _UNTRUSTED,
+    re.compile(
+        r"error sending request|tcp connect error|Could not connect to server|Could not resolve|Timeout was reached"
+        r"|operation timed out|connection closed before|Server returned nothing|error reading a body"
+    ): _UNREACHABLE,
+    re.compile(r"<!DOCTYPE|<html|ETag Header missing|GET error.*\(HTTP 40[45][^)]*\)\Z"): _NOT_S3,
 }
-_NAMES = re.compile(r"\w+://\S+|'[^']*'|\"[^\"]*\"|[^\s<]*\w/\S*")
-_OF_S3 = re.compile(
-    r"\A(?:HTTP|IO) Error: |Generic S3 error|Error performing [A-Z]+ http|Error interacting with object store"
-)
-_OF_THE_CHAIN = re.compile(
-    r"when calling the (?:AssumeRole|GetRoleCredentials)|\AUnsupported host .*Can only retrieve metadata from"
-    r"|\ACredentials were refreshed, but"
-)
+_NAMES = re.compile(r"\w+://\S+|'[^']*'|\"[^\"]*\"|[^\s<]*\w/\S*")  # of tables and files: they may hold any word
+
+
+def _search(message: str, code_pattern: str, status_pattern: str) -> _Symptom | _Refusal | None:
+    if code := re.search(code_pattern, message):
+        return _recognize_code(code[1])
+    without_names = _NAMES.sub("", message)
+    by_phrase = next((problem for phrase, problem in _PHRASES.items() if phrase.search(without_names)), None)
+    if status := re.search(status_pattern, message):
+        return _recognize_code(status[status.lastindex or 0], by_phrase)
+    return _Symptom(by_phrase) if by_phrase else None
+
+
+# -- diagnose
+
+
+def _diagnose_refusal(refusal: _Refusal, lake: S3Access) -> _Symptom | None:
+    """Ask the server why it refused a request: a listing that is refused too says so in its answer's body.
+
+    Sends one request. If that succeeds, the credentials have been renewed since the refused request was sent.
+    """
+    try:
+        lake.send_listing()
+    except (BotoCoreError, ResponseParserError, ClientError, ValueError, RuntimeError) as error:
+        symptom = _recognize_boto3(error)
+        if not isinstance(symptom, _Refusal):
+            return symptom
+    if refusal.code == "400" and lake.credentials().token:
+        return _Symptom(_EXPIRED, refusal.code)
+    return _Symptom(refusal.otherwise, refusal.code) if refusal.otherwise else None
+
+
+# -- messages of other libraries
 
 _KEYS = re.compile(
     r"(?s)(<(?:Token-\d|AWSAccessKeyId|StringToSign\w*|CanonicalRequest\w*|SignatureProvided)>).*?(?=</|\Z)"
@@ -111,77 +402,7 @@ _KEYS = re.compile(
 )
 
 
-def explain(error: BaseException, lake: "Lake") -> str | None:
-    """The sentence for `error`, from whichever client it came; None when the trouble isn't one of the known ones.
-
-    May ask the server why: an answer to HEAD has no body that would say it.
-    """
-    for cause in _chain(error):
-        if sentence := _sentence(cause, lake):
-            if sentence == _UNREACHABLE and lake.proxy_variable:
-                sentence = _BEHIND_PROXY
-            return sentence.format(
-                where=lake.server_name,
-                bucket=lake.bucket,
-                root=lake.root,
-                proxy=lake.proxy_variable,
-                text=str(cause).strip().split("\n")[0][:300].rstrip("."),
-            )
-    return None
-
-
-def _sentence(error: BaseException, lake: "Lake") -> str | None:
-    text = str(error)
-    if isinstance(error, BotoCoreError | ResponseParserError):
-        return next((_BY_TYPE[base.__name__] for base in type(error).__mro__ if base.__name__ in _BY_TYPE), None)
-    if _OF_THE_CHAIN.search(text):
-        return _NO_ANSWER
-    if not isinstance(error, ClientError | Boto3Error) and not _OF_S3.search(text):
-        return None
-    if "An error occurred () when calling" in text:
-        return _NO_S3
-    if code := _CODE.search(text) or _STATUS.search(text):
-        said = code[code.lastindex]
-        sentence = _reason(said, lake) if said in ("400", "403") else _BY_CODE.get(said)
-        if sentence or code.re is _CODE:
-            return sentence
-    text = _NAMES.sub("", text)
-    return next((sentence for phrase, sentence in _PHRASES.items() if re.search(phrase, text)), None)
-
-
-def _reason(status: str, lake: "Lake") -> str | None:
-    """Why a request without an answer's body was refused: a listing, refused too, tells."""
-    try:
-        lake.s3.list_objects_v2(Bucket=lake.bucket, Prefix=lake.key(""), MaxKeys=1)
-    except Exception as error:
-        if not isinstance(error, ClientError) or error.response["Error"].get("Code") not in ("400", "403"):
-            return _sentence(error, lake)
-    if status == "400" and lake.credentials().token:  # renewed since; what was refused had older ones
-        return _EXPIRED
-    return _BY_CODE.get(status)
-
-
-@contextmanager
-def translate_errors(action: str, lake: "Lake") -> Iterator[None]:
-    """Turn what a client raises inside into a LakehouseError; what nobody foresaw is raised on, as it is.
-
-    But for keys: delta-rs and DuckDB quote S3's answer, which repeats the access key and the session token.
-    """
-    try:
-        yield
-    except LakehouseError:
-        raise
-    except Exception as error:
-        for cause in _chain(error):
-            _hide_keys(cause)
-        sentence = explain(error, lake)
-        if sentence is None:
-            raise
-        kind = ExpiredCredentialsError if sentence == _EXPIRED else LakehouseError
-        raise kind(f"Could not {action}. {sentence}") from error
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
@@ -133,8 +133,8 @@ def _commit(
 ) -> DeltaTable:
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
-    app_id, version = delivery.app_id, delivery.fingerprint
-    return commits.append(ref, table, schema, uploaded.files, app_id, version, _APPEND_ONLY)
+    table = table or commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
+    return commits.append(ref, table, schema, uploaded.files, Transaction(delivery.app_id, delivery.fingerprint))
 
 
 def upload(

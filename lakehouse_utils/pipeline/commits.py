@@ -1,14 +1,16 @@
-"""Rows into Delta tables in two steps: upload Parquet files, then name them in one commit.
+"""Rows into Delta tables in two steps: upload Parquet files, then add them in one commit.
 
-A commit also records how far the table has got (see `lake/delta_log.py`). So a rerun, or a restart after a crash at any
-point, neither loses nor doubles a row. Files whose commit never came are garbage that no reader sees, and that
-`vacuum(full=True)` removes.
+A commit also records how far the table has got (see `lake/delta_log.py`). Therefore neither a rerun nor a restart after
+a crash loses or duplicates a row. Files that were uploaded but never committed are invisible to readers, and
+`vacuum(full=True)` removes them.
 """
 
 import io
 import json
 import time
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,94 +21,101 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.lake import TableRef
 from lakehouse_utils.lake.delta_log import progress
 from lakehouse_utils.lake.s3_errors import translate_errors
+from lakehouse_utils.pipeline.lineage import SOURCE_LINE
 
-TARGET_FILE_BYTES = 8 << 20  # of tables under MERGE, which rewrites whole files: smaller than usual
+TARGET_FILE_BYTES = 8 << 20  # smaller than usual, because a MERGE rewrites whole files
+_ROW_GROUP_ROWS = 1 << 18
+_SAMPLE_ROWS = 4096  # looked at to decide whether a column is worth a dictionary
+_SAMPLE_ROWS_PER_VALUE = 8  # from here on it is
+
+Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
 
 
-def transaction(app_id: str, version: int) -> CommitProperties:
-    """Commit properties that record `version` under `app_id` in the log, together with the commit's rows."""
-    return CommitProperties(app_transactions=[Transaction(app_id, version)])
+def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
+    """Upload `rows` as one Parquet file into a table's folder, for a later commit to add.
 
-
-def put_parquet(ref: TableRef, rows: pa.Table, stats: dict[str, tuple]) -> AddAction:
-    """Upload `rows` as one Parquet file of a table, not committed yet.
-
-    `stats` are (min, max) of columns, for the log. The file has no statistics of its own: nothing skips by raw text.
+    `stats` are minimum and maximum of some columns, for the log. The file itself has no statistics, because no reader
+    skips data by raw text.
     """
     buffer = io.BytesIO()
     pq.write_table(
         rows,
         buffer,
-        row_group_size=1 << 18,
+        row_group_size=_ROW_GROUP_ROWS,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[name for name in rows.column_names if name != "_source_line" and _is_repetitive(rows[name])],
-        column_encoding={"_source_line": "DELTA_BINARY_PACKED"},  # consecutive: next to nothing
+        use_dictionary=[name for name in rows.column_names if name != SOURCE_LINE and _is_repetitive(rows[name])],
+        column_encoding={SOURCE_LINE: "DELTA_BINARY_PACKED"},  # consecutive numbers take almost no space
         write_statistics=False,
-        store_schema=False,  # how it lay in memory concerns no reader
+        store_schema=False,  # readers need no description of how Arrow held the rows in memory
     )
-    size = buffer.tell()
+    size_bytes = buffer.tell()
     buffer.seek(0)
     path = f"part-{uuid.uuid4()}.parquet"
     with translate_errors(f"write to {ref.label}", ref.lake):
         ref.lake.s3.put_object(Bucket=ref.lake.bucket, Key=ref.key(path), Body=buffer)
-    return add_action(path, size, len(rows), stats)
+    return add_action(path, size_bytes, len(rows), stats)
 
 
-def add_action(path: str, size: int, rows: int, stats: dict[str, tuple]) -> AddAction:
-    """What a commit says of a file; `stats` are (min, max) of columns that have a value in every row."""
+def add_action(path: str, size_bytes: int, rows: int, stats: Statistics) -> AddAction:
+    """The action that adds a file to a table; `stats` are of columns without missing values in this file."""
     log_stats = {
         "numRecords": rows,
-        "minValues": {name: low for name, (low, _) in stats.items()},
-        "maxValues": {name: high for name, (_, high) in stats.items()},
+        "minValues": {name: minimum for name, (minimum, _) in stats.items()},
+        "maxValues": {name: maximum for name, (_, maximum) in stats.items()},
         "nullCount": dict.fromkeys(stats, 0),
     }
-    return AddAction(path, size, {}, int(time.time() * 1000), True, json.dumps(log_stats, default=str))
+    modified_ms = int(time.time() * 1000)
+    return AddAction(path, size_bytes, {}, modified_ms, True, json.dumps(log_stats, default=str))
 
 
-def _is_repetitive(column: pa.ChunkedArray) -> bool:
-    """Whether a dictionary makes the column smaller, by its first values."""
-    first = column.slice(0, 4096)
-    return pa.types.is_dictionary(column.type) or pc.count_distinct(first).as_py() < len(first) / 8
+def _is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:
+    """Whether a dictionary makes the column smaller, judged by its first values."""
+    if pa.types.is_dictionary(column.type):
+        return True
+    sample = column.slice(0, _SAMPLE_ROWS)
+    distinct: int = pc.count_distinct(sample).as_py()
+    return distinct < len(sample) / _SAMPLE_ROWS_PER_VALUE
 
 
 def append(
-    ref: TableRef,
-    table: DeltaTable | None,
-    schema: pa.Schema,
-    files: list[AddAction],
-    app_id: str,
-    app_version: int,
-    configuration: dict[str, str] | None = None,
+    ref: TableRef, table: DeltaTable | None, schema: pa.Schema, files: list[AddAction], transaction: Transaction
 ) -> DeltaTable:
-    """Commit uploaded `files` to `table`, once; the table is created, or given columns it lacks, where need be."""
+    """Commit uploaded `files` to `table` unless its log already has this `transaction`.
+
+    The table is created if it is None, and gets the columns of `schema` that it lacks.
+    """
+    table = table or create(ref, Schema.from_arrow(schema))
     with translate_errors(f"commit to {ref.label}", ref.lake):
-        if table is None:
-            table = create(ref, Schema.from_arrow(schema), configuration)
         existing = {field.name.lower() for field in table.schema().fields}
         missing = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in existing]
         if missing:
             table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
             table.update_incremental()
-        if progress(table, app_id) != app_version:  # asked last: another writer may have been faster
-            commit = transaction(app_id, app_version)
-            table.create_write_transaction(files, "append", table.schema(), commit_properties=commit)
-            table.update_incremental()
+        # Asked as late as possible: another writer may have been faster.
+        if progress(table, transaction.app_id) != transaction.version:
+            commit_files(table, files, CommitProperties(app_transactions=[transaction]))
         return table
 
 
 def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> DeltaTable:
-    """The table, made without rows if it isn't there: of two writers that create one with rows, both succeed."""
-    return DeltaTable.create(
-        ref.uri,
-        schema,
-        mode="ignore",
-        storage_options=ref.lake.storage_options,
-        configuration=configuration,
-    )
+    """The table, created without rows unless it exists. If two writers created one with rows, both would succeed."""
+    with translate_errors(f"create {ref.label}", ref.lake):
+        return DeltaTable.create(
+            ref.uri,
+            schema,
+            mode="ignore",
+            storage_options=ref.lake.storage_options,
+            configuration=configuration,
+        )
+
+
+def commit_files(table: DeltaTable, files: Sequence[AddAction], commit: CommitProperties) -> None:
+    """Add uploaded files to a table, in one commit."""
+    table.create_write_transaction(list(files), "append", table.schema(), commit_properties=commit)
+    table.update_incremental()
 
 
 def record(table: DeltaTable, commit: CommitProperties) -> None:
-    """Commit how far the table has come, and nothing else."""
-    table.create_write_transaction([], "append", table.schema(), commit_properties=commit)
-    table.update_incremental()
+    """Commit how far the table has got, and nothing else."""
+    commit_files(table, [], commit)

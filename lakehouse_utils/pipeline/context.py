@@ -1,4 +1,4 @@
-"""What a step of the pipeline works with: the lake, the engine, and the progress display."""
+"""What every step of the pipeline works with: the lake, the engine, and the progress display."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ from lakehouse_utils.pipeline.engines.protocol import Engine
 
 @dataclass
 class TableCounts:
-    """What one step did to one table, in rows. `version` is the table's version after it."""
+    """What one step did to one table, in rows. `version` is the table's version after the step."""
 
     read: int = 0
     added: int = 0
@@ -19,41 +19,41 @@ class TableCounts:
 
 
 class Progress(Protocol):
-    """Receives what happens while the pipeline runs, to show it."""
+    """Receives the events of a run, to show them."""
 
     def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
-        """Work on a table starts. `size_bytes` is the size of its raw files, where that is known."""
+        """Work on a table starts. `size_bytes` is the total size of its raw files; None for silver and gold."""
 
     def on_advance(self, size_bytes: int) -> None:
-        """This many more bytes of raw files are done."""
+        """Another `size_bytes` of the raw files have been processed."""
 
     def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
         """A table is up to date."""
 
     def on_note(self, sentence: str) -> None:
-        """Something that a person should know and that stops nothing."""
+        """Something that the user should know, but that does not stop the run."""
 
     def on_refused_file(self, sentence: str) -> None:
-        """A file cannot be read at all. The sentence starts with its path."""
+        """A raw file cannot be read at all. The sentence starts with its path."""
 
 
 class NoProgress:
     """A Progress that shows nothing."""
 
     def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
-        pass
+        """Nothing is shown."""
 
     def on_advance(self, size_bytes: int) -> None:
-        pass
+        """Nothing is shown."""
 
     def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
-        pass
+        """Nothing is shown."""
 
     def on_note(self, sentence: str) -> None:
-        pass
+        """Nothing is shown."""
 
     def on_refused_file(self, sentence: str) -> None:
-        pass
+        """Nothing is shown."""
 
 
 @dataclass(frozen=True)

@@ -1,87 +1,92 @@
-"""MERGE into a Delta table that reads only the files which may hold the keys of the source."""
+"""MERGE into a Delta table that reads only the files which may hold a key of the source."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import DeltaTable
 
 from lakehouse_utils.pipeline import commits
 from lakehouse_utils.pipeline.context import TableCounts
-from lakehouse_utils.pipeline.engines.protocol import Engine, MergeClause, MergeCounts
+from lakehouse_utils.pipeline.engines.protocol import (
+    Engine,
+    MergeClause,
+    MergeCounts,
+    MergeTarget,
+    Relation,
+    count_rows,
+)
 from lakehouse_utils.pipeline.sql import literal, quoted, statement
 
-_MAX_RANGES = 50
-_TYPES_WITH_EXACT_STATISTICS = ("long", "integer", "string", "date")  # the log's statistics of other types are rounded
+_MAX_RANGES = 50  # more ranges of keys than this become one
+_TYPES_WITH_EXACT_STATISTICS = ("long", "integer", "string", "date")  # the log rounds the statistics of other types
 
 
-def merge(
-    engine: Engine,
-    table: DeltaTable,
-    key: list[str],
-    clauses: list[MergeClause],
-    row: list[str],
-    commit: CommitProperties,
+def merge_rows(
+    engine: Engine, target: MergeTarget, source: Relation, columns: Sequence[str], clauses: Sequence[MergeClause]
 ) -> MergeCounts:
-    """A MERGE of the engine's rows `merging` into `table` by `key`, whose first column the table is sorted by.
+    """MERGE the rows of `source` into a table by its key; an update or insert takes `columns` from the source.
 
-    Files that hold no key of the source are skipped: the log's statistics tell which, and the predicate puts it into
-    words that engines hold against the same statistics.
+    Files that hold no key of the source are skipped: the condition has ranges of keys that come from the log's
+    statistics, and engines compare it with the same statistics. Raises CommitFailedError if another writer was faster.
     """
-    equal = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in key)
-    return engine.merge(table, "merging", f"{equal} AND {_ranges(engine, table, key[0])}", clauses, row, commit)
-
-
-def _ranges(engine: Engine, table: DeltaTable, column: str) -> str:
-    actions = pa.table(table.get_add_actions(flatten=True))
-    low, high = f"min.{column}", f"max.{column}"
-    types = {field.name: field.type for field in table.schema().fields}
-    if getattr(types[column], "type", None) not in _TYPES_WITH_EXACT_STATISTICS or low not in actions.column_names:
-        return "true"
-    if actions[low].null_count or actions[high].null_count:  # a file that tells nothing of itself may hold any key
-        return "true"
-    engine.define_rows("files", pa.table({"path": actions["path"], "low": actions[low], "high": actions[high]}))
-    ranges = engine.query(statement("difference", "file_ranges", column=quoted(column)))
-    if len(ranges) > _MAX_RANGES:
-        ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))]
-    name = f"target.{quoted(column)}"
-    between = [f"{name} BETWEEN {literal(low)} AND {literal(high)}" for low, high in ranges]
-    return f"({' OR '.join(between) or 'false'})"
+    same_key = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in target.key)
+    ranges = _key_ranges(engine, target.table, source, target.key[0])
+    return engine.merge(target, source, f"{same_key} AND {ranges}", columns, clauses)
 
 
 def merge_difference(
-    engine: Engine,
-    table: DeltaTable,
-    fresh: str,
-    existing: str,
-    key: list[str],
-    commit: CommitProperties,
-    uncompared: Collection[str] = (),
+    engine: Engine, target: MergeTarget, desired: Relation, existing: Relation, ignored_columns: Collection[str] = ()
 ) -> TableCounts:
-    """Make the rows `existing` of `table` equal to `fresh`, in one MERGE of what differs: insert, update, delete.
+    """Turn the rows `existing` of a table into the rows `desired`, in one MERGE of the rows that differ.
 
-    Both are relations of the engine with the table's columns; a difference in `uncompared` columns alone is none.
-    Where nothing differs, the commit records only how far the table has come.
+    Both relations have the table's columns. Rows that differ in `ignored_columns` only count as equal. If no row
+    differs, the commit only records how far the table has got. Raises CommitFailedError if another writer was faster.
     """
-    columns = [field.name for field in table.schema().fields]
-    compared = [name for name in columns if name not in (*key, *uncompared)]
-    difference = statement(
-        "difference",
-        "difference",
-        fresh=fresh,
-        existing=existing,
-        fresh_columns=", ".join(f"fresh.{quoted(name)}" for name in columns),
-        existing_columns=", ".join(f"existing.{quoted(name)}" for name in columns),
-        same_key=" AND ".join(f"fresh.{quoted(name)} = existing.{quoted(name)}" for name in key),
-        unlike=" OR ".join(f"fresh.{quoted(n)} IS DISTINCT FROM existing.{quoted(n)}" for n in compared) or "false",
+    table, columns = target.table, target.columns
+    compared = [name for name in columns if name not in (*target.key, *ignored_columns)]
+    different = " OR ".join(f"desired.{quoted(n)} IS DISTINCT FROM existing.{quoted(n)}" for n in compared) or "false"
+    changes = engine.materialize(
+        "changes",
+        statement(
+            "difference",
+            "difference",
+            desired=desired,
+            existing=existing,
+            desired_columns=", ".join(f"desired.{quoted(name)}" for name in columns),
+            existing_columns=", ".join(f"existing.{quoted(name)}" for name in columns),
+            same_key=" AND ".join(f"desired.{quoted(name)} = existing.{quoted(name)}" for name in target.key),
+            different=different,
+        ),
     )
-    engine.materialize("merging", difference)
-    if not engine.query("SELECT count(*) FROM merging")[0][0]:
-        commits.record(table, commit)
+    if not count_rows(engine, changes):
+        commits.record(table, target.commit)
         return TableCounts(version=table.version())
     clauses = [
         MergeClause("delete", "source._change = 'delete'"),
         MergeClause("update", "source._change <> 'delete'"),
         MergeClause("insert", "source._change <> 'delete'"),
     ]
-    merged = merge(engine, table, key, clauses, columns, commit)
+    merged = merge_rows(engine, target, changes, columns, clauses)
     return TableCounts(added=merged.inserted, changed=merged.updated + merged.deleted, version=table.version())
+
+
+def _key_ranges(engine: Engine, table: DeltaTable, source: Relation, column: str) -> str:
+    """A condition on `column` that holds for all keys of the source and for as few files of the table as possible."""
+    actions = pa.table(table.get_add_actions(flatten=True))
+    minimum, maximum = f"min.{column}", f"max.{column}"
+    types = {field.name: field.type for field in table.schema().fields}
+    has_statistics = minimum in actions.column_names
+    if getattr(types[column], "type", None) not in _TYPES_WITH_EXACT_STATISTICS or not has_statistics:
+        return "true"
+    if actions[minimum].null_count or actions[maximum].null_count:  # a file without statistics may hold any key
+        return "true"
+    file_keys = pa.Table.from_arrays(
+        [actions["path"], actions[minimum], actions[maximum]], names=["path", "low", "high"]
+    )
+    files = engine.define_rows("file_keys", file_keys)
+    ranges = engine.query(statement("difference", "file_ranges", files=files, source=source, column=quoted(column)))
+    if len(ranges) > _MAX_RANGES:
+        ranges = [(min(low for low, _ in ranges), max(high for _, high in ranges))]
+    name = f"target.{quoted(column)}"
+    between = [f"{name} BETWEEN {literal(low)} AND {literal(high)}" for low, high in ranges]
+    return f"({' OR '.join(between) or 'false'})"

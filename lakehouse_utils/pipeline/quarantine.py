@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
+from deltalake import Transaction
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
@@ -37,7 +38,7 @@ def append(lake: Lake, source: Source, app_id: str, version: int, upload: Callab
     ref = lake.table("quarantine", source.name)
     table = ref.open()
     if progress(table, app_id) != version:
-        commits.append(ref, table, SCHEMA, upload(), app_id, version)
+        commits.append(ref, table, SCHEMA, upload(), Transaction(app_id, version))
 
 
 def append_refused_file(

@@ -13,10 +13,10 @@ import io.delta.storage.S3SingleDriverLogStore
 import org.apache.hadoop.conf.Configuration
 import org.apache.hadoop.fs.{FileSystem, Path}
 
-/** How Delta's commits come to S3: a commit is created by PUT with If-None-Match, so that of two writers one wins.
+/** Writes Delta's commits to S3 with PUT and If-None-Match: of two writers of one commit, the second is refused.
   *
-  * Delta's own S3SingleDriverLogStore looks whether there is a commit of that number, then writes, and so overwrites
-  * what another program committed in between.
+  * Delta's own S3SingleDriverLogStore first checks whether the commit exists and then writes it. A commit that another
+  * program makes in between is overwritten.
   */
 class ConditionalLogStore(configuration: Configuration) extends S3SingleDriverLogStore(configuration) {
 
@@ -33,12 +33,12 @@ class ConditionalLogStore(configuration: Configuration) extends S3SingleDriverLo
       try create(files, path, commit)
       catch {
         case error: IOException =>
-          // The answer may have been lost, and the request sent again: then the commit is there, and is ours. No two
-          // are the same, for each holds a number made by chance.
+          // If the answer to a successful request was lost, the request was sent again and refused. Then the existing
+          // commit is this one. No two commits are equal, because each contains a random number.
           Try(read(files, path)) match {
-            case Success(there) if Arrays.equals(there, commit) =>
-            case Success(_)                                     => throw new FileAlreadyExistsException(path.toString)
-            case Failure(_)                                     => throw error
+            case Success(existing) if Arrays.equals(existing, commit) =>
+            case Success(_)                                           => throw new FileAlreadyExistsException(path.toString)
+            case Failure(_)                                           => throw error
           }
       }
     }
@@ -48,7 +48,7 @@ class ConditionalLogStore(configuration: Configuration) extends S3SingleDriverLo
     try file.write(commit)
     catch {
       case NonFatal(error) =>
-        file.abort() // closing would make the half of it a commit
+        file.abort() // closing would commit the part that was written
         throw error
     }
     file.close()

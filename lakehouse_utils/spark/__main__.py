@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -11,7 +12,7 @@ from lakehouse_utils.spark.cluster import Cluster, start, status, stop
 
 
 class _Commands(click.Group):
-    def invoke(self, context: click.Context):
+    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401  as in click
         try:
             return super().invoke(context)
         except LakehouseError as error:
@@ -20,17 +21,16 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands)
 def main() -> None:
-    """The Spark cluster of this checkout."""
+    """Start, stop or describe the Spark cluster of this checkout."""
 
 
 @main.command("start")
-def _start_command() -> None:
-    """Start it, unless it runs with these settings."""
+def start_command() -> None:
+    """Start the cluster if it is not running with these settings."""
     config = settings.load()
     before = status(config.state_dir)
-    cluster = start(config, tell=click.echo)
-    word = "is already running" if cluster == before else "runs"
-    _say(f"Apache Spark {cluster.version} {word}", cluster)
+    cluster = start(config, notify=click.echo)
+    _print("is already running" if cluster == before else "has started", cluster)
     click.echo(
         "Next:\n"
         f"  {os.path.relpath(sys.executable)} ingestion_processor.py --engine spark --spark-remote {cluster.remote}\n"
@@ -39,24 +39,25 @@ def _start_command() -> None:
 
 
 @main.command("stop")
-def _stop_command() -> None:
-    """Stop it; what it downloaded stays."""
-    stopped = stop(settings.load().state_dir)
-    click.echo("The Spark cluster has stopped." if stopped else "The Spark cluster was not running.")
+def stop_command() -> None:
+    """Stop the cluster. The software that it downloaded is kept."""
+    was_running = stop(settings.load().state_dir)
+    click.echo("The Spark cluster has stopped." if was_running else "The Spark cluster was not running.")
 
 
 @main.command("status")
-def _status_command() -> None:
-    """Say whether it runs; exit code 1 if not."""
+def status_command() -> None:
+    """Print whether the cluster is running. The exit code is 1 if it is not."""
     cluster = status(settings.load().state_dir)
     if not cluster:
         click.echo("The Spark cluster is not running.")
         sys.exit(1)
-    _say(f"Apache Spark {cluster.version} is running", cluster)
+    _print("is running", cluster)
 
 
-def _say(what: str, cluster: Cluster) -> None:
-    click.echo(f"{what}: {cluster.remote}, a master and {cluster.workers} workers with one core each.")
+def _print(state: str, cluster: Cluster) -> None:
+    processes = f"a master and {cluster.workers} workers with one core each"
+    click.echo(f"Apache Spark {cluster.version} {state}: {cluster.remote}, {processes}.")
 
 
 if __name__ == "__main__":

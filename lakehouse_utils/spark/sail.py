@@ -6,78 +6,75 @@ import sys
 import tempfile
 from typing import IO
 
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils import settings
+from lakehouse_utils.errors import EngineError
 from lakehouse_utils.lake import Lake
 
-_SERVE = """
-import signal
-import sys
-from pysail.spark import SparkConnectServer
-server = SparkConnectServer("127.0.0.1", 0)
-server.start(background=True)
-print(server.listening_address[1], flush=True)
-sys.stdin.read()  # which ends when whoever started this does, however that ends
-if hasattr(signal, "alarm"):
-    signal.alarm(5)  # to stop, it waits for its tasks: as long as they like
-server.stop()
-"""
+MEMORY_ADVICE = "Set SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE (bytes) in the environment to let Sail use more memory. "
 
-
-# Without a limit it takes 4.5 GB for ten million lines; with this one 2 GB, and no longer. The rest goes to the disk.
-_MEMORY = {
+# Without a limit it takes 4.5 GB for ten million lines. With this one it takes 2 GB and no longer; the rest spills.
+_MEMORY_LIMIT = {
     "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
     "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": "1000000000",  # bytes, for what a query keeps
 }
 
 
-MORE_MEMORY = "With SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE (bytes) in the environment Sail may use more memory. "
-
-
 class Sail:
-    """A Sail server of this run's own, on the loopback, in a process of its own."""
+    """A Sail server on the loopback, in a child process that ends with this program. `address` is sc://host:port."""
 
     def __init__(self) -> None:
         self.address = ""
-        self._process: subprocess.Popen | None = None
-        self._options: dict[str, str] = {}
-        self._log: IO[str] = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process: subprocess.Popen[str] | None = None
+        self._storage_options: dict[str, str] = {}
+        self._log: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115  open as long as the server
 
-    def serves(self, lake: Lake) -> bool:
-        return (
-            self._process is not None and self._process.poll() is None and self._options == dict(lake.storage_options)
-        )
+    def is_running_for(self, lake: Lake) -> bool:
+        """Whether the server runs with the credentials that `lake` has now."""
+        return self._process is not None and self.exit_code() is None and self._storage_options == _options(lake)
 
     def start(self, lake: Lake) -> None:
+        """Start the server, or start it again, with the credentials of `lake`.
+
+        Raises EngineError if it does not start.
+        """
         self.stop()
-        self._options = dict(lake.storage_options)
-        environment = {name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}  # it has the keys
+        self._storage_options = _options(lake)
+        inherited = {name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}  # the keys are given
+        package = {"PYTHONPATH": os.pathsep.join(filter(None, [str(settings.CHECKOUT), inherited.get("PYTHONPATH")]))}
+        endpoint = {"AWS_ENDPOINT": self._storage_options["AWS_ENDPOINT_URL"]}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE],
+            [sys.executable, "-m", "lakehouse_utils.spark._sail_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=_MEMORY | environment | self._options | {"AWS_ENDPOINT": self._options["AWS_ENDPOINT_URL"]},
+            env=_MEMORY_LIMIT | inherited | package | self._storage_options | endpoint,
             text=True,
-            start_new_session=True,  # Ctrl+C is for the job, which then ends this
+            start_new_session=True,  # Ctrl+C goes to the job only, which then stops the server
         )
-        port = self._process.stdout.readline().strip()
+        port = self._process.stdout.readline().strip() if self._process.stdout else ""
         if not port:
             self._log.seek(0)
-            raise LakehouseError(f"Sail, the Spark server that pip installs, didn't start: {self._log.read()[-500:]}")
+            raise EngineError(f"Sail, the Spark server that pip installs, did not start: {self._log.read()[-500:]}")
         self.address = f"sc://127.0.0.1:{port}"
 
-    def ended(self) -> int | None:
-        """Its exit code, if it ended by itself."""
+    def exit_code(self) -> int | None:
+        """The exit code of the server if it has ended by itself; None if it is running or was never started."""
         return self._process.poll() if self._process else None
 
-    def stop(self, seconds: float = 5) -> None:
-        """Ask it to end, and end it after so many seconds."""
-        if self._process:
-            self._process.stdin.close()
-            self._process.stdout.close()
-            try:
-                self._process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-            self._process = None
+    def stop(self, timeout_s: float = 5) -> None:
+        """Ask the server to end, and kill it if it has not ended after `timeout_s` seconds."""
+        if self._process is None:
+            return
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def _options(lake: Lake) -> dict[str, str]:
+    return dict(lake.storage_options)

@@ -4,85 +4,101 @@ import re
 import sys
 import warnings
 from contextlib import suppress
+from types import ModuleType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lakehouse_utils import settings
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.errors import EngineError, SettingError
 from lakehouse_utils.spark import cluster
 
-LACKING = (
-    "The engine spark needs packages that the base install leaves out: `make run ENGINE=spark` installs them,"
-    " `make lab ENGINE=spark` does and opens the notebooks, and so does `pip install -e '.[spark]'` ({})."
+if TYPE_CHECKING:
+    from pyspark.sql.connect.client.retries import RetryPolicy
+    from pyspark.sql.connect.session import SparkSession
+
+MISSING_PACKAGES = (
+    "The engine spark needs packages that are not in the base install ({}). Install them with `make run ENGINE=spark`, "
+    "with `make lab ENGINE=spark`, which opens the notebooks, or with `pip install -e '.[spark]'`."
 )
-_SETTINGS = {
+_SESSION_OPTIONS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    # The rules of a table are many conditions on the same columns: Spark would combine each with each, for minutes.
+    # The rules of a table are many conditions on the same columns. Spark would combine each with each, for minutes.
     "spark.sql.constraintPropagation.enabled": "false",
 }
 
 
-def pyspark():
+def import_pyspark() -> ModuleType:
+    """Import Spark's client. Raises EngineError if its package is not installed."""
     main = sys.modules["__main__"]
-    nameless = not hasattr(main, "__file__")
+    has_no_file = not hasattr(main, "__file__")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of pandas, which isn't used here
-            if nameless:
-                main.__file__ = ""  # pyspark takes a program without a file for a test of its own
+            warnings.simplefilter("ignore", FutureWarning)  # about pandas, which is not used here
+            if has_no_file:
+                main.__file__ = ""  # otherwise pyspark assumes that it runs in one of its own tests
             import pyspark.sql.connect.session
 
             return pyspark
     except ImportError as error:
-        raise LakehouseError(LACKING.format(error)) from None
+        raise EngineError(MISSING_PACKAGES.format(error)) from None
     finally:
-        if nameless:
+        if has_no_file:
             del main.__file__
 
 
 def connect_error() -> type[Exception]:
+    """The exception class with which Spark's client reports what the server could not do."""
     from pyspark.errors.exceptions.connect import SparkConnectException
 
     return SparkConnectException
 
 
-def shown_address(remote: str) -> str:
-    return re.sub("//.*@", "//", remote.partition("/;")[0])  # what follows may hold a token
+def redact_address(remote: str) -> str:
+    """Return the address of a server as it may be shown: without a user, a password or a token."""
+    return re.sub("//.*@", "//", remote.partition("/;")[0])
 
 
-def refuse_other_addresses(remote: str) -> None:
+def check_address(remote: str) -> None:
+    """Raise SettingError unless `remote` is sc://host or sc://host:port, with or without parameters."""
     parts = urlsplit(remote)
-    with suppress(ValueError):  # of a port that is none
-        port = parts.port is not None or not parts.netloc.endswith(":")
-        if parts.scheme == "sc" and parts.hostname and port and parts.path.partition(";")[0] in ("", "/"):
+    with suppress(ValueError):  # raised for an invalid port
+        has_valid_port = parts.port is not None or not parts.netloc.endswith(":")
+        if parts.scheme == "sc" and parts.hostname and has_valid_port and parts.path.partition(";")[0] in ("", "/"):
             return
-    raise LakehouseError(f"--spark-remote must look like sc://host:port, and {shown_address(remote)} doesn't.")
+    raise SettingError(
+        f"--spark-remote={redact_address(remote)} is invalid. It must look like sc://host:port.",
+        setting="--spark-remote",
+    )
 
 
-def impatient_retries() -> list:
-    """For some seconds instead of Spark's ten minutes."""
+def short_retry_policies() -> "list[RetryPolicy]":
+    """Retries for a few seconds, in place of Spark's ten minutes."""
     from pyspark.sql.connect.client.retries import DefaultPolicy
 
     return [DefaultPolicy(max_retries=4)]
 
 
-def session_at(remote: str):
-    """A session of Spark's client on the server at `remote`. Raises LakehouseError where none answers."""
-    address = cluster.authorized(remote, settings.load().state_dir)
-    session = pyspark().sql.connect.session.SparkSession.builder.remote(address).create()
-    warnings.filterwarnings("ignore", re.escape("[RETRIES_EXCEEDED]"))  # an error says it
+def open_session(remote: str) -> "SparkSession":
+    """Open a session on the Spark Connect server at `remote`, sc://host:port.
+
+    Raises EngineError if no server answers there, or Spark's client is not installed.
+    """
+    address = cluster.with_token(remote, settings.load().state_dir)
+    session: SparkSession = import_pyspark().sql.connect.session.SparkSession.builder.remote(address).create()
+    warnings.filterwarnings("ignore", re.escape("[RETRIES_EXCEEDED]"))  # the exception says the same
     client = session.client
-    patient = client.get_retry_policies()  # right for a job at work, not for a mistyped address
-    client.set_retry_policies(impatient_retries())
+    long_retry_policies = client.get_retry_policies()  # right for a running job, but not for a mistyped address
+    client.set_retry_policies(short_retry_policies())
     try:
-        for name, value in _SETTINGS.items():
+        for name, value in _SESSION_OPTIONS.items():
             session.conf.set(name, value)
     except Exception as error:
-        client.close()  # else it asks again when the program ends
-        told = re.search(r'details = "([^"]+)"', str(error))  # gRPC tells much more
-        said = told[1] if told else " ".join(str(error).split())[:300]
-        raise LakehouseError(
-            f"No Spark Connect server answers at {shown_address(remote)}: check --spark-remote ({said})."
+        client.close()  # otherwise it tries again when the program ends
+        details = re.search(r'details = "([^"]+)"', str(error))  # the essential part of gRPC's long text
+        reason = details[1] if details else " ".join(str(error).split())[:300]
+        raise EngineError(
+            f"No Spark Connect server answers at {redact_address(remote)} ({reason}). Check --spark-remote."
         ) from error
-    client.set_retry_policies(patient)
+    client.set_retry_policies(long_retry_policies)
     return session

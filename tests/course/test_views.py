@@ -1,85 +1,107 @@
-"""What a learner sees is true: held against tables whose every file and commit is known."""
+"""The views of a table, against tables whose every file and commit is chosen by the test."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from matplotlib.figure import Figure
 
-from lakehouse_utils.course import figures, views
+from lakehouse_utils.course import views
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
+from lakehouse_utils.lake.delta_log import MissingCommitError
+from lakehouse_utils.pipeline.commits import transaction
 
 
-def write(lake: Lake, ids: list[int], names: list[str | None] | None = None, **options) -> DeltaTable:
+def write(lake: Lake, ids: list[int], names: list[str | None] | None = None, **options: object) -> DeltaTable:
     """Append rows to `t` in one commit."""
     rows = pa.table({"id": ids, "name": names or [f"n{id}" for id in ids]})
-    where = {"mode": "append", "storage_options": lake.storage_options}
-    write_deltalake(lake.uri("t"), rows, **(where | options))
+    write_deltalake(lake.uri("t"), rows, **({"mode": "append", "storage_options": lake.storage_options} | options))
     return lake.delta("t")
 
 
 def merge(table: DeltaTable, ids: list[int], names: list[str]) -> None:
+    """Update rows of `table` by id, and insert those with another id."""
     source = pa.table({"id": ids, "name": names})
     merger = table.merge(source, "t.id = s.id", source_alias="s", target_alias="t")
     merger.when_matched_update_all().when_not_matched_insert_all().execute()
 
 
-def row(frame: pd.DataFrame, place: int) -> list:
-    return frame.iloc[place].tolist()
+def row(frame: pd.DataFrame, position: int) -> list[object]:
+    """One row of a frame, by its position."""
+    return frame.iloc[position].tolist()
 
 
 # -- files
 
 
-def test_files_are_the_live_ones_in_a_stable_order(lake: Lake) -> None:
+def test_files_after_several_commits(lake: Lake) -> None:
+    """The live files are numbered by commit, and a compacted table has one file, of the compacting commit."""
     write(lake, [30, 31])
     write(lake, [10, 11, 12])
     table = write(lake, [20])
-    found = views.files(table, ["id"])
-    assert list(found.columns) == ["file", "commit", "size_kb", "rows", "min id", "max id"]
-    assert found[["file", "commit", "rows", "min id", "max id"]].values.tolist() == [
+    frame = views.files(table, ["id"])
+    assert list(frame.columns) == ["file", "commit", "size_kb", "rows", "min id", "max id"]
+    assert frame[["file", "commit", "rows", "min id", "max id"]].values.tolist() == [
         ["part 1", 0, 2, 30, 31],
         ["part 2", 1, 3, 10, 12],
         ["part 3", 2, 1, 20, 20],
     ]
-    assert (found["size_kb"] == 1).all()
+    assert (frame["size_kb"] == 1).all()
     table.optimize.compact()
     assert row(views.files(table, "id")[["file", "commit", "rows", "min id", "max id"]], 0) == ["part 1", 3, 6, 10, 31]
 
 
 def test_files_of_a_partitioned_table(lake: Lake) -> None:
+    """Files of one commit are numbered by their partition, which has a column of its own."""
     table = write(lake, [2, 1, 3], ["b", "a", "b"], partition_by=["name"])
     assert views.files(table)[["file", "name", "rows"]].values.tolist() == [["part 1", "a", 1], ["part 2", "b", 2]]
 
 
-def test_files_of_an_empty_table_and_of_unknown_columns(lake: Lake) -> None:
+def test_files_of_a_local_table(tmp_path: Path) -> None:
+    """A table in a local folder has the same views as one on S3."""
+    write_deltalake(tmp_path, pa.table({"id": [1, 2]}))
+    assert views.files(DeltaTable(tmp_path), "id")[["commit", "rows", "max id"]].values.tolist() == [[0, 2, 2]]
+
+
+def test_files_of_an_unknown_column(lake: Lake) -> None:
+    """A column that the table does not have is an error that names the table's columns."""
+    with pytest.raises(LakehouseError, match=r"no column idd\. Its columns are id, name\."):
+        views.files(write(lake, [1]), ["idd"])
+
+
+def test_files_of_an_empty_table(lake: Lake) -> None:
+    """A table without files gives an empty frame, and its commits are still shown."""
     table = write(lake, [1])
-    with pytest.raises(LakehouseError, match="no column idd; it has id, name"):
-        views.files(table, ["idd"])
     table.delete()
     assert views.files(table, ["id"]).empty
     assert views.commits(table)["operation"].tolist() == ["WRITE", "DELETE"]
 
 
-def test_files_without_statistics_have_empty_ranges(lake: Lake) -> None:
+def test_files_without_statistics(lake: Lake) -> None:
+    """Where the log has no statistics of a column, its min and max are empty."""
     table = write(lake, [1, 2], [None, None])
     assert pd.isna(views.files(table, ["name"])["min name"][0])
 
 
-def test_objects_say_what_is_live_old_and_orphan(lake: Lake) -> None:
+# -- objects
+
+
+def test_objects_of_a_table(lake: Lake) -> None:
+    """Objects are log files, live files, old files, and orphans that no commit names."""
     table = write(lake, [1, 2])
     table.delete("id = 1")
     lake.s3.put_object(Bucket=lake.bucket, Key=lake.key("t", "stray.parquet"), Body=b"x" * 2600)
-    found = views.objects(lake, "t")
-    assert found["state"].tolist() == ["log", "log", "old", "live", "orphan"]
-    assert found["key"][0] == "_delta_log/00000000000000000000.json"
-    assert row(found, 4) == ["stray.parquet", 3, "orphan"]
+    frame = views.objects(lake, "t")
+    assert frame["state"].tolist() == ["log", "log", "old", "live", "orphan"]
+    assert frame["key"][0] == "_delta_log/00000000000000000000.json"
+    assert row(frame, 4) == ["stray.parquet", 3, "orphan"]
 
 
-def test_objects_of_a_folder_that_is_no_table(lake: Lake) -> None:
+def test_objects_of_a_folder_without_a_log(lake: Lake) -> None:
+    """In a folder that is not a table every object is an orphan; a folder without objects gives an empty frame."""
     lake.s3.put_object(Bucket=lake.bucket, Key=lake.key("raw", "a.csv"), Body=b"x")
     assert views.objects(lake, "raw")["state"].tolist() == ["orphan"]
     assert views.objects(lake, "nothing").empty
@@ -88,7 +110,8 @@ def test_objects_of_a_folder_that_is_no_table(lake: Lake) -> None:
 # -- commits
 
 
-def test_commits_in_words(lake: Lake) -> None:
+def test_commits_of_each_operation(lake: Lake) -> None:
+    """Each commit is one row that says in words what the operation did to files and rows."""
     table = write(lake, list(range(1000)))
     table.update(predicate="id = 1", new_values={"name": "x"})
     table.delete("id < 10")
@@ -108,47 +131,63 @@ def test_commits_in_words(lake: Lake) -> None:
     ]
 
 
-def test_commits_end_at_the_version_that_is_open(lake: Lake) -> None:
+def test_commits_of_an_older_version(lake: Lake) -> None:
+    """The commits end at the version at which the table is open."""
     write(lake, [1])
     write(lake, [2])
     assert views.commits(lake.delta("t", version=0))["version"].tolist() == [0]
 
 
-def test_commits_behind_a_checkpoint_and_a_clean_up(lake: Lake) -> None:
-    for n in range(3):
-        table = write(lake, [n])
+def test_commits_after_a_log_clean_up(lake: Lake) -> None:
+    """Commits whose files are gone are missing, and the files that they added are still shown."""
+    for number in range(3):
+        table = write(lake, [number])
     table.create_checkpoint()
     lake.s3.delete_object(Bucket=lake.bucket, Key=lake.key("t", "_delta_log", f"{0:020}.json"))
     table = lake.delta("t")
     assert views.commits(table)["version"].tolist() == [1, 2]
-    assert views.files(table, ["id"])[["file", "rows"]].values.tolist() == [[f"part {n}", 1] for n in (1, 2, 3)]
-    assert isinstance(figures.timeline(table), Figure)
+    assert views.files(table, ["id"])[["file", "rows"]].values.tolist() == [["part 1", 1], ["part 2", 1], ["part 3", 1]]
 
 
-def test_one_commit_in_words_and_as_it_is(lake: Lake) -> None:
+def test_commit_of_a_version(lake: Lake) -> None:
+    """A commit file is shown action by action, with the details of each in words."""
     write(lake, [1, 2], configuration={"delta.appendOnly": "false"})
-    found = views.commit(lake, "t")
-    assert dict(found.values.tolist()) == {
-        "commitInfo": found["details"][found["action"] == "commitInfo"].item(),
+    frame = views.commit(lake, "t")
+    assert dict(frame.values.tolist()) == {
+        "commitInfo": frame["details"][frame["action"] == "commitInfo"].item(),
         "protocol": "reader 1, writer 2",
         "metaData": "id long, name string; delta.appendOnly = false",
         "add": "part 1: 2 rows, 1 kB",
     }
+
+
+def test_commit_json_of_a_version(lake: Lake) -> None:
+    """The JSON of a commit file is the file's own text, apart from line breaks and blanks."""
+    write(lake, [1, 2], configuration={"delta.appendOnly": "false"})
     text = views.commit_json(lake, "t", version=0)
     raw = lake.s3.get_object(Bucket=lake.bucket, Key=lake.key("t", "_delta_log", f"{0:020}.json"))["Body"].read()
     assert text.replace(" ", "").replace("\n", "") == raw.decode().replace(" ", "").replace("\n", "")
     assert len(text.splitlines()) > 20
-    with pytest.raises(LakehouseError, match="no commit file of version 7"):
-        views.commit(lake, "t", version=7)
 
 
-def test_words_for_transactions_and_change_data(lake: Lake) -> None:
-    from lakehouse_utils.pipeline.commits import transaction
+def test_commit_of_a_missing_version(lake: Lake) -> None:
+    """A version without a commit file is an error that names the table and the version."""
+    write(lake, [1, 2])
+    for view in (views.commit, views.commit_json):
+        with pytest.raises(MissingCommitError, match=rf"{lake.uri('t')} has no commit file for version 7"):
+            view(lake, "t", version=7)
 
-    write(lake, [1, 2], configuration={"delta.enableChangeDataFeed": "true"}, commit_properties=transaction("job", 7))
-    table = lake.delta("t")
-    table.delete("id = 1")
+
+def test_commit_with_a_transaction(lake: Lake) -> None:
+    """The details of a transaction are the application and its version."""
+    write(lake, [1, 2], commit_properties=transaction("job", 7))
     assert ["txn", "job is at 7"] in views.commit(lake, "t").values.tolist()
+
+
+def test_commits_with_change_data(lake: Lake) -> None:
+    """Files of the change data feed are counted."""
+    table = write(lake, [1, 2], configuration={"delta.enableChangeDataFeed": "true"})
+    table.delete("id = 1")
     assert "change data: 1 file" in views.commits(table)["what"][1]
 
 
@@ -156,6 +195,7 @@ def test_words_for_transactions_and_change_data(lake: Lake) -> None:
 
 
 def test_changes_between_two_versions(lake: Lake) -> None:
+    """Inserted, updated and deleted rows are shown in both directions, and the table stays at its version."""
     table = write(lake, [1, 2, 3, 4], ["a", "b", None, "d"])
     merge(table, [2, 3, 5], ["B", "c", "e"])
     table.delete("id = 1")
@@ -165,34 +205,44 @@ def test_changes_between_two_versions(lake: Lake) -> None:
         [3, "updated", "NULL → c"],
         [5, "inserted", "e"],
     ]
-    assert views.changes(table, table.version(), 0, "id")["change"].tolist() == [
-        "inserted",
-        "updated",
-        "updated",
-        "deleted",
-    ]
+    backwards = views.changes(table, table.version(), 0, "id")
+    assert backwards["change"].tolist() == ["inserted", "updated", "updated", "deleted"]
     assert views.changes(table, 1, 1, ["id"]).empty
     assert table.version() == lake.delta("t").version()
 
 
-def test_changes_show_what_differs_only(lake: Lake) -> None:
-    one = pa.table({"k": ["x", "x"], "n": [1, 2], "same": [1, 1], "_batch": ["a", "a"], "price": [1.5, None]})
-    two = pa.table({"k": ["x", "x"], "n": [1, 2], "same": [1, 1], "_batch": ["b", "b"], "price": [2.5, None]})
-    for rows in (one, two):
-        write_deltalake(lake.uri("t"), rows, mode="overwrite", storage_options=lake.storage_options)
-    table = lake.delta("t")
-    found = views.changes(table, 0, 1, ["k", "n"])
-    assert list(found.columns) == ["k", "n", "change", "price"]
-    assert found.values.tolist() == [["x", 1, "updated", "1.5 → 2.5"]]
-    assert len(views.changes(table, 0, 1, ["k", "n"], columns=["_batch"])) == 2
-    with pytest.raises(LakehouseError, match="k is no key at version 0"):
-        views.changes(table, 0, 1, "k")
+@pytest.fixture
+def two_prices(lake: Lake) -> DeltaTable:
+    """A table with two versions that differ in one price and in all values of `_batch`."""
+    for batch, price in (("a", 1.5), ("b", 2.5)):
+        columns = {"k": ["x", "x"], "n": [1, 2], "same": [1, 1], "_batch": [batch, batch], "price": [price, None]}
+        write_deltalake(lake.uri("t"), pa.table(columns), mode="overwrite", storage_options=lake.storage_options)
+    return lake.delta("t")
+
+
+def test_changes_without_columns(two_prices: DeltaTable) -> None:
+    """Only columns that differ are shown, without the pipeline's own columns."""
+    frame = views.changes(two_prices, 0, 1, ["k", "n"])
+    assert list(frame.columns) == ["k", "n", "change", "price"]
+    assert frame.values.tolist() == [["x", 1, "updated", "1.5 → 2.5"]]
+
+
+def test_changes_with_columns(two_prices: DeltaTable) -> None:
+    """Columns that are asked for are compared, also the pipeline's own."""
+    assert views.changes(two_prices, 0, 1, ["k", "n"], columns=["_batch"])["_batch"].tolist() == ["a → b", "a → b"]
+
+
+def test_changes_by_columns_that_are_not_a_key(two_prices: DeltaTable) -> None:
+    """A key whose values occur more than once is an error that names the version."""
+    with pytest.raises(LakehouseError, match="k is not a key at version 0: a value occurs more than once"):
+        views.changes(two_prices, 0, 1, "k")
 
 
 # -- reads
 
 
-def test_reads_are_fewer_where_files_are_skipped(lake: Lake) -> None:
+def test_reads_where_files_are_skipped(lake: Lake) -> None:
+    """A query that skips files reads fewer files and bytes with fewer requests, and the same each time."""
     for begin in (0, 50_000, 100_000):
         write(lake, list(range(begin, begin + 50_000)))
     with lake.duckdb() as db:
@@ -205,12 +255,11 @@ def test_reads_are_fewer_where_files_are_skipped(lake: Lake) -> None:
     assert one["requests"] < everything["requests"]
     assert one["bytes"] < everything["bytes"]
     assert (again["bytes"], again["requests"]) == (everything["bytes"], everything["requests"])
-    figure = figures.compare_reads({"all": everything, "one": one})
-    assert "“all” reads" in figure.get_suptitle()
-    assert figures.compare_reads({"all": everything}, "A finding").get_suptitle() == "A finding"
+    assert json.dumps(one)
 
 
-def test_reads_leave_the_connection_as_it_was(lake: Lake) -> None:
+def test_reads_and_the_settings_of_the_connection(lake: Lake) -> None:
+    """The connection's cache is on or off as before, also after a query that fails."""
     write(lake, [1])
     with lake.duckdb() as db:
         for cached in ("true", "false"):
@@ -220,68 +269,3 @@ def test_reads_leave_the_connection_as_it_was(lake: Lake) -> None:
         with pytest.raises(Exception, match="nothing"):
             views.reads(db, "FROM nothing")
         assert not db.sql("SELECT current_setting('enable_external_file_cache')").fetchone()[0]
-
-
-# -- figures
-
-
-def test_ranges_say_whether_files_overlap(lake: Lake) -> None:
-    rows = pa.table({"id": list(range(100)), "mixed": [n * 37 % 100 for n in range(100)]})
-    for begin in range(0, 100, 10):
-        part = rows.slice(begin, 10)
-        write_deltalake(lake.uri("t"), part, mode="append", storage_options=lake.storage_options)
-    left, right = figures.ranges(lake.delta("t"), "id", "mixed").axes
-    assert left.get_title("left") == "id: files side by side"
-    assert right.get_title("left").startswith("mixed: a value lies in ")
-    assert right.get_title("left").endswith("of 10 files")
-
-
-def test_ranges_of_dates_and_of_text(lake: Lake) -> None:
-    rows = pa.table({"day": pd.to_datetime(["2026-01-01", "2026-01-05"]).date, "name": ["a", "b"]})
-    write_deltalake(lake.uri("t"), rows, storage_options=lake.storage_options)
-    table = lake.delta("t")
-    assert isinstance(figures.ranges(table, "day"), Figure)
-    with pytest.raises(LakehouseError, match="min name is no number and no time"):
-        figures.ranges(table, "name")
-
-
-def test_timeline_tells_how_many_files_live(lake: Lake) -> None:
-    table = write(lake, [1, 2])
-    table.delete("id = 1")
-    assert figures.timeline(table).axes[0].get_title("left") == "2 commits wrote 2 files; live now: 1"
-
-
-def test_timeline_of_a_file_that_a_restore_brought_back(lake: Lake) -> None:
-    table = write(lake, [1, 2])
-    table.delete("id = 1")
-    table.restore(0)
-    axes = figures.timeline(table).axes[0]
-    assert axes.get_title("left") == "3 commits wrote 2 files; live now: 1"
-    assert sorted((bar.get_x(), bar.get_width()) for bar in axes.patches) == [(0, 1), (1, 1), (2, 0.5)]
-
-
-def test_timeline_of_many_commits(lake: Lake) -> None:
-    for n in range(25):
-        table = write(lake, [n])
-    assert isinstance(figures.timeline(table), Figure)
-
-
-def test_pictures_are_small_and_described(lake: Lake) -> None:
-    figures.use_style()
-    for n in range(12):
-        table = write(lake, [n])
-    for figure in (figures.timeline(table), figures.ranges(table, "id")):
-        png, metadata = figures._png(figure)
-        assert png.startswith(b"\x89PNG")
-        assert len(png) < 40_000
-        assert (figure.axes[0].get_title("left")) in metadata["alt"]
-        assert figures._png(figure)[0] == png
-    assert json.dumps(metadata)
-
-
-def test_no_figure_stays_open(lake: Lake) -> None:
-    import matplotlib.pyplot as plt
-
-    before = plt.get_fignums()
-    figures.timeline(write(lake, [1]))
-    assert plt.get_fignums() == before

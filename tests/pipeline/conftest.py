@@ -1,4 +1,4 @@
-"""One finished lake for all tests that only read it."""
+"""Lakes and raw files for the tests of the pipeline; what many tests only read is made once."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from lakehouse_utils.pipeline import sources
 
 
 class Finished(NamedTuple):
-    """A lake that the job has finished, at scale 1, and what it was made from. Only for reading."""
+    """A lake that the job has built at scale 1, its raw files and the report. Read-only."""
 
     lake: Lake
     landing: Path
@@ -37,7 +37,7 @@ def finished(s3_server, s3_state_dir: Path) -> Finished:
 
 @pytest.fixture(scope="session")
 def small(s3_state_dir: Path) -> Path:
-    """The raw files of a small shop. Only for reading."""
+    """The raw files of a small shop. Read-only."""
     landing = s3_state_dir / "small"
     with FileLock(s3_state_dir / "small.lock"):
         if not landing.exists():
@@ -52,13 +52,13 @@ def small_expected(small: Path) -> dict[str, list[dict]]:
 
 @pytest.fixture
 def lake(prefix: str, s3_state_dir: Path) -> Lake:
-    """A lake with nothing in it."""
+    """An empty lake."""
     return lakes.at(prefix, s3_state_dir)
 
 
 @pytest.fixture
 def keys(s3_server, s3_state_dir) -> dict[str, str]:
-    """The environment of a job that takes the server for somebody else's."""
+    """The environment of a job that uses the test server as any other S3 server, with an endpoint and keys."""
     keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key, "AWS_SECRET_ACCESS_KEY": s3_server.secret_key}
     return lakes.environment(s3_state_dir, AWS_REGION=s3_server.region, AWS_ENDPOINT_URL=s3_server.endpoint, **keys)
 

@@ -21,10 +21,10 @@ from support.suppliers import THINGS, Supplier, run_context
 from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake, delta_log
 from lakehouse_utils.pipeline import bronze, commits
-from lakehouse_utils.pipeline.context import NoProgress, TableCounts
+from lakehouse_utils.pipeline.context import TableCounts
 from lakehouse_utils.pipeline.landing import Landing
 from lakehouse_utils.pipeline.parsing import limits
-from lakehouse_utils.pipeline.run import run
+from lakehouse_utils.pipeline.run import Selection, run
 
 AWKWARD = "2026-01-02 é'\"%20#&+?,=[x] {y}"
 
@@ -137,7 +137,7 @@ def test_bronze_counts_after_a_conflict(folder, monkeypatch):
         return commit(ref, table, source, delivery, uploaded)
 
     monkeypatch.setattr(bronze, "_commit", second_fails)
-    report = run(folder.lake, folder.address, {"things": THINGS}, NoProgress(), layers=("bronze",))
+    report = run(run_context(folder.lake), folder.address, {"things": THINGS}, Selection(("bronze",)))
     assert not failures
     assert report.rows["bronze.things"] == TableCounts(read=3, added=2, quarantined=1, version=2)
     assert [row[2] for row in folder.loaded()] == ["1", "3"]
@@ -313,7 +313,7 @@ MEASURED = """
     from lakehouse_utils.lake import Lake
     from lakehouse_utils.pipeline import bronze, landing
     from lakehouse_utils.pipeline.context import NoProgress, RunContext
-    from lakehouse_utils.pipeline.engines.local import Local
+    from lakehouse_utils.pipeline.engines.local import LocalEngine
     from lakehouse_utils.pipeline.parsing import limits
     from lakehouse_utils.pipeline.sources import Source
 
@@ -322,7 +322,7 @@ MEASURED = """
     lake = Lake.open(uri, settings.Settings(state_dir=Path(state_dir)))
     things = Source(name="things", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "text"}})
     place = landing.Landing(folder, lake)
-    counts, refused = bronze.refresh(RunContext(lake, Local(lake), NoProgress()), place, things, place.files()[0])
+    counts, refused = bronze.refresh(RunContext(lake, LocalEngine(lake), NoProgress()), place, things, place.files()[0])
     assert not refused, refused
     # Not ru_maxrss, which begins with what the parent held.
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))

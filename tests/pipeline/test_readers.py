@@ -1,4 +1,4 @@
-"""The finished tables in the hands of others: DuckDB, Polars and pyarrow read the same rows, at the oldest protocol."""
+"""Other readers of the finished tables: DuckDB, Polars and pyarrow read the same rows, at the oldest protocol."""
 
 from datetime import UTC
 from decimal import Decimal
@@ -11,7 +11,7 @@ TYPES = {int, float, str, bool, type(None), Decimal}
 
 
 def plain(rows):
-    """Rows as tuples that compare equal across readers: moments as microseconds, in UTC."""
+    """Rows as tuples that compare equal across readers: timestamps as text, in UTC."""
     return sorted((tuple(_plain(value) for value in row) for row in rows), key=repr)
 
 
@@ -27,7 +27,8 @@ def db(finished):
         yield db
 
 
-def test_all_tables_are_at_reader_1_and_writer_2(finished):
+def test_tables_need_only_reader_1_and_writer_2(finished):
+    """Every table has the oldest protocol versions, which all Delta readers support."""
     protocols = {name: table.protocol() for name, table in lakes.opened(finished.lake)}
     assert {name.split(".")[0] for name in protocols} == {"bronze", "silver", "gold", "quarantine"}
     assert {(p.min_reader_version, p.min_writer_version) for p in protocols.values()} == {(1, 2)}
@@ -35,6 +36,7 @@ def test_all_tables_are_at_reader_1_and_writer_2(finished):
 
 @pytest.mark.parametrize("layer", ["bronze", "silver", "gold", "quarantine"])
 def test_duckdb_polars_and_pyarrow_read_the_same_rows(finished, db, layer):
+    """All three readers return the same rows of every table of the layer."""
     tables = [(name, table) for name, table in lakes.opened(finished.lake) if name.startswith(layer)]
     assert tables
     for name, table in tables:
@@ -48,19 +50,17 @@ def test_duckdb_polars_and_pyarrow_read_the_same_rows(finished, db, layer):
         assert plain(polars.rows()) == rows, name
 
 
-def test_pandas_keeps_moments_and_decimals(finished):
+def test_pandas_keeps_timestamps_and_decimals(finished):
+    """In pandas, timestamps are in UTC and amounts are decimals."""
     facts = finished.lake.delta("gold", "fact_sales").to_pandas()
     assert isinstance(facts["net_amount"].iloc[0], Decimal)
     customers = finished.lake.delta("gold", "dim_customers").to_pandas()
     assert str(customers["valid_from"].dt.tz) == "UTC"
 
 
-def test_duckdb_reads_a_filter_on_a_moment_to_the_microsecond(finished, db):
-    """The log's statistics of moments are in milliseconds: a reader must not skip a file for that."""
-    moment = db.sql(f"SELECT max(_ingested_at) FROM delta_scan('{finished.lake.uri('bronze', 'orders')}')").fetchone()[
-        0
-    ]
-    found = db.execute(
-        f"SELECT count(*) FROM delta_scan('{finished.lake.uri('bronze', 'orders')}') WHERE _ingested_at = ?", [moment]
-    )
-    assert found.fetchone()[0] > 0
+def test_duckdb_filters_on_microseconds(finished, db):
+    """The log's statistics of timestamps are in milliseconds: a reader must not skip a file because of that."""
+    rows = f"delta_scan('{finished.lake.uri('bronze', 'orders')}')"
+    (newest,) = db.sql(f"SELECT max(_ingested_at) FROM {rows}").fetchone()
+    (count,) = db.execute(f"SELECT count(*) FROM {rows} WHERE _ingested_at = ?", [newest]).fetchone()
+    assert count > 0

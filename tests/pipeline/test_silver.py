@@ -1,6 +1,6 @@
-"""Silver: typed, one row a key, history; whatever order the files arrive in, and for a user's own tables, too."""
+"""Silver: typed values, one row per key, history; in any order of arrival, and for a user's own tables as well."""
 
-import datetime as d
+import datetime as dt
 import json
 import random
 import shutil
@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from support import expected, lakes
 
-from lakehouse_utils.errors import LakehouseError
-from lakehouse_utils.pipeline import commits, merge
-from lakehouse_utils.pipeline.silver import _Step
+from lakehouse_utils.errors import DescriptionError
+from lakehouse_utils.pipeline import commits, merge, silver
 
 LAYERS = ("bronze", "silver")
 BATCHES = [f"2026-01-0{day}" for day in range(1, 8)]
@@ -42,9 +41,10 @@ def described(tmp_path: Path):
     return write_description
 
 
-def silver(lake, name: str) -> list[dict]:
-    found = [{k: v for k, v in row.items() if k not in lakes.OWN} for row in lakes.rows(lake.delta("silver", name))]
-    return sorted(found, key=repr)
+def silver_rows(lake, name: str) -> list[dict]:
+    """The rows of a silver table, sorted, without the columns that the pipeline adds."""
+    rows = [{k: v for k, v in row.items() if k not in lakes.OWN} for row in lakes.rows(lake.delta("silver", name))]
+    return sorted(rows, key=repr)
 
 
 def reasons(lake, name: str) -> dict[int, str]:
@@ -63,18 +63,20 @@ def arrive(lake, small: Path, landing: Path, runs: list[list[str]], layers=LAYER
 
 
 def of_silver(expected_tables: dict, tables: tuple[str, ...], layers=("silver", "quarantine")) -> dict:
-    wanted = {f"{layer}.{table}{kind}" for layer in layers for table in tables for kind in ("", "_history")}
-    return {name: rows for name, rows in expected_tables.items() if name in wanted}
+    names = {f"{layer}.{table}{kind}" for layer in layers for table in tables for kind in ("", "_history")}
+    return {name: rows for name, rows in expected_tables.items() if name in names}
 
 
-def test_batch_by_batch_gives_what_one_run_gives(lake, small, small_expected, landing):
+def test_batches_loaded_one_by_one_give_the_expected_rows(lake, small, small_expected, landing):
+    """Seven runs with one batch each give the same silver tables as the expectation for all batches."""
     tables = ("categories", "products", "orders")
     arrive(lake, small, landing, [[batch] for batch in BATCHES], tables=tables)
     assert lakes.unlike(lake, of_silver(small_expected, tables)) == {}
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_order_of_arrival_gives_the_same_silver(lake, small, small_expected, landing, seed):
+def test_batches_in_random_order_give_the_expected_rows(lake, small, small_expected, landing, seed):
+    """Silver does not depend on the order in which batches arrive, or on how many arrive per run."""
     chance = random.Random(seed)
     batches = chance.sample(BATCHES, k=7)
     cuts = sorted(chance.sample(range(1, 7), k=2))
@@ -83,7 +85,8 @@ def test_any_order_of_arrival_gives_the_same_silver(lake, small, small_expected,
     assert lakes.unlike(lake, of_silver(small_expected, tables)) == {}
 
 
-def test_a_batch_that_comes_again_under_another_name_changes_no_values(lake, small, small_expected, landing):
+def test_a_batch_delivered_again_under_another_name_changes_no_values(lake, small, small_expected, landing):
+    """Rows that silver already has change nothing."""
     tables = ("customers", "orders", "order_items")
     arrive(lake, small, landing, [BATCHES], tables=tables)
     shutil.copytree(small / "2026-01-04", landing / "2026-01-04-again")
@@ -92,16 +95,17 @@ def test_a_batch_that_comes_again_under_another_name_changes_no_values(lake, sma
     assert lakes.unlike(lake, of_silver(small_expected, tables, ("silver",))) == {}
 
 
-def test_two_versions_in_one_batch_do_not_make_it_read_all_of_bronze(lake, landing, described, monkeypatch):
+def test_two_versions_in_one_batch_do_not_read_all_of_bronze(lake, landing, described, monkeypatch):
+    """Rows of one batch that are out of order are not late: no file of earlier batches is read."""
     path = described(
         '[t]\nkey=["k"]\norder_by="at"\nhistory=true\n[t.columns]\nk={type="integer"}\nat={type="timestamp"}\nv={type="text"}'
     )
     write(landing, "2026-01-01/t.csv", "k,at,v\n1,2026-01-01T08:00:00Z,a\n2,2026-01-01T08:00:00Z,a\n")
     lakes.job(lake, landing, path, layers=LAYERS)
     write(landing, "2026-01-02/t.csv", "k,at,v\n1,2026-01-02T09:00:00Z,c\n1,2026-01-02T08:00:00Z,b\n")
-    monkeypatch.setattr(_Step, "_files_of_bronze", _dies)
+    monkeypatch.setattr(silver, "_all_files_of_bronze", _raise)
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert [(row["k"], row["v"], row["is_current"]) for row in silver(lake, "t_history")] == [
+    assert [(row["k"], row["v"], row["is_current"]) for row in silver_rows(lake, "t_history")] == [
         (1, "a", False),
         (1, "b", False),
         (1, "c", True),
@@ -109,8 +113,8 @@ def test_two_versions_in_one_batch_do_not_make_it_read_all_of_bronze(lake, landi
     ]
 
 
-def test_history_is_right_when_it_got_ahead_of_the_current_state(lake, landing, described, monkeypatch):
-    """A run that ended between the two commits: the next one can't tell by the current state what is late."""
+def test_history_is_right_after_a_run_that_ended_before_the_current_state(lake, landing, described, monkeypatch):
+    """If a run ended between the two commits, the next one cannot tell late rows by the current state."""
     path = described(
         '[t]\nkey=["k"]\norder_by="at"\nhistory=true\n[t.columns]\nk={type="integer"}\nat={type="date"}\nv={type="text"}'
     )
@@ -118,20 +122,21 @@ def test_history_is_right_when_it_got_ahead_of_the_current_state(lake, landing, 
     lakes.job(lake, landing, path, layers=LAYERS)
     write(landing, "2026-01-05/t.csv", "k,at,v\n1,2026-01-03,b\n1,2026-01-05,b\n")
     with monkeypatch.context() as patched:
-        patched.setattr("lakehouse_utils.pipeline.silver._Step.refresh_current", _dies)
+        patched.setattr(silver, "_refresh_current", _raise)
         with pytest.raises(RuntimeError):
             lakes.job(lake, landing, path, layers=LAYERS)
     write(landing, "2026-01-06/t.csv", "k,at,v\n1,2026-01-04,c\n")
     lakes.job(lake, landing, path, layers=LAYERS)
     assert lakes.unlike(lake, expected.tables(landing, path)) == {}
-    assert [row["v"] for row in silver(lake, "t_history")] == ["a", "b", "c", "b"]
+    assert [row["v"] for row in silver_rows(lake, "t_history")] == ["a", "b", "c", "b"]
 
 
-def _dies(*_):
-    raise RuntimeError("died here")
+def _raise(*_):
+    raise RuntimeError("stopped here")
 
 
-def test_rows_of_a_compacted_bronze_are_not_quarantined_twice(lake, landing, described):
+def test_rejected_rows_of_a_compacted_bronze_are_not_quarantined_twice(lake, landing, described):
+    """When bronze was compacted and is read again, quarantine still has each rejected row once."""
     path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}')
     write(landing, "2026-01-01/t.csv", "k\n1\nx\n")
     lakes.job(lake, landing, path, layers=LAYERS)
@@ -141,15 +146,15 @@ def test_rows_of_a_compacted_bronze_are_not_quarantined_twice(lake, landing, des
     bronze.optimize.compact()
     bronze.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False)
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert [row["k"] for row in silver(lake, "t")] == [1, 2]
+    assert [row["k"] for row in silver_rows(lake, "t")] == [1, 2]
     assert sorted(row["reason"] for row in lakes.rows(lake.delta("quarantine", "t"))) == [
-        "k: 'x' is no integer",
-        "k: 'y' is no integer",
+        "k: 'x' is not a valid integer",
+        "k: 'y' is not a valid integer",
     ]
 
 
-def test_a_batch_is_late_even_where_the_log_no_longer_tells_of_batches(lake, landing, described):
-    """Statistics cover a table's first 32 columns only: a compacted wide table has none of _batch."""
+def test_a_late_batch_is_recognized_without_statistics_in_the_log(lake, landing, described):
+    """Statistics cover only the first 32 columns of a table: a compacted wide table has none of _batch."""
     columns = [f"c{n}" for n in range(40)]
     path = described('[t]\nkey=["c0"]\n[t.columns]\n' + "\n".join(f'{name}={{type="integer"}}' for name in columns))
     for batch, value in (("undated-b", 2), ("undated-c", 3)):
@@ -158,17 +163,18 @@ def test_a_batch_is_late_even_where_the_log_no_longer_tells_of_batches(lake, lan
     lake.delta("bronze", "t").optimize.compact()
     write(landing, "undated-a/t.csv", ",".join(columns) + "\n" + ",".join(["1"] * 40) + "\n")
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert silver(lake, "t")[0]["c39"] == 3
+    assert silver_rows(lake, "t")[0]["c39"] == 3
 
 
 # -- values
 
 
-def test_values_are_taken_exactly_or_not_at_all(lake, landing, described):
+def test_values_are_exact_or_rejected(lake, landing, described):
+    """A text that is not exactly a value of the column's type is quarantined, and never rounded or cut."""
     cases = {
         "integer": (
             {"9007199254740993": 2**53 + 1, "-9223372036854775808": -(2**63), "5.0": 5, " 7 ": 7, "1e3": 1000},
-            "9223372036854775808 9007199254740993.4 1.5 0x1F 1_000 0b11 one １２ 1,5",
+            "9223372036854775808 9007199254740993.4 1.5 0x1F 1_000 0b11 one \uff11\uff12 1,5",
         ),
         "decimal(10,2)": (
             {"99999999.99": Decimal("99999999.99"), "1.230": Decimal("1.23"), ".5": Decimal("0.50")},
@@ -181,15 +187,19 @@ def test_values_are_taken_exactly_or_not_at_all(lake, landing, described):
         "double": ({"1.5e300": 1.5e300, "-0.25": -0.25}, "nan inf -Infinity 1e400 0x1p3 1_0.5"),
         "boolean": ({"true": True, "False": False}, "perhaps 2"),
         "date": (
-            {"2026-01-31": d.date(2026, 1, 31), "2026-01-31 00:00:00": d.date(2026, 1, 31), "9999-12-31": d.date.max},
+            {
+                "2026-01-31": dt.date(2026, 1, 31),
+                "2026-01-31 00:00:00": dt.date(2026, 1, 31),
+                "9999-12-31": dt.date.max,
+            },
             "2026-02-30 2026-01-31T18:30:00 2026-01-31Tnoon infinity 2026-01-31(BC) 10000-01-01 31.01.2026 epoch",
         ),
         "timestamp": (
             {
-                "2026-01-31T18:30:00Z": d.datetime(2026, 1, 31, 18, 30, tzinfo=d.UTC),
-                "2026-01-31 18:30:00": d.datetime(2026, 1, 31, 18, 30, tzinfo=d.UTC),
-                "2026-01-31T18:30:00.123456+02:00": d.datetime(2026, 1, 31, 16, 30, 0, 123456, tzinfo=d.UTC),
-                "2026-01-31": d.datetime(2026, 1, 31, tzinfo=d.UTC),
+                "2026-01-31T18:30:00Z": dt.datetime(2026, 1, 31, 18, 30, tzinfo=dt.UTC),
+                "2026-01-31 18:30:00": dt.datetime(2026, 1, 31, 18, 30, tzinfo=dt.UTC),
+                "2026-01-31T18:30:00.123456+02:00": dt.datetime(2026, 1, 31, 16, 30, 0, 123456, tzinfo=dt.UTC),
+                "2026-01-31": dt.datetime(2026, 1, 31, tzinfo=dt.UTC),
             },
             "2026-01-31T25:00:00Z infinity 18:30 2026-01-31(BC) 1769884200",
         ),
@@ -207,14 +217,17 @@ def test_values_are_taken_exactly_or_not_at_all(lake, landing, described):
     )
     lakes.job(lake, landing, path, layers=LAYERS)
     for number, (kind, (good, bad)) in enumerate(cases.items()):
-        found = {row["k"]: row["v"] for row in silver(lake, f"t{number}")}
-        assert [found.pop(key) for key in (-1, -2, -3)] == [None] * 3
-        assert found == dict(enumerate(good.values())), kind
-        wrong = {4 + len(good) + n: f"v: '{text}' is no {kind}" for n, text in enumerate(bad.split())}
-        assert reasons(lake, f"t{number}") == wrong
+        values = {row["k"]: row["v"] for row in silver_rows(lake, f"t{number}")}
+        assert [values.pop(key) for key in (-1, -2, -3)] == [None] * 3
+        assert values == dict(enumerate(good.values())), kind
+        expected_reasons = {
+            4 + len(good) + n: f"v: '{text}' is not a valid {kind}" for n, text in enumerate(bad.split())
+        }
+        assert reasons(lake, f"t{number}") == expected_reasons
 
 
-def test_rules_say_what_is_wrong_and_all_of_it(lake, landing, described):
+def test_rejected_rows_have_all_problems_as_reason(lake, landing, described):
+    """The reason of a rejected row names every rule that it breaks, and `raw` has its values as they came."""
     path = described(
         '[t]\nkey=["k"]\n[t.columns]\nk={type="text"}\nn={type="integer",required=true,min=1,max=9}\n'
         'w={type="text",allowed=["it\'s","b"]}\nd={type="date",min="2020-01-01"}'
@@ -225,12 +238,12 @@ def test_rules_say_what_is_wrong_and_all_of_it(lake, landing, described):
         "k,n,w,d\na,1,it's,2020-01-01\nb,,b,\n,10,c,2019-12-31\nc,0,,\nNULL,x,b,2020-01-01\nNull,9,,\n",
     )
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert [row["k"] for row in silver(lake, "t")] == ["Null", "a"]
+    assert [row["k"] for row in silver_rows(lake, "t")] == ["Null", "a"]
     assert reasons(lake, "t") == {
         3: "n: missing",
         4: "k: missing; n: '10' is above 9; w: 'c' is not one of it's, b; d: '2019-12-31' is below 2020-01-01",
         5: "n: '0' is below 1",
-        6: "k: missing; n: 'x' is no integer",
+        6: "k: missing; n: 'x' is not a valid integer",
     }
     raw = {row["_source_line"]: row["raw"] for row in lakes.rows(lake.delta("quarantine", "t"))}
     assert json.loads(raw[6]) == {"k": "NULL", "n": "x", "w": "b", "d": "2020-01-01"}
@@ -252,17 +265,19 @@ def test_rules_say_what_is_wrong_and_all_of_it(lake, landing, described):
         ("boolean", ["true", "false"]),
     ],
 )
-def test_a_key_of_any_type_is_found_again(lake, landing, described, kind, values):
+def test_keys_of_every_type_are_merged(lake, landing, described, kind, values):
+    """A row with an existing key updates the row in silver, whatever the type of the key."""
     path = described(f'[t]\nkey=["k"]\nhistory=true\n[t.columns]\nk={{type="{kind}"}}\nv={{type="integer"}}')
     for day in (1, 2, 3):
         text = "".join(json.dumps({"k": value, "v": day}) + "\n" for value in values)
         write(landing, f"2026-01-0{day}/t.jsonl", text)
         lakes.job(lake, landing, path, layers=LAYERS)
-    assert [row["v"] for row in silver(lake, "t")] == [3] * len(values)
-    assert len(silver(lake, "t_history")) == 3 * len(values)
+    assert [row["v"] for row in silver_rows(lake, "t")] == [3] * len(values)
+    assert len(silver_rows(lake, "t_history")) == 3 * len(values)
 
 
-def test_names_may_be_mixed_reserved_and_not_ascii(lake, landing, described):
+def test_names_may_be_in_mixed_case_reserved_or_not_ascii(lake, landing, described):
+    """Names of tables and columns may be SQL keywords, in mixed case, and with characters outside ASCII."""
     path = described(
         '["Größe"]\nkey=["Order","group"]\norder_by="select"\nhistory=true\ndelimiter=";"\n["Größe".columns]\n'
         'Order={type="text"}\ngroup={type="integer"}\nselect={type="integer"}\n"naïve"={type="text"}\nsource={type="text"}'
@@ -271,13 +286,17 @@ def test_names_may_be_mixed_reserved_and_not_ascii(lake, landing, described):
     lakes.job(lake, landing, path, layers=LAYERS)
     write(landing, "2026-01-02/Größe.csv", "group;order;select;naïve\n1;a;2;x2\n1;A;0;older\n")
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert [tuple(row.values()) for row in silver(lake, "Größe")] == [("A", 1, 1, "y", "s"), ("a", 1, 2, "x2", None)]
-    history = [(row["Order"], row["naïve"], row["is_current"]) for row in silver(lake, "Größe_history")]
+    assert [tuple(row.values()) for row in silver_rows(lake, "Größe")] == [
+        ("A", 1, 1, "y", "s"),
+        ("a", 1, 2, "x2", None),
+    ]
+    history = [(row["Order"], row["naïve"], row["is_current"]) for row in silver_rows(lake, "Größe_history")]
     assert history == [("A", "y", True), ("a", "x", False), ("a", "x2", True)]
 
 
 @pytest.mark.parametrize("one_by_one", [True, False])
-def test_a_version_number_decides_in_current_state_and_history_alike(lake, landing, described, one_by_one):
+def test_a_version_number_orders_current_state_and_history(lake, landing, described, one_by_one):
+    """With a number as `order_by`, the highest number is the newest version in both tables."""
     path = described(
         '[t]\nkey=["k"]\norder_by="version"\nhistory=true\n[t.columns]\nk={type="integer"}\nversion={type="integer"}\nv={type="text"}'
     )
@@ -287,19 +306,20 @@ def test_a_version_number_decides_in_current_state_and_history_alike(lake, landi
         if one_by_one:
             lakes.job(lake, landing, path, layers=LAYERS)
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert [row["v"] for row in silver(lake, "t")] == ["d", "b"]
-    history = [(row["k"], row["v"], row["valid_from"].day, row["is_current"]) for row in silver(lake, "t_history")]
+    assert [row["v"] for row in silver_rows(lake, "t")] == ["d", "b"]
+    history = [(row["k"], row["v"], row["valid_from"].day, row["is_current"]) for row in silver_rows(lake, "t_history")]
     assert sorted(history) == [(1, "a", 1, False), (1, "d", 3, True), (2, "a", 1, False), (2, "b", 2, True)]
 
 
-def test_history_without_an_order_or_dates_goes_by_delivery(lake, landing, described):
+def test_history_without_order_by_and_dates_follows_the_delivery(lake, landing, described):
+    """Without any other order, a file that is delivered again with a change is a new version."""
     path = described('[t]\nkey=["k"]\nhistory=true\n[t.columns]\nk={type="text"}\nv={type="text"}')
     write(landing, "t.csv", "k,v\na,1\nb,1\n")
     lakes.job(lake, landing, path, layers=LAYERS)
     write(landing, "t.csv", "k,v\na,1\nb,22\n")
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert silver(lake, "t") == [{"k": "a", "v": "1"}, {"k": "b", "v": "22"}]
-    history = sorted(silver(lake, "t_history"), key=lambda row: (row["k"], row["valid_from"]))
+    assert silver_rows(lake, "t") == [{"k": "a", "v": "1"}, {"k": "b", "v": "22"}]
+    history = sorted(silver_rows(lake, "t_history"), key=lambda row: (row["k"], row["valid_from"]))
     assert [(row["k"], row["v"], row["is_current"]) for row in history] == [
         ("a", "1", True),
         ("b", "1", False),
@@ -308,39 +328,46 @@ def test_history_without_an_order_or_dates_goes_by_delivery(lake, landing, descr
     assert history[1]["valid_to"] == history[2]["valid_from"]
 
 
-def test_a_late_undated_batch_was_never_in_force(lake, landing, described):
+def test_a_late_batch_without_a_date_was_never_in_force(lake, landing, described):
+    """A batch whose name sorts before a loaded one changes neither the current state nor the history."""
     path = described('[t]\nkey=["k"]\nhistory=true\n[t.columns]\nk={type="text"}\nv={type="text"}')
     write(landing, "batch-b/t.csv", "k,v\na,new\n")
     lakes.job(lake, landing, path, layers=LAYERS)
     write(landing, "batch-a/t.csv", "k,v\na,old\n")
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert silver(lake, "t") == [{"k": "a", "v": "new"}]
-    assert [(row["v"], row["is_current"]) for row in silver(lake, "t_history")] == [("new", True)]
+    assert silver_rows(lake, "t") == [{"k": "a", "v": "new"}]
+    assert [(row["v"], row["is_current"]) for row in silver_rows(lake, "t_history")] == [("new", True)]
 
 
-def test_a_table_may_have_nothing_but_its_key(lake, landing, described):
+def test_a_table_may_have_only_its_key(lake, landing, described):
+    """A table without columns beside the key is merged, and a rerun makes no commit."""
     path = described('[t]\nkey=["a","b"]\nhistory=true\n[t.columns]\na={type="text"}\nb={type="date"}')
     for day in (1, 2):
         write(landing, f"2026-01-0{day}/t.csv", f"a,b\nx,2026-01-01\ny,2026-01-0{day}\n")
         lakes.job(lake, landing, path, layers=LAYERS)
-    assert len(silver(lake, "t")) == len(silver(lake, "t_history")) == 3
+    assert len(silver_rows(lake, "t")) == len(silver_rows(lake, "t_history")) == 3
     version = lake.delta("silver", "t").version()
     lakes.job(lake, landing, path, layers=LAYERS)
     assert lake.delta("silver", "t").version() == version
 
 
-def test_another_description_of_the_columns_is_refused_by_name(lake, landing, described):
+def test_a_changed_description_of_columns_is_refused(lake, landing, described):
+    """A new column or type for an existing silver table is an error that names the column, and nothing is written."""
     write(landing, "t.csv", "k,v\n1,2\n")
     columns = '[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}\n'
     lakes.job(lake, landing, described(columns), layers=LAYERS)
     before = lakes.versions(lake)
     for more in ('v={type="text"}', 'v={type="decimal(4, 1)"}'):
-        with pytest.raises(LakehouseError, match=r"silver.t was built from another description .*\(v\): delete s3://"):
+        with pytest.raises(
+            DescriptionError,
+            match=r"^The columns of silver\.t are not those of \[t\] .+: v\. Change the description back, or delete s3://",
+        ):
             lakes.job(lake, landing, described(columns + more), layers=LAYERS)
     assert lakes.versions(lake) == before
 
 
-def test_a_silver_table_that_was_deleted_is_made_again(lake, landing, described):
+def test_a_deleted_silver_table_is_built_again(lake, landing, described):
+    """After its folder was deleted, silver is built from bronze, and quarantine is not extended."""
     path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}')
     write(landing, "t.csv", "k\n1\nx\n")
     lakes.job(lake, landing, path, layers=LAYERS)
@@ -350,14 +377,15 @@ def test_a_silver_table_that_was_deleted_is_made_again(lake, landing, described)
     for key in keys:
         lake.s3.delete_object(Bucket=lake.bucket, Key=key)
     lakes.job(lake, landing, path, layers=LAYERS)
-    assert silver(lake, "t") == [{"k": 1}]
+    assert silver_rows(lake, "t") == [{"k": 1}]
     assert len(lakes.rows(lake.delta("quarantine", "t"))) == 1
 
 
 # -- MERGE
 
 
-def test_a_daily_batch_rewrites_only_the_files_that_it_touches(lake, landing, described, monkeypatch):
+def test_a_daily_batch_rewrites_only_the_files_with_its_keys(lake, landing, described, monkeypatch):
+    """MERGE keeps the files that hold none of the batch's keys."""
     monkeypatch.setattr(commits, "TARGET_FILE_BYTES", 1 << 20)
     path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}\nv={type="text"}')
     noise = random.Random(1)
@@ -373,12 +401,13 @@ def test_a_daily_batch_rewrites_only_the_files_that_it_touches(lake, landing, de
     assert table.count() == 80_001
 
 
-def test_more_touched_files_than_ranges_are_one_range(lake, landing, described, monkeypatch):
+def test_more_files_than_ranges_are_merged_as_one_range(lake, landing, described, monkeypatch):
+    """Beyond the maximum number of ranges, one range covers all keys, and the rows are the same."""
     monkeypatch.setattr(merge, "_MAX_RANGES", 1)
     path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="text"}\nv={type="integer"}')
     for day, keys in ((1, "ab"), (2, "xy"), (3, "abxyz")):
         write(landing, f"2026-01-0{day}/t.csv", "k,v\n" + "".join(f"{key}'{day // 3},{day}\n" for key in keys))
         lakes.job(lake, landing, path, layers=LAYERS)
-    assert {row["k"]: row["v"] for row in silver(lake, "t")} == {
+    assert {row["k"]: row["v"] for row in silver_rows(lake, "t")} == {
         "a'0": 1, "b'0": 1, "x'0": 2, "y'0": 2, "a'1": 3, "b'1": 3, "x'1": 3, "y'1": 3, "z'1": 3,
     }  # fmt: skip

@@ -1,27 +1,28 @@
-"""A process that runs the job and dies when it is told to: at its n-th write to S3, before that write gets through."""
+"""Runs the job in a process, and kills it before its n-th write to S3."""
 
 import multiprocessing
 import os
-import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
 
-# Children of a process that has everything imported, and no thread yet: a start takes no time.
+from support.s3_proxy import Dropped, proxy_to
+
+# The processes are forked from one that has imported everything and has no threads yet, so they start at once.
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["ingestion_processor"])
 
 
 def run(arguments: list[str], environment: dict[str, str], output: Path) -> int:
-    """`python ingestion_processor.py <arguments>` in a process of its own; its exit code, -9 where it was killed."""
+    """Run the job in a process of its own. Returns its exit code, -9 if it was killed."""
     process = start(arguments, environment, output)
     process.join()
     return process.exitcode
 
 
 def start(arguments: list[str], environment: dict[str, str], output: Path) -> multiprocessing.Process:
+    """Start the job in a process of its own; its output goes to a file."""
     process = _processes.Process(target=_child, args=(list(map(str, arguments)), environment, output))
     process.start()
     return process
@@ -39,15 +40,10 @@ def _child(arguments: list[str], environment: dict[str, str], output: Path) -> N
 
 
 class Proxy:
-    """Passes bytes on to the S3 server and counts the writes among the requests.
+    """A proxy to the S3 server that counts the writes among the requests, and kills the job before one of them."""
 
-    Requests keep their signature, which is over the address that the client knows: the proxy's.
-    """
-
-    def __init__(self, upstream: str) -> None:
-        self._upstream = (urlsplit(upstream).hostname, urlsplit(upstream).port)
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.endpoint = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+    def __init__(self) -> None:
+        self.endpoint = ""
         self.writes = 0
         self._kill_at: int | None = None
         self._victim: multiprocessing.Process | None = None
@@ -56,44 +52,23 @@ class Proxy:
     @classmethod
     @contextmanager
     def to(cls, upstream: str) -> Iterator["Proxy"]:
-        proxy = cls(upstream)
-        threading.Thread(target=proxy._serve, daemon=True).start()
-        try:
+        proxy = cls()
+        with proxy_to(upstream, proxy._before_request) as proxy.endpoint:
             yield proxy
-        finally:
-            proxy._listening.close()
 
     def run(self, kill_at: int | None, arguments: list[str], environment: dict[str, str], output: Path) -> int:
-        """Run the job by way of this proxy; kill it when it is about to write for the `kill_at`-th time."""
+        """Run the job through this proxy, and kill it when it is about to write for the `kill_at`-th time."""
         with self._lock:
             self.writes, self._kill_at = 0, kill_at
             self._victim = start(arguments, environment | {"AWS_ENDPOINT_URL": self.endpoint}, output)
         self._victim.join()
         return self._victim.exitcode
 
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server = socket.create_connection(self._upstream)
-                threading.Thread(target=self._pass_on, args=(client, server, True), daemon=True).start()
-                threading.Thread(target=self._pass_on, args=(server, client, False), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket, is_request: bool) -> None:
-        with suppress(OSError):
-            while data := source.recv(1 << 16):
-                if is_request and data.startswith((b"PUT ", b"POST ", b"DELETE ")) and self._is_killed():
-                    break
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-
-    def _is_killed(self) -> bool:
+    def _before_request(self, method: str, path: str) -> None:
+        if method not in ("PUT", "POST", "DELETE"):
+            return
         with self._lock:
             self.writes += 1
-            if self._kill_at is None or self.writes < self._kill_at:
-                return False
-            self._victim.kill()
-            return True
+            if self._kill_at is not None and self.writes >= self._kill_at:
+                self._victim.kill()
+                raise Dropped

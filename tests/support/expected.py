@@ -1,8 +1,8 @@
-"""What the tables must hold, worked out from the raw files in plain Python: slow, simple, and independent.
+"""The rows that the tables must have, computed from the raw files in plain Python: slow, simple, and independent.
 
-It shares no code with the pipeline, reads everything anew, and knows nothing of runs. `tables(...)` gives the rows of
-silver, both histories, gold and quarantine as they are when all files have arrived, in whichever order they did.
-Surrogate keys stand as what they stand for: ("customers", customer_id, number of the version from 0) or None.
+This module shares no code with the pipeline, always reads all files, and knows nothing of runs. `tables(...)` returns
+the rows of silver, both histories, gold and quarantine after all files have arrived, in any order. A surrogate key is
+written as what it stands for: ("customers", customer_id, number of the version from 0), or None for the unknown member.
 """
 
 import csv
@@ -25,7 +25,7 @@ LOWEST = datetime(1, 1, 1, tzinfo=UTC)
 
 @dataclass
 class Version:
-    """One good row: its values, since when they hold, and where it sorts among the versions of its key."""
+    """One good row: its values, from when they apply, and how it sorts among the versions of its key."""
 
     values: dict
     at: datetime | None
@@ -37,22 +37,22 @@ class Version:
 def tables(landing: Path, sources: Path) -> dict[str, list[dict]]:
     """All tables by name: "silver.orders", "gold.fact_sales", "quarantine.orders" (file and line only)."""
     described = tomllib.loads(sources.read_text(encoding="utf-8"))
-    found: dict[str, list[dict]] = {}
+    tables: dict[str, list[dict]] = {}
     silver, history = {}, {}
     for name, source in described.items():
         versions, bad = _versions(landing, name, source)
-        found[f"quarantine.{name}"] = [{"_source_file": file, "_source_line": line} for file, line in bad]
+        tables[f"quarantine.{name}"] = [{"_source_file": file, "_source_line": line} for file, line in bad]
         by_key = defaultdict(list)
         for version in sorted(versions, key=lambda version: version.order):
             by_key[tuple(version.values[column] for column in source["key"])].append(version)
         silver[name] = {key: of_key[-1].values for key, of_key in by_key.items()}
-        found[f"silver.{name}"] = list(silver[name].values())
+        tables[f"silver.{name}"] = list(silver[name].values())
         if source.get("history"):
             history[name] = {key[0]: _history(of_key, source) for key, of_key in by_key.items()}
-            found[f"silver.{name}_history"] = [row for rows in history[name].values() for row in rows]
+            tables[f"silver.{name}_history"] = [row for rows in history[name].values() for row in rows]
     if "order_items" in described:
-        found |= _gold({name: list(rows.values()) for name, rows in silver.items()}, history)
-    return found
+        tables |= _gold({name: list(rows.values()) for name, rows in silver.items()}, history)
+    return tables
 
 
 # -- raw files to good versions and bad lines
@@ -85,7 +85,7 @@ def _versions(landing: Path, table: str, source: dict) -> tuple[list[Version], l
 
 
 def _read(path: Path, delimiter: str) -> tuple[list[tuple[int, dict]], list[int]]:
-    """(line, values as text) of the records that can be split, and the lines of those that can't."""
+    """(line, values as text) of the records that can be split, and the line numbers of those that cannot."""
     if path.suffix == ".parquet":
         return [
             (n, {k: _text(v) for k, v in row.items()}) for n, row in enumerate(pq.read_table(path).to_pylist(), 1)
@@ -118,7 +118,7 @@ def _csv(lines: list[str], delimiter: str) -> tuple[list, list]:
         taken = 1
         while (text := "\n".join(lines[number : number + taken])).count('"') % 2 and number + taken < len(lines):
             taken += 1
-        if text.count('"') % 2:  # never closed: its first line is lost, and no other
+        if text.count('"') % 2:  # never closed: only its first line is broken
             broken.append(number + 1)
             number += 1
             continue
@@ -178,11 +178,11 @@ def _typed(text: str, kind: str) -> object:
 
 def _history(versions: list[Version], source: dict) -> list[dict]:
     """Slowly changing dimension, type 2, of one key whose versions come in order."""
-    watched = [name for name in source["columns"] if name not in (*source["key"], source.get("order_by"))]
-    moments = {version.at: version.values for version in versions}  # of one moment the last counts
+    compared = [name for name in source["columns"] if name not in (*source["key"], source.get("order_by"))]
+    moments = {version.at: version.values for version in versions}  # of several versions of one moment the last counts
     rows = []
     for at, values in sorted(moments.items()):
-        if rows and all(rows[-1][name] == values[name] for name in watched):
+        if rows and all(rows[-1][name] == values[name] for name in compared):
             continue
         if rows:
             rows[-1] |= {"valid_to": at, "is_current": False}
@@ -220,9 +220,9 @@ def _gold(silver: dict[str, list[dict]], history: dict[str, dict]) -> dict[str, 
         return (table, key, last)
 
     beginning = {"valid_from": BEGINNING, "is_current": True}
-    nobody = {"first_name": "Unknown", "last_name": "Unknown"}
+    unknown_person = {"first_name": "Unknown", "last_name": "Unknown"}
     gold = {
-        "dim_customers": [without(row, "updated_at") for row in versions("customers")] + [nobody | beginning],
+        "dim_customers": [without(row, "updated_at") for row in versions("customers")] + [unknown_person | beginning],
         "dim_products": [
             {
                 **without(row, "updated_at"),
@@ -243,7 +243,7 @@ def _gold(silver: dict[str, list[dict]], history: dict[str, dict]) -> dict[str, 
             }
             for key, row in staffs.items()
         ]
-        + [nobody | {"store_name": "Unknown"}],
+        + [unknown_person | {"store_name": "Unknown"}],
         "fact_stocks": [
             row
             | {
@@ -309,7 +309,7 @@ def _marts(gold: dict, stores: dict, history: dict) -> dict[str, list[dict]]:
         }
 
     def month(line: dict) -> tuple | None:
-        store = line["store_sk"] and stores[line["store_sk"][1]]["store_name"] or "Unknown"
+        store = stores[line["store_sk"][1]]["store_name"] if line["store_sk"] else "Unknown"
         day = line["order_date"]
         return day and (day.replace(day=1), store, products[line["product_sk"]]["category_name"])
 
@@ -335,5 +335,5 @@ def _marts(gold: dict, stores: dict, history: dict) -> dict[str, list[dict]]:
 
 
 def as_counter(rows: list[dict], columns: list[str]) -> Counter:
-    """The rows without their order; a value that isn't there is None."""
+    """The rows without their order; a missing value is None."""
     return Counter(tuple(row.get(column) for column in columns) for row in rows)

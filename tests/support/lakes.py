@@ -1,8 +1,6 @@
 """Lakes for the tests of the pipeline: run the job, and read all that it made."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,68 +9,59 @@ from deltalake import DeltaTable
 from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import sources
-from lakehouse_utils.pipeline.run import LAYERS, RunReport, run
+from lakehouse_utils.pipeline.context import NoProgress, Progress, RunContext
+from lakehouse_utils.pipeline.engines.local import LocalEngine
+from lakehouse_utils.pipeline.engines.protocol import Engine
+from lakehouse_utils.pipeline.run import RunReport, Selection, run
 from support.expected import as_counter
 
-JOB = settings.CHECKOUT / "ingestion_processor.py"
 OWN = {"_version_at", "_batch", "_source_file", "_source_line", "_bronze_version", "_ingested_at"}
 KEYS = {"customer_sk": "customers", "product_sk": "products", "staff_sk": "staffs", "store_sk": "stores"}
 
 
-class Silent:
-    """A watch that remembers what it was told."""
+class RecordingProgress(NoProgress):
+    """A Progress that keeps the sentences of a run, and shows nothing."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
-        pass
-
-    def on_advance(self, size_bytes: int) -> None:
-        pass
-
-    def on_table_end(self, layer: str, table: str, counts: object) -> None:
-        pass
+        self.sentences: list[str] = []
 
     def on_note(self, sentence: str) -> None:
-        self.said.append(sentence)
+        self.sentences.append(sentence)
 
-    on_refused_file = on_note
+    def on_refused_file(self, sentence: str) -> None:
+        self.sentences.append(sentence)
 
 
 def at(uri: str, state_dir: Path) -> Lake:
     return Lake.open(uri, settings.Settings(state_dir=state_dir))
 
 
-def job(lake: Lake, landing: Path, described: Path = sources.SHOP, watch: Silent | None = None, **chosen) -> RunReport:
-    """Run the pipeline in this process."""
-    return run(lake, str(landing), sources.load(described), watch or Silent(), **{"layers": LAYERS, **chosen})
+def job(
+    lake: Lake,
+    landing: Path,
+    described: Path = sources.SHOP,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
+    **selected: tuple[str, ...],
+) -> RunReport:
+    """Run the pipeline in this process; `selected` are layers and tables."""
+    context = RunContext(lake, engine or LocalEngine(lake), progress or NoProgress())
+    return run(context, str(landing), sources.load(described), Selection(**selected))
 
 
 def environment(state_dir: Path, **more: str) -> dict[str, str]:
     return os.environ | {"LAKEHOUSE_STATE_DIR": str(state_dir), "COLUMNS": "160"} | more
 
 
-def command(*arguments: object, **options) -> subprocess.Popen:
-    """Start `python ingestion_processor.py` as a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, str(JOB), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 def names(lake: Lake) -> list[str]:
     """All tables of the lake, as <layer>.<table>."""
-    found = set()
+    tables = set()
     prefix = lake.key("")
     for entry in lake.objects(prefix):
         layer, table, *rest = entry["Key"].removeprefix(prefix).split("/")
         if rest[0] == "_delta_log":
-            found.add(f"{layer}.{table}")
-    return sorted(found)
+            tables.add(f"{layer}.{table}")
+    return sorted(tables)
 
 
 def opened(lake: Lake) -> Iterator[tuple[str, DeltaTable]]:
@@ -90,51 +79,55 @@ def rows(table: DeltaTable) -> list[dict]:
 
 def contents(lake: Lake) -> dict[str, list[tuple]]:
     """All rows of all tables, sorted; without what differs from run to run, and with the row's origin in quarantine."""
-    found = {}
+    tables = {}
     for name, table in opened(lake):
-        there = rows(table)
         if name.startswith("gold") or "history" in name:
-            there = [{k: v for k, v in row.items() if k != "_bronze_version"} for row in there]
+            ignored = {"_bronze_version"}
         elif name.startswith("silver"):
-            there = [{k: v for k, v in row.items() if k not in OWN} for row in there]
+            ignored = OWN
         else:
-            there = [{k: v for k, v in row.items() if k != "_ingested_at"} for row in there]
-        found[name] = sorted((tuple(row.values()) for row in there), key=repr)
-    return found
+            ignored = {"_ingested_at"}
+        kept = ([value for column, value in row.items() if column not in ignored] for row in rows(table))
+        tables[name] = sorted(map(tuple, kept), key=repr)
+    return tables
 
 
-def unlike(lake: Lake, expected: dict[str, list[dict]]) -> dict[str, tuple[list, list]]:
-    """Where tables are not as expected: by table, (rows that are missing, rows that are too many)."""
-    there = {name: rows(table) for name, table in opened(lake)}
-    meaning = _meaning_of_keys(there)
-    wrong = {}
+def unlike(lake: Lake, expected: dict[str, list[dict]]) -> dict[str, tuple]:
+    """Tables that are not as expected, by name.
+
+    The values are three of the missing rows, three of the surplus rows, the number of each, and the missing columns.
+    """
+    actual = {name: rows(table) for name, table in opened(lake)}
+    meaning = _meaning_of_keys(actual)
+    different = {}
     for name, expected_rows in expected.items():
-        found = [_with_meaning(row, meaning) for row in there.get(name, [])]
-        columns = list(found[0]) if found else list(expected_rows[0]) if expected_rows else []
+        actual_rows = [_with_meaning(row, meaning) for row in actual.get(name, [])]
+        columns = list(actual_rows[0]) if actual_rows else list(expected_rows[0]) if expected_rows else []
         columns = [column for column in columns if column not in OWN]
         if name.startswith("quarantine"):
             columns = ["_source_file", "_source_line"]
-        there_is, should_be = as_counter(found, columns), as_counter(expected_rows, columns)
-        lacking = {column for row in expected_rows for column in row} - set(columns)
-        if there_is != should_be or lacking:
-            missing, many = list((should_be - there_is).elements()), list((there_is - should_be).elements())
-            wrong[name] = (missing[:3], many[:3], len(missing), len(many), lacking)
-    return wrong
+        actual_counter, expected_counter = as_counter(actual_rows, columns), as_counter(expected_rows, columns)
+        missing_columns = {column for row in expected_rows for column in row} - set(columns)
+        if actual_counter != expected_counter or missing_columns:
+            missing = list((expected_counter - actual_counter).elements())
+            surplus = list((actual_counter - expected_counter).elements())
+            different[name] = (missing[:3], surplus[:3], len(missing), len(surplus), missing_columns)
+    return different
 
 
-def _meaning_of_keys(there: dict[str, list[dict]]) -> dict[str, dict[int, tuple]]:
+def _meaning_of_keys(tables: dict[str, list[dict]]) -> dict[str, dict[int, tuple]]:
     """By key column: what each surrogate key stands for, as `expected` writes it."""
     meaning = {}
     for column, table in KEYS.items():
-        seen: dict[object, int] = {}
+        version_numbers: dict[object, int] = {}
         meaning[column] = {-1: None}
-        natural = f"{table[:-1]}_id"
-        dimension = there.get(f"gold.dim_{table}", [])
-        for row in sorted(dimension, key=lambda row: (str(row.get("valid_from")), str(row[natural]))):
+        natural_key = f"{table[:-1]}_id"
+        dimension = tables.get(f"gold.dim_{table}", [])
+        for row in sorted(dimension, key=lambda row: (str(row.get("valid_from")), str(row[natural_key]))):
             if row[column] != -1:
-                number = seen[row[natural]] = seen.get(row[natural], -1) + 1
-                assert row[column] not in meaning[column], f"{column} {row[column]} stands for two"
-                meaning[column][row[column]] = (table, row[natural], number)
+                number = version_numbers[row[natural_key]] = version_numbers.get(row[natural_key], -1) + 1
+                assert row[column] not in meaning[column], f"{column} {row[column]} stands for two members"
+                meaning[column][row[column]] = (table, row[natural_key], number)
     return meaning
 
 
@@ -146,8 +139,8 @@ def _with_meaning(row: dict, meaning: dict[str, dict[int, tuple]]) -> dict:
 
 
 def copy(source: Lake, target: Lake) -> None:
-    """Copy all objects; a table's log names its files by relative paths."""
+    """Copy all objects of a lake. A table's log names its files by relative paths, so the copy is a working lake."""
     for entry in source.objects(source.key("")):
-        place = {"Bucket": source.bucket, "Key": entry["Key"]}
         key = target.prefix + entry["Key"].removeprefix(source.prefix)
-        target.s3.copy_object(Bucket=target.bucket, Key=key, CopySource=place)
+        original = {"Bucket": source.bucket, "Key": entry["Key"]}
+        target.s3.copy_object(Bucket=target.bucket, Key=key, CopySource=original)

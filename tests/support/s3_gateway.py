@@ -27,28 +27,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+import trustme
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+
+from support.s3_proxy import ForwardingHandler, ProxyServer
 
 if TYPE_CHECKING:
     from lakehouse_utils.embedded_s3 import Server
 
-_BLOCK = 1 << 20
-_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "host", "authorization", "proxy-connection"}
-_SAID_OF = {
+_MESSAGES = {
     "ExpiredToken": "The provided token has expired.",
     "InvalidToken": "The provided token is malformed or otherwise invalid.",
     "InvalidAccessKeyId": "The AWS Access Key Id you provided does not exist in our records.",
@@ -97,7 +92,8 @@ class Gateway:
         with tempfile.TemporaryDirectory(prefix="s3-gateway-") as folder:
             authority, *setup["tls"] = _certificates(Path(folder)) if tls else [None]
             process = subprocess.Popen(
-                [sys.executable, __file__],
+                [sys.executable, "-m", "support.s3_gateway"],
+                cwd=Path(__file__).parent.parent,
                 stdin=subprocess.PIPE,  # its end, also by our death, ends the gateway
                 stdout=subprocess.PIPE,
                 text=True,
@@ -193,28 +189,13 @@ class Gateway:
 
 
 def _certificates(folder: Path) -> list[str]:
-    """Files of an authority's certificate, of one that it gave to 127.0.0.1, and of that one's key."""
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    names = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in ("authority", "gateway")]
-    certificates = []
-    for key, name in zip(keys, names, strict=True):
-        certificates.append(
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(names[0])
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(datetime.now(UTC) - timedelta(days=1))
-            .not_valid_after(datetime.now(UTC) + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=key is keys[0], path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-            .sign(keys[0], hashes.SHA256())
-        )
+    """Write an authority's certificate, and a certificate and key for 127.0.0.1; return the three files."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
     files = [folder / name for name in ("authority.pem", "gateway.pem", "gateway.key")]
-    for file, certificate in zip(files, certificates, strict=False):
-        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    files[2].write_bytes(keys[1].private_bytes(pem, pkcs8, serialization.NoEncryption()))
+    authority.cert_pem.write_to_path(files[0])
+    certificate.cert_chain_pems[0].write_to_path(files[1])
+    certificate.private_key_pem.write_to_path(files[2])
     return [str(file) for file in files]
 
 
@@ -244,7 +225,7 @@ class _Rule:
     body: str | None
     headers: dict[str, str]
 
-    def fits(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str) -> bool:
         return self.times != 0 and self.method in (None, method) and path.startswith(self.path)
 
 
@@ -271,7 +252,7 @@ class _Refused(Exception):
         self.status, self.code, self.headers, self.details = status, code, headers or {}, details
 
 
-class _SignedAs(S3SigV4Auth):
+class _SignerOfUnreadBody(S3SigV4Auth):
     """Signs with the hash of the body that the client named, since the body passes by unread."""
 
     def payload(self, request: AWSRequest) -> str:
@@ -284,34 +265,32 @@ class _SignedAs(S3SigV4Auth):
         request.headers["X-Amz-Content-SHA256"] = said
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(ForwardingHandler):
     state: _State
 
-    def handle_any(self) -> None:
-        self._unread = int(self.headers.get("Content-Length") or 0)
+    def answer_request(self) -> None:
         if self.path.startswith("/-/"):
             self._control(self.path.removeprefix("/-/"))
         else:
-            self._s3()
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
-
-    def log_message(self, *arguments) -> None:
-        pass
+            self._answer_as_s3()
 
     # the S3 side
 
-    def _s3(self) -> None:
-        place = urlsplit(self.path)
-        entry = {"method": self.command, "path": unquote(place.path), "query": place.query, "key": None, "code": None}
+    def _answer_as_s3(self) -> None:
+        address = urlsplit(self.path)
+        entry = {
+            "method": self.command,
+            "path": unquote(address.path),
+            "query": address.query,
+            "key": None,
+            "code": None,
+        }
         try:
             rule = self._rule(entry)
-            if rule is None or rule.body is None:  # what is no S3 asks for no credentials
+            if rule is None or rule.body is None:  # a server that is not S3 asks for no credentials
                 self._check_credentials(entry)
             if rule is None or not rule.status:
-                entry["status"] = self._pass_on()
+                entry["status"] = self.forward()
             elif rule.code:
                 raise _Refused(rule.status, rule.code, rule.headers)
             else:
@@ -364,7 +343,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name in signed:
             request.headers[name] = self.headers[name]
         request.context["timestamp"] = self.headers["X-Amz-Date"]
-        signer = _SignedAs(Credentials(access_key, known.secret_key), "s3", region)
+        signer = _SignerOfUnreadBody(Credentials(access_key, known.secret_key), "s3", region)
         to_sign = signer.string_to_sign(request, signer.canonical_request(request))
         return signer.signature(to_sign, request), to_sign
 
@@ -374,69 +353,47 @@ class _Handler(BaseHTTPRequestHandler):
             path = f"{path.rstrip('/')}/{dict(parse_qsl(entry['query'])).get('prefix', '')}"
         with self.state.lock:
             for rule in reversed(self.state.rules):
-                if rule.fits(self.command, path):
+                if rule.matches(self.command, path):
                     rule.times = rule.times and rule.times - 1
                     return rule
         return None
 
-    def _pass_on(self) -> int:
-        headers = {n: v for n, v in self.headers.items() if n.lower() not in _HOP_BY_HOP | {"x-amz-security-token"}}
-        request = AWSRequest(self.command, f"http://{self.state.upstream}{self.path}", headers=headers)
-        signer = _SignedAs(Credentials(*self.state.upstream_keys), "s3", self.state.upstream_region)
+    def request_headers(self) -> dict[str, str]:
+        """The client's headers, signed again with the keys of the embedded server."""
+        replaced = {"host", "authorization", "x-amz-security-token"}
+        headers = {name: value for name, value in super().request_headers().items() if name.lower() not in replaced}
+        request = AWSRequest(self.command, f"http://{self.upstream}{self.path}", headers=headers)
+        signer = _SignerOfUnreadBody(Credentials(*self.state.upstream_keys), "s3", self.state.upstream_region)
         del request.headers["X-Amz-Date"]
         signer.add_auth(request)
-        upstream = http.client.HTTPConnection(self.state.upstream, timeout=60)
-        try:
-            upstream.putrequest(self.command, self.path, skip_host=False, skip_accept_encoding=True)
-            for name, value in request.headers.items():
-                upstream.putheader(name, value)
-            upstream.endheaders()
-            for block in self._body():
-                upstream.send(block)
-            answer = upstream.getresponse()
-            headers = {n: v for n, v in answer.getheaders() if n.lower() not in _HOP_BY_HOP | {"server", "date"}}
-            headers["x-amz-bucket-region"] = self.state.region
-            if answer.length is None and self.command != "HEAD":
-                self._send(answer.status, headers, answer.read())
-                return answer.status
-            self._start(answer.status, headers)
-            while block := answer.read(_BLOCK):
-                self.wfile.write(block)
-            return answer.status
-        finally:
-            upstream.close()
+        return dict(request.headers.items())
 
-    def _body(self) -> Iterator[bytes]:
-        while self._unread and (block := self.rfile.read(min(self._unread, _BLOCK))):
-            self._unread -= len(block)
-            yield block
+    def response_headers(self, headers: dict[str, str]) -> dict[str, str]:
+        """The server's headers, and the region that the gateway is said to be in."""
+        return headers | {"x-amz-bucket-region": self.state.region}
 
     def _refuse(self, refused: _Refused) -> None:
-        details = {"Code": refused.code, "Message": _SAID_OF.get(refused.code, refused.code), **refused.details}
+        details = {"Code": refused.code, "Message": _MESSAGES.get(refused.code, refused.code), **refused.details}
         details |= {"RequestId": secrets.token_hex(8).upper(), "HostId": secrets.token_urlsafe(32)}
         inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in details.items())
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inner}</Error>'.encode()
         headers = {"Content-Type": "application/xml", "x-amz-bucket-region": self.state.region, **refused.headers}
         self._send(refused.status, headers, body)
 
-    def _start(self, status: int, headers: dict[str, str]) -> None:
+    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        for _ in self.body_blocks():
+            pass
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
         self.end_headers()
-
-    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        for _ in self._body():
-            pass  # what isn't read would be taken for the next request
-        headers = {name: value for name, value in headers.items() if name.lower() != "content-length"}
-        self._start(status, {**headers, "Content-Length": str(len(body))})
         if self.command != "HEAD":
             self.wfile.write(body)
 
     # the role of a container, and the test's side
 
     def _control(self, what: str) -> None:
-        text = b"".join(self._body())
+        text = b"".join(self.body_blocks())
         if self.headers.get("Authorization") != self.state.control:
             return self._send(401, {}, b"{}")
         with self.state.lock:
@@ -489,18 +446,10 @@ class _Handler(BaseHTTPRequestHandler):
         return self.state.log
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request, client_address) -> None:
-        if not isinstance(sys.exception(), (ConnectionError, ssl.SSLError)):  # a client that hangs up is no error
-            super().handle_error(request, client_address)
-
-
 def _serve() -> None:
     _Handler.state = state = _State(**json.loads(sys.stdin.readline()))
-    server = _Server(("127.0.0.1", 0), _Handler)
+    _Handler.upstream = state.upstream
+    server = ProxyServer(("127.0.0.1", 0), _Handler)
     if state.tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*state.tls)

@@ -6,7 +6,7 @@ from pathlib import Path
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze
 from lakehouse_utils.pipeline.context import NoProgress, RunContext, TableCounts
-from lakehouse_utils.pipeline.engines.local import Local
+from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.landing import Landing
 from lakehouse_utils.pipeline.sources import Source
 
@@ -22,7 +22,7 @@ class _Advances(NoProgress):
 
 def run_context(lake: Lake, on_advance: Callable[[int], None] = lambda size: None) -> RunContext:
     """A run on the local engine that shows nothing."""
-    return RunContext(lake, Local(lake), _Advances(on_advance))
+    return RunContext(lake, LocalEngine(lake), _Advances(on_advance))
 
 
 class Supplier:

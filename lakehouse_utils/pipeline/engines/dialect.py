@@ -1,49 +1,50 @@
-"""The SQL of `sql/`, written in DuckDB's dialect, in Spark's.
+"""Translates the SQL of `sql/` from DuckDB's dialect to Spark's.
 
-sqlglot translates; here is what it doesn't know, and what belongs to the pipeline: its functions, which Spark gets as
-their text, and its tables, whose names Spark wants without a dot.
+sqlglot translates. This module adds what sqlglot does not know, and what is the pipeline's own: its functions, which
+are replaced by their definitions, and its relations, whose names have a dot, which Spark views cannot have.
 """
 
 from collections.abc import Callable
 from functools import cache
 
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.errors import EngineError
 from lakehouse_utils.pipeline.sql import statements
-from lakehouse_utils.spark.session import LACKING
+from lakehouse_utils.spark.session import MISSING_PACKAGES
 
 try:
     import sqlglot
     from sqlglot import exp
 except ImportError as error:
-    raise LakehouseError(LACKING.format(error)) from None
+    raise EngineError(MISSING_PACKAGES.format(error)) from None
 
 
 @cache
 def to_spark(sql: str) -> str:
-    """A statement, or an expression, as Spark Connect servers take it."""
+    """A statement or an expression in Spark's dialect."""
     tree = sqlglot.parse_one(sql, read="duckdb")
-    for rewrite in (_expand_function, _flatten_name, _translate):
-        tree = _rewritten(tree, rewrite)
+    for rewrite in (_inline_function, _replace_dotted_name, _translate):
+        tree = _rewrite_nodes(tree, rewrite)
     return tree.sql("spark", comments=False)
 
 
-def flat(name: str) -> str:
-    """`silver.orders` as the name of a view that needs no database."""
-    return name.replace(".", "__")
+def view_name(relation_name: str) -> str:
+    """The name of the Spark view for a relation: `silver.orders` is `silver__orders`, which needs no database."""
+    return relation_name.replace(".", "__")
 
 
 @cache
-def _functions() -> dict[str, tuple[list[str], exp.Expression]]:
-    """The functions of `sql/functions.sql`: their parameters and what they stand for."""
-    found = {}
+def _functions() -> dict[str, tuple[list[str], exp.Expr]]:
+    """The functions of `sql/functions.sql` by name: their parameters and their definitions."""
+    functions = {}
     for text in statements("functions").values():
         macro = sqlglot.parse_one(text, read="duckdb")
-        found[macro.find(exp.Table).name] = [parameter.name for parameter in macro.this.expressions], macro.expression
-    return found
+        signature = macro.this
+        functions[signature.this.name] = [parameter.name for parameter in signature.expressions], macro.expression
+    return functions
 
 
-def _rewritten(tree: exp.Expression, rewrite: Callable[[exp.Expression], exp.Expression]) -> exp.Expression:
-    """The tree with each node rewritten after its parts: sqlglot's own `transform` doesn't enter what it has put in."""
+def _rewrite_nodes(tree: exp.Expr, rewrite: Callable[[exp.Expr], exp.Expr]) -> exp.Expr:
+    """Apply `rewrite` to each node, children first. sqlglot's own `transform` does not enter what it has inserted."""
     for node in reversed(list(tree.bfs())):
         new = rewrite(node)
         if node is tree:
@@ -53,31 +54,31 @@ def _rewritten(tree: exp.Expression, rewrite: Callable[[exp.Expression], exp.Exp
     return tree
 
 
-def _expand_function(node: exp.Expression) -> exp.Expression:
+def _inline_function(node: exp.Expr) -> exp.Expr:
     if not isinstance(node, exp.Anonymous) or node.name not in _functions():
         return node
-    parameters, body = _functions()[node.name]
-    given = dict(zip(parameters, node.expressions, strict=True))
+    parameters, definition = _functions()[node.name]
+    arguments = dict(zip(parameters, node.expressions, strict=True))
 
-    def fill_in(part: exp.Expression) -> exp.Expression:
-        is_parameter = isinstance(part, exp.Column) and not part.table and part.name in given
-        return exp.paren(given[part.name], copy=True) if is_parameter else part
+    def replace_parameter(part: exp.Expr) -> exp.Expr:
+        is_parameter = isinstance(part, exp.Column) and not part.table and part.name in arguments
+        return exp.paren(arguments[part.name], copy=True) if is_parameter else part
 
-    return _rewritten(body.copy(), fill_in)
+    return _rewrite_nodes(definition.copy(), replace_parameter)
 
 
-def _flatten_name(node: exp.Expression) -> exp.Expression:
+def _replace_dotted_name(node: exp.Expr) -> exp.Expr:
     if isinstance(node, exp.Table) and node.db:
-        return exp.to_table(flat(f"{node.db}.{node.name}"), alias=node.alias or None)
+        return exp.to_table(view_name(f"{node.db}.{node.name}"), alias=node.alias or None)
     return node
 
 
-def _translate(node: exp.Expression) -> exp.Expression:
+def _translate(node: exp.Expr) -> exp.Expr:
     match node:
-        case exp.Case(args={"ifs": [exp.If(args={"true": exp.Boolean(this=True)})], "default": spelled_out}):
-            return exp.paren(spelled_out)  # the rest is a short cut, and none where all branches are evaluated
+        case exp.Case(args={"ifs": [exp.If(args={"true": exp.Boolean(this=True)})], "default": full_check}):
+            return exp.paren(full_check)  # the first branch only saves time, and in Spark not even that
         case exp.TryCast():
-            return _read_as_duckdb_does(node)
+            return _translate_try_cast(node)
         case exp.CTE():
             node.set("materialized", None)
         case exp.RegexpFullMatch():
@@ -92,23 +93,24 @@ def _translate(node: exp.Expression) -> exp.Expression:
         case exp.Anonymous():
             if node.name.lower() == "epoch_us":
                 return exp.Anonymous(this="UNIX_MICROS", expressions=node.expressions)
-            if node.name.lower() == "isfinite":  # NaN is greater than all numbers there
-                return exp.paren(exp.Abs(this=node.expressions[0]) < exp.cast(exp.Literal.string("Infinity"), "double"))
+            if node.name.lower() == "isfinite":  # Spark sorts NaN above all numbers
+                infinity = exp.cast(exp.Literal.string("Infinity"), "double")
+                return exp.paren(exp.Abs(this=node.expressions[0]) < infinity)
     return node
 
 
-def _read_as_duckdb_does(cast: exp.TryCast) -> exp.Expression:
-    """A cast of text: DuckDB also reads 1.0 and 1e3 as numbers, and a day with the time 00:00 as a date."""
+def _translate_try_cast(cast: exp.TryCast) -> exp.Expr:
+    """A cast of text as in DuckDB, which also reads 1.0 and 1e3 as integers and a day with the time 00:00 as a date."""
     text = cast.this
 
-    def reads(value: exp.Expression, kind: exp.DataType) -> exp.TryCast:
-        return exp.TryCast(**cast.args | {"this": value.copy(), "to": kind.copy()})
+    def try_cast(value: exp.Expr, to: exp.DataType) -> exp.TryCast:
+        return exp.TryCast(**cast.args | {"this": value.copy(), "to": to.copy()})
 
     if cast.to.is_type("date"):
         day = [text, exp.Literal.string("^[^T ]*"), exp.Literal.number(0)]
-        return reads(exp.Anonymous(this="REGEXP_EXTRACT", expressions=day), cast.to)
+        return try_cast(exp.Anonymous(this="REGEXP_EXTRACT", expressions=day), cast.to)
     if cast.to.is_type("bigint", "decimal"):
-        ways = ["double"] if cast.to.is_type("decimal") else ["decimal(38, 18)", "double"]
-        others = [reads(reads(text, exp.DataType.build(way, dialect="spark")), cast.to) for way in ways]
+        via = ["double"] if cast.to.is_type("decimal") else ["decimal(38, 18)", "double"]
+        others = [try_cast(try_cast(text, exp.DataType.build(name, dialect="spark")), cast.to) for name in via]
         return exp.Coalesce(this=cast.copy(), expressions=others)
     return cast

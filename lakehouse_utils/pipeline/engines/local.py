@@ -1,145 +1,168 @@
 """The engine of one machine: DuckDB computes, delta-rs writes, both in this process."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
+from duckdb import DuckDBPyConnection
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef, compatibility
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits
-from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts
+from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, MergeTarget, Relation, UploadFile
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statements
 
-_DUCKDB = {"memory_limit": "400MB", "preserve_insertion_order": "false"}  # what doesn't fit goes to temporary files
-_ROWS = 1 << 16  # of a batch
+_DUCKDB_SETTINGS = {"memory_limit": "400MB", "preserve_insertion_order": "false"}  # beyond the limit it spills to disk
+_BATCH_ROWS = 1 << 16  # rows of one Arrow batch
+_ROW_GROUP_ROWS = 1 << 17  # rows of one Parquet row group, which the writer holds in memory
 
 
-class Local:
+class LocalEngine:
     """DuckDB and delta-rs."""
 
     name = "local"
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
+        self._connection: DuckDBPyConnection | None = None
 
     def __enter__(self) -> Self:
-        self.db = self.lake.duckdb(**_DUCKDB)
-        for create in statements("functions").values():
-            self.db.execute(create)
+        self._connection = self.lake.duckdb(**_DUCKDB_SETTINGS)
+        for create_function in statements("functions").values():
+            self._connection.execute(create_function)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.db.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @property
+    def _db(self) -> DuckDBPyConnection:
+        if self._connection is None:
+            raise RuntimeError("The engine is not open: use it in a `with` statement.")
+        return self._connection
 
     def authorize(self) -> None:
-        self.lake.authorize(self.db)
+        """See Engine. The relations stay."""
+        self.lake.authorize(self._db)
 
-    # -- names for rows
+    # -- relations
 
-    def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> None:
-        nothing = ", ".join(f"NULL::{kind} AS {quoted(column)}" for column, kind in columns.items())
+    def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> Relation:
+        """See Engine."""
+        nulls = ", ".join(f"NULL::{sql_type} AS {quoted(column)}" for column, sql_type in columns.items())
         listed = ", ".join(map(literal, uris))
         rows = f"SELECT * FROM read_parquet([{listed}], union_by_name = true) UNION ALL BY NAME " if uris else ""
-        self.define_view(name, f"{rows}SELECT {nothing} WHERE false")
+        return self.define_view(name, f"{rows}SELECT {nulls} WHERE false")
 
-    def define_snapshot(self, name: str, table: DeltaTable) -> None:
-        compatibility.DUCKDB.refuse(table)
+    def define_snapshot(self, name: str, table: DeltaTable) -> Relation:
+        """See Engine."""
+        compatibility.require(table, "duckdb")
         database = quoted(f"snapshot of {name}")
-        self.db.execute(f"DETACH DATABASE IF EXISTS {database}")
-        self.db.execute(f"ATTACH {literal(table.table_uri)} AS {database} (TYPE delta, VERSION {table.version()})")
-        self.define_view(name, f"FROM {database}")
+        self._db.execute(f"DETACH DATABASE IF EXISTS {database}")
+        self._db.execute(f"ATTACH {literal(table.table_uri)} AS {database} (TYPE delta, VERSION {table.version()})")
+        return self.define_view(name, f"FROM {database}")
 
-    def define_rows(self, name: str, rows: pa.Table) -> None:
-        self.db.register(name, rows)
+    def define_rows(self, name: str, rows: pa.Table) -> Relation:
+        """See Engine."""
+        self._db.register(name, rows)
+        return Relation(name)
 
-    def define_view(self, name: str, sql: str) -> None:
+    def define_view(self, name: str, sql: str) -> Relation:
+        """See Engine."""
         if "." in name:
-            self.db.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
-        self.db.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
+            self._db.execute(f"CREATE SCHEMA IF NOT EXISTS {name.partition('.')[0]}")
+        self._db.execute(f"CREATE OR REPLACE VIEW {name} AS {sql}")
+        return Relation(name)
 
-    def materialize(self, name: str, sql: str) -> None:
-        self.db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
+    def materialize(self, name: str, sql: str) -> Relation:
+        """See Engine. DuckDB keeps the rows in a temporary table."""
+        self._db.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
+        return Relation(name)
 
-    def drop(self, *names: str) -> None:
-        for name in names:
-            self.db.execute(f"DROP TABLE IF EXISTS {name}")
+    def drop(self, *relations: Relation) -> None:
+        """See Engine."""
+        for relation in relations:
+            self._db.execute(f"DROP TABLE IF EXISTS {relation}")
 
-    # -- answers
+    # -- queries
 
-    def query(self, sql: str) -> list[tuple]:
-        return self.db.sql(sql).fetchall()
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """See Engine."""
+        return self._db.sql(sql).fetchall()
 
-    def columns(self, name: str) -> list[str]:
-        return [column for column, *_ in self.query(f"DESCRIBE {name}")]
+    def columns(self, relation: Relation) -> list[str]:
+        """See Engine."""
+        return [column for column, *_ in self.query(f"DESCRIBE {relation}")]
 
-    # -- work
+    # -- writes
 
     def upload_files(
         self,
-        work: Callable,
+        upload: UploadFile,
         landing: Landing,
         source: Source,
         files: list[LandingFile],
-        advance: Callable[[int], None],
+        on_advance: Callable[[int], None],
     ) -> Iterator[Any | UnreadableFileError]:
+        """See Engine. One file after the other; `upload` itself uses several threads."""
         for file in files:
             try:
-                yield work(self.lake, landing, source, file, advance)
+                yield upload(self.lake, landing, source, file, on_advance)
             except UnreadableFileError as error:
                 yield error
 
     def write_files(self, ref: TableRef, sql: str) -> list[AddAction]:
-        put = partial(commits.put_parquet, ref, stats={})
-        batches = self.db.sql(sql).to_arrow_reader(_ROWS)
-        return [put(rows=pa.Table.from_batches([batch])) for batch in batches if batch.num_rows]
+        """See Engine. One file per batch of rows."""
+        batches = self._db.sql(sql).to_arrow_reader(_BATCH_ROWS)
+        return [
+            commits.put_parquet(ref, pa.Table.from_batches([batch]), stats={}) for batch in batches if batch.num_rows
+        ]
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: list[str], commit: CommitProperties
+        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitProperties
     ) -> DeltaTable:
+        """See Engine."""
         order = ", ".join(map(quoted, key))
-        rows = self.db.sql(f"SELECT * FROM ({sql}) ORDER BY {order}").to_arrow_reader(_ROWS)
+        rows = self._db.sql(f"SELECT * FROM ({sql}) ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(rows.schema))
             if not is_empty(table):
-                raise CommitFailedError(f"{ref.label} was filled by another writer meanwhile")
-            small = WriterProperties(compression="SNAPPY", max_row_group_size=1 << 17)  # a group is held in memory
+                raise CommitFailedError(f"Another writer has filled {ref.label} meanwhile.")
             write_deltalake(
                 table,
                 rows,
                 mode="append",
                 target_file_size=commits.TARGET_FILE_BYTES,
-                writer_properties=small,
+                writer_properties=WriterProperties(compression="SNAPPY", max_row_group_size=_ROW_GROUP_ROWS),
                 commit_properties=commit,
             )
             return table
 
     def merge(
-        self,
-        table: DeltaTable,
-        source: str,
-        on: str,
-        clauses: list[MergeClause],
-        row: list[str],
-        commit: CommitProperties,
+        self, target: MergeTarget, source: Relation, on: str, columns: Sequence[str], clauses: Sequence[MergeClause]
     ) -> MergeCounts:
-        merger = table.merge(
-            self.db.table(source).to_arrow_table(),  # no stream: the next query would end it, silently
+        """See Engine."""
+        merger = target.table.merge(
+            self._db.table(source.name).to_arrow_table(),  # not as a stream: the next query would end it silently
             on,
             source_alias="source",
             target_alias="target",
             streamed_exec=False,
-            commit_properties=commit,
+            commit_properties=target.commit,
         )
-        values = {quoted(name): f"source.{quoted(name)}" for name in row}
+        values = {quoted(name): f"source.{quoted(name)}" for name in columns}
         for clause in clauses:
             if clause.action == "update":
                 merger = merger.when_matched_update(values, clause.when)
@@ -148,4 +171,8 @@ class Local:
             else:
                 merger = merger.when_not_matched_insert(values, clause.when)
         metrics = merger.execute()
-        return MergeCounts(*(metrics[f"num_target_rows_{done}"] for done in ("inserted", "updated", "deleted")))
+        return MergeCounts(
+            inserted=metrics["num_target_rows_inserted"],
+            updated=metrics["num_target_rows_updated"],
+            deleted=metrics["num_target_rows_deleted"],
+        )

@@ -1,12 +1,13 @@
-"""What the pipeline asks of an engine: `local.py` answers with DuckDB and delta-rs, `spark.py` with Spark Connect.
+"""What the pipeline needs from an engine. `local.py` is DuckDB and delta-rs, `spark.py` is Spark Connect.
 
-The pipeline keeps the layers, the order of work and the logs of the tables; an engine holds rows. It reads files and
-snapshots under names, runs the SQL of `sql/` (written in DuckDB's dialect) over these, and writes what comes of it.
-The functions of `sql/functions.sql` it must provide; those that it calls otherwise are a matter of its dialect.
+The pipeline keeps the layers, the order of work and the tables' logs; an engine holds rows. It reads files and table
+versions as relations, runs the SQL of `sql/` (in DuckDB's dialect) over them, and writes the results. An engine must
+provide the functions of `sql/functions.sql`; its dialect translates the functions that it calls by other names.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import pyarrow as pa
@@ -14,14 +15,47 @@ from deltalake import CommitProperties, DeltaTable
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
-from lakehouse_utils.lake import TableRef
+from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 
 
 @dataclass(frozen=True)
+class Relation:
+    """Rows that an engine knows by a name. Engines return it; formatted into SQL, it is the name.
+
+    Statements take relations and not names, so that none can be built before its inputs are defined.
+    """
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class MergeTarget:
+    """A table to merge into, the key that identifies its rows, and what the commit records.
+
+    The table is sorted by the key's first column.
+    """
+
+    table: DeltaTable
+    key: Sequence[str]
+    commit: CommitProperties
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the table's columns."""
+        return [field.name for field in self.table.schema().fields]
+
+
+@dataclass(frozen=True)
 class MergeClause:
-    """What a MERGE does with a row: update and delete where the key is in the table, insert where it isn't."""
+    """One action of a MERGE: update and delete apply to keys that are in the table, insert to keys that are not.
+
+    `when` is an additional condition in SQL, in which the two sides are called `source` and `target`.
+    """
 
     action: Literal["update", "delete", "insert"]
     when: str | None = None
@@ -29,92 +63,109 @@ class MergeClause:
 
 @dataclass(frozen=True)
 class MergeCounts:
-    """Rows of the table that a MERGE inserted, updated and deleted."""
+    """Numbers of rows that a MERGE inserted, updated and deleted."""
 
     inserted: int
     updated: int
     deleted: int
 
 
-class Engine(Protocol):
-    """One run's engine. Names that it is given are its own: they hide tables of other runs and sessions.
+# What uploads one raw file: (lake, landing, source, file, on_advance) -> bronze.Uploaded. Spark runs it in its workers.
+UploadFile = Callable[[Lake, Landing, Source, LandingFile, Callable[[int], None]], Any]
 
-    They live until the engine is left, or until they are given again: whoever asks for `authorize` names all anew.
+
+class Engine(Protocol):
+    """The engine of one run, used as a context manager.
+
+    Relations belong to the engine alone: they hide tables of the same name of other runs and sessions. A relation
+    lives until the engine is closed, until its name is defined again, or until `authorize` is called.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The engine's name on the command line and in reports."""
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
 
     def authorize(self) -> None:
-        """Read and write with the lake's credentials of this moment. What was named before may be gone."""
+        """Use the lake's current credentials from here on. Relations that were defined before may be gone."""
 
-    # -- names for rows
+    # -- relations
 
-    def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> None:
-        """`name`: the rows of these Parquet files, all columns of all; `columns`, with their SQL types, in any case."""
+    def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> Relation:
+        """The rows of these Parquet files, with the columns of all of them.
 
-    def define_snapshot(self, name: str, table: DeltaTable) -> None:
-        """`name`: the rows of this version of a Delta table."""
-
-    def define_rows(self, name: str, rows: pa.Table) -> None:
-        """`name`: these few rows."""
-
-    def define_view(self, name: str, sql: str) -> None:
-        """`name`: what `sql` says, computed where it is used."""
-
-    def materialize(self, name: str, sql: str) -> None:
-        """`name`: what `sql` says, used more than once; computed now, if the engine has a place for it.
-
-        Else it is computed at each use, also while a MERGE from it runs: `sql` must give the same rows again.
+        `columns` are names and SQL types that the relation has in any case, as NULL where no file has them.
         """
 
-    def drop(self, *names: str) -> None:
-        """Give up what was kept under these names, where there is such."""
+    def define_snapshot(self, name: str, table: DeltaTable) -> Relation:
+        """The rows of this version of a Delta table. Raises IncompatibleReaderError if the engine would misread it."""
 
-    # -- answers
+    def define_rows(self, name: str, rows: pa.Table) -> Relation:
+        """These few rows."""
 
-    def query(self, sql: str) -> list[tuple]:
-        """The few rows of an answer."""
+    def define_view(self, name: str, sql: str) -> Relation:
+        """The result of `sql`, computed at each use."""
 
-    def columns(self, name: str) -> list[str]:
-        """The columns of `name`."""
+    def materialize(self, name: str, sql: str) -> Relation:
+        """The result of `sql`, for more than one use: computed now if the engine can store it.
 
-    # -- work
+        Otherwise it is computed at each use, also while a MERGE reads it: `sql` must always give the same rows.
+        """
+
+    def drop(self, *relations: Relation) -> None:
+        """Free the memory of materialized relations."""
+
+    # -- queries
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """All rows of a small result."""
+
+    def columns(self, relation: Relation) -> list[str]:
+        """The names of a relation's columns."""
+
+    # -- writes
 
     def upload_files(
         self,
-        work: Callable[[Any, Landing, Source, LandingFile, Callable[[int], None]], Any],
+        upload: UploadFile,
         landing: Landing,
         source: Source,
         files: list[LandingFile],
-        advance: Callable[[int], None],
+        on_advance: Callable[[int], None],
     ) -> Iterator[Any | UnreadableFileError]:
-        """What `work(lake, landing, source, file, advance)` makes of each file, in their order.
+        """Call `upload` for each file and return the results in the files' order.
 
-        `advance` is told of bytes that are dealt with. UnreadableFileError comes as a value, other errors are raised.
+        `on_advance` receives the number of bytes that have been processed since the last call. An UnreadableFileError
+        is returned as the file's result; other exceptions are raised.
         """
 
     def write_files(self, ref: TableRef, sql: str) -> list[AddAction]:
-        """Write the rows as Parquet files into a table's folder, for a commit to name."""
+        """Write the result of `sql` as Parquet files into a table's folder, for a commit to add."""
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: list[str], commit: CommitProperties
+        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitProperties
     ) -> DeltaTable:
-        """Fill an empty table, or one that isn't there, in one commit: sorted by `key`, files of key ranges."""
+        """Write the result of `sql` into a table that is empty or does not exist yet (None), in one commit.
+
+        The rows are sorted by `key`, so that each file holds a range of keys. Raises CommitFailedError if another
+        writer has filled the table.
+        """
 
     def merge(
-        self,
-        table: DeltaTable,
-        source: str,
-        on: str,
-        clauses: list[MergeClause],
-        row: list[str],
-        commit: CommitProperties,
+        self, target: MergeTarget, source: Relation, on: str, columns: Sequence[str], clauses: Sequence[MergeClause]
     ) -> MergeCounts:
-        """MERGE the rows named `source` into `table`; `row` are the columns that an update or insert takes over.
+        """MERGE the rows of `source` into a table; an update or insert takes `columns` from the source.
 
-        SQL calls the two `source` and `target`. Raises CommitFailedError where another writer was quicker.
+        `on` is the condition for a match; SQL calls the two sides `source` and `target`. Raises CommitFailedError if
+        another writer was faster.
         """
+
+
+def count_rows(engine: Engine, relation: Relation) -> int:
+    """The number of rows of a relation."""
+    return int(engine.query(f"SELECT count(*) FROM {relation}")[0][0])

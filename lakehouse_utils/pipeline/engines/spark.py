@@ -1,19 +1,20 @@
-"""The engine of many machines: a Spark Connect server computes, and writes what it has computed.
+"""The engine of many machines: a Spark Connect server computes the rows and writes them.
 
-Which server doesn't matter: Sail, which pip installs and which is started here when no address is given, Apache Spark,
-EMR, Databricks. Appends are Parquet files that the server writes and this process commits, as Spark's own tasks and
-driver share that work. A MERGE is the server's own; how far the table has come is committed after it, for not every
-server takes an application transaction: when a job dies in between, the next one merges the same rows again, and finds
-nothing to change.
+Any server will do: Sail, which pip installs and which is started here when no address is given, Apache Spark, EMR or
+Databricks. Appends are Parquet files that the server writes and that this process commits, in the same way as Spark's
+own tasks and driver share that work. A MERGE is the server's own. How far the table has got is committed after it,
+because not every server accepts an application transaction: if a job dies in between, the next one merges the same
+rows again and finds nothing to change.
 """
 
 import pickle
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from functools import cache, partial
-from typing import Any, Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 import pyarrow as pa
 import pyarrow.fs
@@ -22,41 +23,50 @@ from deltalake import CommitProperties, DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
-from lakehouse_utils.errors import LakehouseError, UnreadableFileError
+from lakehouse_utils.errors import EngineError, UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits
-from lakehouse_utils.pipeline.engines.dialect import flat, to_spark
-from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts
+from lakehouse_utils.pipeline.engines.dialect import to_spark, view_name
+from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, MergeTarget, Relation, UploadFile
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import quoted
-from lakehouse_utils.spark.sail import MORE_MEMORY, Sail
+from lakehouse_utils.spark.sail import MEMORY_ADVICE, Sail
 from lakehouse_utils.spark.session import (
+    check_address,
     connect_error,
-    impatient_retries,
-    refuse_other_addresses,
-    session_at,
-    shown_address,
+    open_session,
+    redact_address,
+    short_retry_policies,
 )
 
-_ROWS_OF_A_FILE = 1 << 19  # a MERGE rewrites whole files: smaller than usual
-_LOST_A_RACE = ("Concurrent", "DELTA_CONCURRENT", "already exists", "conflict")
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+    from pyspark.sql.connect.session import SparkSession
+
+_ROWS_PER_FILE = 1 << 19  # smaller than usual, because a MERGE rewrites whole files
+_KILLED = -9  # exit code of a process that the system killed
+_STOP_S = 5.0  # how long Sail may take to stop at the end of a run
 
 
-class Spark:
-    """A session on a Spark Connect server: at `remote`, `sc://host:port`, else on a Sail of its own."""
+class SparkEngine:
+    """A session on a Spark Connect server: the one at `remote` (`sc://host:port`), or a Sail server of its own.
+
+    Leaving the context raises EngineError if the server is gone or could not do its work.
+    """
 
     name = "spark"
 
     def __init__(self, lake: Lake, remote: str | None = None) -> None:
-        self.lake, self.remote = lake, remote or None
-        _refuse_odd(lake.root)
+        self.lake = lake
+        self.remote = remote or None
+        _refuse_encoded_characters(lake.root)
         if self.remote:
-            refuse_other_addresses(self.remote)
+            check_address(self.remote)
         self._sail: Sail | None = None
-        self.session = None
+        self._session: SparkSession | None = None
 
     def __enter__(self) -> Self:
         if self.remote is None:
@@ -64,213 +74,242 @@ class Spark:
         self.authorize()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        gone = self._gone(error)
-        self._close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        server_gone = self._describe_missing_server(error)
+        self._close_session()
         if self._sail:
-            self._sail.stop(seconds=0 if error else 5)
-        if gone and isinstance(error, Exception):
-            raise LakehouseError(f"{gone} Start the job again: it goes on where it has stopped.") from error
+            self._sail.stop(timeout_s=0 if error else _STOP_S)
+        if server_gone and isinstance(error, Exception):
+            raise EngineError(f"{server_gone} Start the job again: it continues where it stopped.") from error
         if isinstance(error, connect_error()):
-            said = " ".join(str(error).partition("JVM stacktrace:")[0].split())[:500]
-            more = MORE_MEMORY if self._sail and "Resources exhausted" in said else ""
-            raise LakehouseError(
-                f"The Spark server could not do what it was asked for. {more}It says: {said}"
-            ) from error
+            advice = MEMORY_ADVICE if self._sail and _ran_out_of_memory(error) else ""
+            raise EngineError(f"The Spark server could not run a query. {advice}It says: {_summary(error)}") from error
 
-    def _gone(self, error: BaseException | None = None) -> str:
-        """What to say of a server that doesn't answer any more."""
-        if self._sail and (code := self._sail.ended()) is not None:
-            why = "the system ended it, as it does when memory is short" if code == -9 else f"exit code {code}"
-            return f"Sail, the Spark server of this run, is gone in the middle of its work: {why}."
-        if "StatusCode.UNAVAILABLE" in str(error):
+    @property
+    def session(self) -> "SparkSession":
+        """The session on the server."""
+        if self._session is None:
+            raise RuntimeError("The engine is not open: use it in a `with` statement.")
+        return self._session
+
+    def _describe_missing_server(self, error: BaseException | None = None) -> str | None:
+        """The sentence for a server that no longer runs or answers; None if there is no sign of that."""
+        if self._sail and (code := self._sail.exit_code()) is not None:
+            reason = "the system killed it, probably because memory ran out" if code == _KILLED else f"exit code {code}"
+            return f"Sail, the Spark server of this run, stopped in the middle of its work: {reason}."
+        if _is_unavailable(error):
             if self._sail:
-                return "Sail, the Spark server of this run, doesn't answer any more."
-            return f"The Spark Connect server at {shown_address(self.remote)} doesn't answer any more."
-        return ""
+                return "Sail, the Spark server of this run, no longer answers."
+            return f"The Spark Connect server at {redact_address(self.remote or '')} no longer answers."
+        return None
 
-    def _close(self) -> None:
-        if self.session is not None:
-            with suppress(Exception):  # the server may be gone: then its session is, too
-                if not self._gone():
-                    self.session.client.set_retry_policies(impatient_retries())
-                    self.session.stop()
-            self.session.client.close()
-            self.session = None
+    def _close_session(self) -> None:
+        if self._session is None:
+            return
+        with suppress(Exception):  # if the server is gone, so is its session
+            if not self._describe_missing_server():
+                self._session.client.set_retry_policies(short_retry_policies())
+                self._session.stop()
+        self._session.client.close()
+        self._session = None
 
     def authorize(self) -> None:
-        """Sail takes credentials when it starts, so with others it is started again; a remote server has its own."""
-        if self._sail and not self._sail.serves(self.lake):
-            self._close()
+        """See Engine. Sail takes credentials only at its start, so it is restarted; a remote server has its own."""
+        if self._sail and not self._sail.is_running_for(self.lake):
+            self._close_session()
             self._sail.start(self.lake)
-        if self.session is None:
-            self.session = session_at(self.remote or self._sail.address)
-            if self._sail:  # nothing lies between that could come back
-                self.session.client.set_retry_policies(impatient_retries())
+        if self._session is None:
+            self._session = open_session(self._sail.address if self._sail else self.remote or "")
+            if self._sail:  # no network in between that could recover
+                self._session.client.set_retry_policies(short_retry_policies())
 
-    # -- names for rows
+    # -- relations
 
-    def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> None:
-        types = {column: f"CAST(NULL AS {kind}) AS {quoted(column)}" for column, kind in columns.items()}
+    def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> Relation:
+        """See Engine. Raises EngineError for an address that Spark servers encode."""
+        nulls = {column: f"CAST(NULL AS {sql_type}) AS {quoted(column)}" for column, sql_type in columns.items()}
         for uri in uris:
-            _refuse_odd(uri)
+            _refuse_encoded_characters(uri)
         if not uris:
-            return self.define_view(name, f"SELECT {', '.join(types.values())} WHERE false")
-        self.session.read.option("mergeSchema", "true").parquet(*uris).createOrReplaceTempView("there")
-        known = {column.lower() for column in self.columns("there")}
-        lacking = [null for column, null in types.items() if column.lower() not in known]
-        self.define_view(name, f"SELECT {', '.join(['*', *lacking])} FROM there")
+            return self.define_view(name, f"SELECT {', '.join(nulls.values())} WHERE false")
+        files = self._register(f"{name}_files", self.session.read.option("mergeSchema", "true").parquet(*uris))
+        present = {column.lower() for column in self.columns(files)}
+        missing = [null for column, null in nulls.items() if column.lower() not in present]
+        return self.define_view(name, f"SELECT {', '.join(['*', *missing])} FROM {files}")
 
-    def define_snapshot(self, name: str, table: DeltaTable) -> None:
-        at_version = self.session.read.format("delta").option("versionAsOf", table.version())
-        at_version.load(table.table_uri.rstrip("/")).createOrReplaceTempView(flat(name))
+    def define_snapshot(self, name: str, table: DeltaTable) -> Relation:
+        """See Engine."""
+        reader = self.session.read.format("delta").option("versionAsOf", table.version())
+        return self._register(name, reader.load(table.table_uri.rstrip("/")))
 
-    def define_rows(self, name: str, rows: pa.Table) -> None:
-        self.session.createDataFrame(rows).createOrReplaceTempView(flat(name))
+    def define_rows(self, name: str, rows: pa.Table) -> Relation:
+        """See Engine."""
+        return self._register(name, self.session.createDataFrame(rows))
 
-    def define_view(self, name: str, sql: str) -> None:
-        self._sql(sql).createOrReplaceTempView(flat(name))
+    def define_view(self, name: str, sql: str) -> Relation:
+        """See Engine."""
+        return self._register(name, self._frame(sql))
 
-    def materialize(self, name: str, sql: str) -> None:
-        self.define_view(name, sql)  # to keep rows is up to the server: not every one can
+    def materialize(self, name: str, sql: str) -> Relation:
+        """See Engine. The same as `define_view`: not every server can store rows."""
+        return self.define_view(name, sql)
 
-    def drop(self, *names: str) -> None:
-        pass  # nothing was kept
+    def drop(self, *relations: Relation) -> None:
+        """See Engine. Nothing to do: no rows are stored."""
 
-    # -- answers
+    def _register(self, name: str, frame: "DataFrame") -> Relation:
+        frame.createOrReplaceTempView(view_name(name))
+        return Relation(name)
 
-    def query(self, sql: str) -> list[tuple]:
-        return [tuple(row) for row in self._sql(sql).collect()]
+    # -- queries
 
-    def columns(self, name: str) -> list[str]:
-        return self.session.table(flat(name)).columns
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """See Engine."""
+        return [tuple(row) for row in self._frame(sql).collect()]
 
-    def _sql(self, sql: str):
+    def columns(self, relation: Relation) -> list[str]:
+        """See Engine."""
+        return list(self.session.table(view_name(relation.name)).columns)
+
+    def _frame(self, sql: str) -> "DataFrame":
+        """The result of a statement in DuckDB's dialect."""
         return self.session.sql(to_spark(sql))
 
-    # -- work
+    # -- writes
 
     def upload_files(
         self,
-        work: Callable,
+        upload: UploadFile,
         landing: Landing,
         source: Source,
         files: list[LandingFile],
-        advance: Callable[[int], None],
+        on_advance: Callable[[int], None],
     ) -> Iterator[Any | UnreadableFileError]:
-        """A task a file, wherever the server's workers are: they must have this package, and see the landing."""
-        _refuse_odd(source.name)
+        """See Engine. One task per file, in the server's workers: they need this package and access to the landing."""
+        _refuse_encoded_characters(source.name)
         numbered = pa.table({"number": range(len(files)), "file": [pickle.dumps(file) for file in files]})
-        task = partial(_upload_there, work, self.lake.root, landing.address, source)
-        done = (
+        task = partial(_upload_in_worker, upload, self.lake.root, landing.address, source)
+        results = (
             self.session.createDataFrame(numbered)
             .repartition(len(files))
-            .mapInArrow(task, "number long, outcome binary")
+            .mapInArrow(task, "number long, result binary")
             .toLocalIterator()
         )
-        waiting: dict[int, Any] = {}
-        with closing(done):  # before the session is
+        finished: dict[int, Any] = {}  # by file number: tasks finish in any order
+        with closing(cast("Any", results)):  # before the session is closed
             for number, file in enumerate(files):
-                while number not in waiting:
-                    finished, outcome = next(done)
-                    waiting[finished] = pickle.loads(outcome)
-                outcome = waiting.pop(number)
-                if isinstance(outcome, Exception) and not isinstance(outcome, UnreadableFileError):
-                    raise outcome
-                advance(file.size)
-                yield outcome
+                while number not in finished:
+                    finished_number, pickled = next(results)
+                    finished[finished_number] = pickle.loads(pickled)  # noqa: S301 - from our own tasks
+                result = finished.pop(number)
+                if isinstance(result, Exception) and not isinstance(result, UnreadableFileError):
+                    raise result
+                on_advance(file.size)
+                yield result
 
     def write_files(self, ref: TableRef, sql: str, statistics_of: str | None = None) -> list[AddAction]:
-        """`statistics_of` names the column whose least and greatest values the log is told, file by file."""
+        """See Engine. `statistics_of` names a column whose minimum and maximum per file are added for the log."""
         folder = f"load-{uuid.uuid4()}"
-        rows = self._sql(sql).write.option("maxRecordsPerFile", _ROWS_OF_A_FILE)
-        rows.parquet(f"{ref.uri}/{folder}")
+        self._frame(sql).write.option("maxRecordsPerFile", _ROWS_PER_FILE).parquet(f"{ref.uri}/{folder}")
         with translate_errors(f"read what was written to {ref.label}", self.lake):
-            below = ref.key("")
-            written = [e for e in self.lake.objects(below + folder + "/") if e["Key"].endswith(".parquet")]
-            there = _file_system(self.lake)
-            files = []
-            for entry in written:
-                footer = pq.read_metadata(f"{self.lake.bucket}/{entry['Key']}", filesystem=there)
+            table_key = ref.key("")
+            file_system = _file_system(self.lake)
+            actions = []
+            for entry in self.lake.objects(f"{table_key}{folder}/"):
+                if not entry["Key"].endswith(".parquet"):
+                    continue
+                footer = pq.read_metadata(f"{self.lake.bucket}/{entry['Key']}", filesystem=file_system)
+                path = entry["Key"].removeprefix(table_key)
                 stats = _statistics(footer, statistics_of)
-                files.append(
-                    commits.add_action(entry["Key"].removeprefix(below), entry["Size"], footer.num_rows, stats)
-                )
-            return files
+                actions.append(commits.add_action(path, entry["Size"], footer.num_rows, stats))
+            return actions
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: list[str], commit: CommitProperties
+        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitProperties
     ) -> DeltaTable:
+        """See Engine."""
         order = ", ".join(map(quoted, key))
-        schema = _nullable(self._sql(sql).limit(0).toArrow().schema)
+        schema = _nullable(self._frame(sql).limit(0).toArrow().schema)
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(schema))
             if not is_empty(table):
-                raise CommitFailedError(f"{ref.label} was filled by another writer meanwhile")
+                raise CommitFailedError(f"Another writer has filled {ref.label} meanwhile.")
             files = self.write_files(ref, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=key[0])
-            table.create_write_transaction(files, "append", table.schema(), commit_properties=commit)
-            table.update_incremental()
+            commits.commit_files(table, files, commit)
             return table
 
     def merge(
-        self,
-        table: DeltaTable,
-        source: str,
-        on: str,
-        clauses: list[MergeClause],
-        row: list[str],
-        commit: CommitProperties,
+        self, target: MergeTarget, source: Relation, on: str, columns: Sequence[str], clauses: Sequence[MergeClause]
     ) -> MergeCounts:
-        columns = ", ".join(map(quoted, row))
-        values = ", ".join(f"source.{quoted(name)}" for name in row)
-        what = {
-            "update": "THEN UPDATE SET " + ", ".join(f"{quoted(name)} = source.{quoted(name)}" for name in row),
-            "delete": "THEN DELETE",
-            "insert": f"THEN INSERT ({columns}) VALUES ({values})",
-        }
-        whens = [
-            f"WHEN {'NOT ' if clause.action == 'insert' else ''}MATCHED"
-            f" {f'AND ({clause.when})' if clause.when else ''} {what[clause.action]}"
-            for clause in clauses
-        ]
-        statement = to_spark(f"MERGE INTO target_table AS target USING {source} AS source ON {on} {' '.join(whens)}")
+        """See Engine."""
+        table = target.table
+        version_before = table.version()
+        # sqlglot does not know the table name delta.`address`, so it is inserted afterwards.
+        merge = to_spark(_merge_statement("target_table", source, on, columns, clauses))
         address = table.table_uri.rstrip("/")
-        before = table.version()
         try:
-            self.session.sql(statement.replace("target_table", f"delta.`{address}`", 1)).collect()
+            self.session.sql(merge.replace("target_table", f"delta.`{address}`", 1)).collect()
         except connect_error() as error:
-            if any(sign in str(error) for sign in _LOST_A_RACE):
+            if _is_conflict(error):
                 raise CommitFailedError(str(error).split("\n")[0]) from error
             raise
         table.update_incremental()
-        merged = _merged(table, before)
-        commits.record(table, commit)
-        return merged
+        counts = _counts_of_merge_since(table, version_before)
+        commits.record(table, target.commit)
+        return counts
+
+
+def _merge_statement(
+    table: str, source: Relation, on: str, columns: Sequence[str], clauses: Sequence[MergeClause]
+) -> str:
+    names = ", ".join(map(quoted, columns))
+    values = ", ".join(f"source.{quoted(name)}" for name in columns)
+    actions = {
+        "update": "UPDATE SET " + ", ".join(f"{quoted(name)} = source.{quoted(name)}" for name in columns),
+        "delete": "DELETE",
+        "insert": f"INSERT ({names}) VALUES ({values})",
+    }
+    when = " ".join(
+        f"WHEN {'NOT ' if clause.action == 'insert' else ''}MATCHED"
+        f" {f'AND ({clause.when})' if clause.when else ''} THEN {actions[clause.action]}"
+        for clause in clauses
+    )
+    return f"MERGE INTO {table} AS target USING {source} AS source ON {on} {when}"
 
 
 # -- in the server's workers
 
 
-def _upload_there(work: Callable, root: str, address: str, source: Source, batches: Iterator) -> Iterator:
-    """What `mapInArrow` runs: uploads files, and tells what came of each, errors too."""
+def _upload_in_worker(
+    upload: UploadFile, lake_root: str, landing_address: str, source: Source, batches: Iterator[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """What `mapInArrow` runs: upload files and return each result, or the exception, as a pickle."""
     for batch in batches:
-        for number, file in zip(*(batch.column(name).to_pylist() for name in ("number", "file")), strict=True):
+        for row in batch.to_pylist():
+            result: object
             try:
-                lake = _lake(root)
-                outcome = work(lake, Landing(address, lake), source, pickle.loads(file), lambda size: None)
-            except Exception as error:
-                outcome = error
-            yield pa.RecordBatch.from_pydict(
-                {"number": pa.array([number], pa.int64()), "outcome": pa.array([pickle.dumps(outcome)], pa.binary())}
+                lake, file = _open_lake(lake_root), pickle.loads(row["file"])  # noqa: S301 - from this job
+                result = upload(lake, Landing(landing_address, lake), source, file, _ignore_progress)
+            except Exception as error:  # noqa: BLE001 - it is raised again in the job's process
+                result = error
+            yield pa.RecordBatch.from_pylist(
+                [{"number": row["number"], "result": pickle.dumps(result)}],
+                pa.schema([pa.field("number", pa.int64()), pa.field("result", pa.binary())]),
             )
 
 
+def _ignore_progress(size_bytes: int) -> None:
+    """A worker cannot report how far it has got within a file."""
+
+
 @cache
-def _lake(root: str) -> Lake:
+def _open_lake(root: str) -> Lake:
     return Lake.open(root)
 
 
-# -- what was written
+# -- what the server wrote
 
 
 def _file_system(lake: Lake) -> pyarrow.fs.S3FileSystem:
@@ -281,37 +320,70 @@ def _file_system(lake: Lake) -> pyarrow.fs.S3FileSystem:
         session_token=keys.token or None,
         region=lake.region,
         endpoint_override=host,
-        scheme=scheme,
+        scheme=cast("Literal['http', 'https']", scheme),
     )
 
 
-def _statistics(file: pq.FileMetaData, column: str | None) -> dict[str, tuple]:
-    """The least and greatest value of `column` in a file, where the file tells."""
-    names = [file.schema.column(place).path for place in range(file.num_columns)]
-    if column not in names:
+def _statistics(footer: pq.FileMetaData, column: str | None) -> dict[str, tuple[Any, Any]]:
+    """The minimum and maximum of `column` in a file; nothing if the file does not have them for every row group."""
+    names = [footer.schema.column(index).path for index in range(footer.num_columns)]
+    if column is None or column not in names:
         return {}
-    found = [file.row_group(group).column(names.index(column)).statistics for group in range(file.num_row_groups)]
-    if not found or not all(one is not None and one.has_min_max for one in found):
-        return {}
-    return {column: (min(one.min for one in found), max(one.max for one in found))}
+    index = names.index(column)
+    ranges: list[tuple[Any, Any]] = []
+    for group in range(footer.num_row_groups):
+        statistics = footer.row_group(group).column(index).statistics
+        if statistics is None or not statistics.has_min_max:
+            return {}
+        ranges.append((statistics.min, statistics.max))
+    return {column: (min(low for low, _ in ranges), max(high for _, high in ranges))} if ranges else {}
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field in schema])
 
 
-def _merged(table: DeltaTable, before: int) -> MergeCounts:
-    """The counts that the server's commit tells; there is none where it found nothing to do."""
-    for commit in reversed(table.history(table.version() - before)):
+def _counts_of_merge_since(table: DeltaTable, version: int) -> MergeCounts:
+    """The counts in the server's MERGE commit after `version`; zeros if it made none because nothing had to change."""
+    for commit in reversed(table.history(table.version() - version)):
         if commit["operation"] == "MERGE" and not commit.get("engineInfo", "").startswith("delta-rs"):
-            counts = commit["operationMetrics"]
-            return MergeCounts(*(int(counts[f"numTargetRows{done}"]) for done in ("Inserted", "Updated", "Deleted")))
+            metrics = commit["operationMetrics"]
+            return MergeCounts(
+                inserted=int(metrics["numTargetRowsInserted"]),
+                updated=int(metrics["numTargetRowsUpdated"]),
+                deleted=int(metrics["numTargetRowsDeleted"]),
+            )
     return MergeCounts(0, 0, 0)
 
 
-def _refuse_odd(name: str) -> None:
-    if odd := re.search(r"[^\w./:=+@~-]", name, re.ASCII):
-        raise LakehouseError(
-            f"The engine spark can't work on {name}: Spark servers encode {odd[0]!r} in addresses, each in its own way."
-            " Use letters from a to z, digits, -, _ and . in names of tables and prefixes, or the engine local."
+# -- errors of Spark's client, whose classes do not distinguish these cases: only their text does
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Whether another writer's commit came first."""
+    signs = ("Concurrent", "DELTA_CONCURRENT", "already exists", "conflict")
+    return any(sign in str(error) for sign in signs)
+
+
+def _is_unavailable(error: BaseException | None) -> bool:
+    """Whether the server does not answer."""
+    return "StatusCode.UNAVAILABLE" in str(error)
+
+
+def _ran_out_of_memory(error: BaseException) -> bool:
+    """Whether Sail's memory limit was reached."""
+    return "Resources exhausted" in str(error)
+
+
+def _summary(error: BaseException) -> str:
+    """The text of a server error in one line, without the Java stack trace."""
+    return " ".join(str(error).partition("JVM stacktrace:")[0].split())[:500]
+
+
+def _refuse_encoded_characters(name: str) -> None:
+    if encoded := re.search(r"[^\w./:=+@~-]", name, re.ASCII):
+        raise EngineError(
+            f"The spark engine does not support the character {encoded[0]!r} in {name}, because Spark servers encode it"
+            " in different ways. Use only the letters a to z, digits, -, _ and . in names of tables and prefixes, or"
+            " use --engine local."
         )

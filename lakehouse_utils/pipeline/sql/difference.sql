@@ -1,35 +1,38 @@
+-- Two statements of `merge.py`. What is in braces is filled in: relations, and lists of columns.
+
+
 -- name: difference
--- What must happen to the rows of {existing} so that they become those of {fresh}; no other rows are touched.
-WITH fresh AS (
-    SELECT *, true AS _there FROM {fresh}
+-- The changes that turn the rows of {existing} into those of {desired}.
+WITH desired AS (
+    SELECT *, true AS _exists FROM {desired}
 ),
 
 existing AS (
-    SELECT *, true AS _there FROM {existing}
+    SELECT *, true AS _exists FROM {existing}
 )
 
 SELECT
-    {fresh_columns},
-    CASE WHEN existing._there THEN 'update' ELSE 'insert' END AS _change
-FROM fresh
+    {desired_columns},
+    CASE WHEN existing._exists THEN 'update' ELSE 'insert' END AS _change
+FROM desired
 LEFT JOIN existing ON {same_key}
-WHERE existing._there IS NULL OR {unlike}
+WHERE existing._exists IS NULL OR {different}
 UNION ALL
 SELECT
     {existing_columns},
     'delete' AS _change
 FROM existing
-LEFT JOIN fresh ON {same_key}
-WHERE fresh._there IS NULL
+LEFT JOIN desired ON {same_key}
+WHERE desired._exists IS NULL
 
 
 -- name: file_ranges
--- For each file of a table that may hold a key of `merging`: the least and the greatest of those keys. `files` has each
--- file's own least and greatest, from the log.
+-- For each file that may hold a key of {source}: the minimum and the maximum of those keys. {files} has the minimum and
+-- the maximum of each file, from the log.
 SELECT
-    min(merging.{column}) AS low,
-    max(merging.{column}) AS high
-FROM files
-INNER JOIN merging ON merging.{column} BETWEEN files.low AND files.high
+    min(source.{column}) AS low,
+    max(source.{column}) AS high
+FROM {files} AS files
+INNER JOIN {source} AS source ON source.{column} BETWEEN files.low AND files.high
 GROUP BY files.path
 ORDER BY low

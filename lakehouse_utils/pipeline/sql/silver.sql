@@ -1,9 +1,10 @@
--- Silver, for every source table alike: what stands in braces is filled in from the table's description.
--- The statements are in DuckDB's SQL, as far as other engines have the same.
+-- The statements of `silver.py`, the same for every source table. What is in braces is filled in: relations, and SQL made
+-- from the table's description. The statements are in DuckDB's SQL, as far as other engines have the same.
 
 
 -- name: accepted
--- Good rows of {rows} (rows of bronze), typed. _version_at: since when the values hold, as far as the source tells.
+-- The rows of {rows}, which come from bronze, that meet all rules, typed. _version_at is the moment from which the values
+-- apply, if the source says so.
 SELECT
     {values},
     {version_at} AS _version_at,
@@ -13,38 +14,38 @@ SELECT
     _ingested_at
 FROM {rows}
 WHERE
-    {rules}
+    {all_conditions}
 
 
 -- name: rejected
--- The other rows, as quarantine keeps them. `raw` are the values as they came, as JSON.
+-- The other rows, as quarantine keeps them. `raw` has the values as they came, as JSON.
 SELECT
     _batch,
     _source_file,
     _source_line,
     _ingested_at,
     'silver' AS layer,
-    concat_ws('; ', {problems}) AS reason,
+    concat_ws('; ', {all_problems}) AS reason,
     to_json(map([{names}], [{values}])) AS raw
 FROM {rows}
 WHERE NOT (
-    {rules}
+    {all_conditions}
 )
 
 
--- name: not_held
--- Rejected rows that quarantine doesn't hold yet.
+-- name: not_quarantined
+-- Rejected rows that quarantine does not hold yet.
 SELECT rejected.*
-FROM rejected
-ANTI JOIN held
-    ON rejected._source_file = held._source_file
-    AND rejected._source_line = held._source_line
-    AND rejected._ingested_at = held._ingested_at
-    AND held.layer = 'silver'
+FROM {rejected} AS rejected
+ANTI JOIN {quarantined} AS quarantined
+    ON rejected._source_file = quarantined._source_file
+    AND rejected._source_line = quarantined._source_line
+    AND rejected._ingested_at = quarantined._ingested_at
+    AND quarantined.layer = 'silver'
 
 
--- name: current
--- One row a key: the newest of its versions.
+-- name: newest
+-- One row per key: the newest version of {versions}.
 SELECT
     {columns},
     _version_at,
@@ -65,8 +66,9 @@ QUALIFY row_number() OVER (
 
 
 -- name: history
--- All versions of a key: what changes nothing is left out, and a version ends where the next begins. Of versions of one
--- moment the newest is taken, and none that came after a newer one, for that never was in force.
+-- All versions of each key in {versions}. A version ends when the next one begins, and a version without a change is left
+-- out. Of several versions of one moment the newest counts. A version is left out, too, if a newer one began before it,
+-- because then it was never in force.
 WITH ranked AS (
     SELECT
         {columns},
@@ -74,7 +76,7 @@ WITH ranked AS (
         row_number() OVER (
             PARTITION BY {key}
             ORDER BY
-                _known,
+                _is_in_history,
                 {newest_first}_version_at DESC NULLS LAST,
                 _batch DESC,
                 _ingested_at DESC,
@@ -108,24 +110,25 @@ FROM changes
 
 
 -- name: late_keys
--- Keys with a new row that is older than what silver has: their history is made again, from all of bronze.
+-- Keys of {accepted} with a row that is older than the one in {current}: their history is built again from all of bronze.
 SELECT DISTINCT {key}
-FROM incoming_accepted
-INNER JOIN known_current USING ({key})
+FROM {accepted} AS accepted
+INNER JOIN {current} AS existing USING ({key})
 WHERE ({not_older}) IS NOT TRUE
 
 
 -- name: versions
--- What the history of the new rows' keys is made from: the new rows, and the versions that are known.
-SELECT {columns}, _version_at, _batch, _source_file, _source_line, _ingested_at, false AS _known
-FROM incoming_accepted
-ANTI JOIN late_keys USING ({key})
+-- What the history of the new rows' keys is built from: the new rows and the versions in the history; for late keys, all
+-- rows of bronze.
+SELECT {columns}, _version_at, _batch, _source_file, _source_line, _ingested_at, false AS _is_in_history
+FROM {accepted}
+ANTI JOIN {late_keys} USING ({key})
 UNION ALL
 SELECT {columns}, valid_from, '', '', 0, TIMESTAMPTZ '1970-01-01 00:00:00+00', true
-FROM known_history
-SEMI JOIN incoming_accepted USING ({key})
-ANTI JOIN late_keys USING ({key})
+FROM {history}
+SEMI JOIN {accepted} USING ({key})
+ANTI JOIN {late_keys} USING ({key})
 UNION ALL
 SELECT {columns}, _version_at, _batch, _source_file, _source_line, _ingested_at, false
-FROM everything_accepted
-SEMI JOIN late_keys USING ({key})
+FROM {all_accepted}
+SEMI JOIN {late_keys} USING ({key})

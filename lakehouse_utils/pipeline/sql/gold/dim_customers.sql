@@ -1,16 +1,16 @@
--- A customer's version: a row for each state the customer has been in (slowly changing dimension, type 2).
+-- The customers: one row per version of a customer (slowly changing dimension, type 2).
 -- key: customer_id, customer_sk
 -- reads: silver.customers_history
 
--- name: scope
+-- name: changed_keys
 -- Customers with a change since the last refresh.
 SELECT DISTINCT customer_id
 FROM silver.customers_history
-WHERE _bronze_version > {customers_history}
+WHERE _bronze_version > {customers_history_version}
 
 -- name: rows
 SELECT
-    surrogate_key(customer_id, valid_from) AS customer_sk,
+    surrogate_key('dim_customers', customer_id, valid_from) AS customer_sk,
     customer_id,
     first_name,
     last_name,
@@ -24,10 +24,10 @@ SELECT
     valid_to,
     is_current
 FROM silver.customers_history
-WHERE customer_id IN (SELECT customer_id FROM scope)
+WHERE customer_id IN (SELECT customer_id FROM {changed_keys})
 
--- name: unknown
--- The member that facts without a known customer point to.
+-- name: unknown_member
+-- The row that facts without a known customer point to.
 SELECT
     CAST(-1 AS BIGINT) AS customer_sk,
     NULL AS customer_id,

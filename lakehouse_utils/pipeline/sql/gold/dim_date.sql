@@ -1,4 +1,4 @@
--- A day, for all years in which anything was ordered. date_sk is the date as a number: 20260131.
+-- The calendar: one row per day, for all years with an order. date_sk is the date as a number: 20260131.
 -- key: date_sk
 -- reads: silver.orders
 

@@ -1,18 +1,19 @@
--- A product's version (slowly changing dimension, type 2). The names of brand and category are today's, in all versions.
+-- The products: one row per version of a product (slowly changing dimension, type 2). The names of brand and category
+-- are the current ones in all versions.
 -- key: product_id, product_sk
 -- reads: silver.products_history, silver.brands, silver.categories
 
--- name: scope
--- Products with a change since the last refresh, of their own or of their brand or category.
+-- name: changed_keys
+-- Products with a change since the last refresh, in the product, its brand or its category.
 SELECT DISTINCT product_id
 FROM silver.products_history
-WHERE _bronze_version > {products_history}
-    OR brand_id IN (SELECT brand_id FROM silver.brands WHERE _bronze_version > {brands})
-    OR category_id IN (SELECT category_id FROM silver.categories WHERE _bronze_version > {categories})
+WHERE _bronze_version > {products_history_version}
+    OR brand_id IN (SELECT brand_id FROM silver.brands WHERE _bronze_version > {brands_version})
+    OR category_id IN (SELECT category_id FROM silver.categories WHERE _bronze_version > {categories_version})
 
 -- name: rows
 SELECT
-    surrogate_key(p.product_id, p.valid_from) AS product_sk,
+    surrogate_key('dim_products', p.product_id, p.valid_from) AS product_sk,
     p.product_id,
     p.product_name,
     p.brand_id,
@@ -27,10 +28,10 @@ SELECT
 FROM silver.products_history AS p
 LEFT JOIN silver.brands AS b ON p.brand_id = b.brand_id
 LEFT JOIN silver.categories AS c ON p.category_id = c.category_id
-WHERE p.product_id IN (SELECT product_id FROM scope)
+WHERE p.product_id IN (SELECT product_id FROM {changed_keys})
 
--- name: unknown
--- The member that facts without a known product point to.
+-- name: unknown_member
+-- The row that facts without a known product point to.
 SELECT
     CAST(-1 AS BIGINT) AS product_sk,
     NULL AS product_id,

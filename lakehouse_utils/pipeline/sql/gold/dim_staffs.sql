@@ -1,10 +1,10 @@
--- A member of staff, as of today, with store and manager.
+-- The staff: one row per member of staff, in the current state, with the names of store and manager.
 -- key: staff_sk
 -- reads: silver.staffs, silver.stores
 
 -- name: rows
 SELECT
-    surrogate_key(s.staff_id, NULL) AS staff_sk,
+    surrogate_key('dim_staffs', s.staff_id, NULL) AS staff_sk,
     s.staff_id,
     s.first_name,
     s.last_name,

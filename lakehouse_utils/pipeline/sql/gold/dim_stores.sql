@@ -1,10 +1,10 @@
--- A store, as it is today.
+-- The stores: one row per store, in the current state.
 -- key: store_sk
 -- reads: silver.stores
 
 -- name: rows
 SELECT
-    surrogate_key(store_id, NULL) AS store_sk,
+    surrogate_key('dim_stores', store_id, NULL) AS store_sk,
     store_id,
     store_name,
     phone,

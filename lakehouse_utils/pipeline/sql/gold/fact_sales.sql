@@ -1,32 +1,37 @@
--- A line of an order: quantity, prices, and the keys of who bought what, when, where and from whom.
+-- The sales: one row per line of an order, with quantity and prices, and the keys of product, customer, staff, store
+-- and date.
 -- key: order_id, item_id
 -- reads: silver.order_items, silver.orders, silver.customers_history, silver.products_history, silver.stores, silver.staffs
 
--- name: scope
--- Orders with a change since the last refresh: of a line, of the order, of a dimension that it points to.
+-- name: changed_keys
+-- Orders with a change since the last refresh, in a line, in the order, or in a dimension that they point to.
 WITH changed_orders AS (
     SELECT order_id
     FROM silver.orders
-    WHERE _bronze_version > {orders}
-        OR customer_id IN (SELECT customer_id FROM silver.customers_history WHERE _bronze_version > {customers_history})
-        OR store_id IN (SELECT store_id FROM silver.stores WHERE _bronze_version > {stores})
-        OR staff_id IN (SELECT staff_id FROM silver.staffs WHERE _bronze_version > {staffs})
+    WHERE _bronze_version > {orders_version}
+        OR customer_id IN (
+            SELECT customer_id FROM silver.customers_history WHERE _bronze_version > {customers_history_version}
+        )
+        OR store_id IN (SELECT store_id FROM silver.stores WHERE _bronze_version > {stores_version})
+        OR staff_id IN (SELECT staff_id FROM silver.staffs WHERE _bronze_version > {staffs_version})
 )
 
 SELECT order_id FROM changed_orders
 UNION
 SELECT order_id
 FROM silver.order_items
-WHERE _bronze_version > {order_items}
-    OR product_id IN (SELECT product_id FROM silver.products_history WHERE _bronze_version > {products_history})
+WHERE _bronze_version > {order_items_version}
+    OR product_id IN (
+        SELECT product_id FROM silver.products_history WHERE _bronze_version > {products_history_version}
+    )
 
 -- name: rows
--- Customer and product: the version in force when the day of the order ended, today's where no day is known (`least`
--- passes over NULL). What isn't known gets the unknown member.
+-- Customer and product: the version in force at the end of the day of the order, or the current version if the order
+-- has no date (`least` ignores NULL). A key without a known member points to the unknown member, -1.
 WITH customers AS (
     SELECT
         customer_id,
-        surrogate_key(customer_id, valid_from) AS customer_sk,
+        surrogate_key('dim_customers', customer_id, valid_from) AS customer_sk,
         in_force_from(valid_from, is_first) AS valid_from,
         coalesce(valid_to, TIMESTAMPTZ '9999-12-31 00:00:00+00') AS valid_to
     FROM silver.customers_history
@@ -35,7 +40,7 @@ WITH customers AS (
 products AS (
     SELECT
         product_id,
-        surrogate_key(product_id, valid_from) AS product_sk,
+        surrogate_key('dim_products', product_id, valid_from) AS product_sk,
         in_force_from(valid_from, is_first) AS valid_from,
         coalesce(valid_to, TIMESTAMPTZ '9999-12-31 00:00:00+00') AS valid_to
     FROM silver.products_history
@@ -52,7 +57,7 @@ lines AS (
         CAST(least(o.order_date + INTERVAL 1 DAY, DATE '9999-12-31') AS TIMESTAMPTZ) AS day_end
     FROM silver.order_items AS i
     LEFT JOIN silver.orders AS o ON i.order_id = o.order_id
-    WHERE i.order_id IN (SELECT order_id FROM scope)
+    WHERE i.order_id IN (SELECT order_id FROM {changed_keys})
 )
 
 SELECT
@@ -60,8 +65,8 @@ SELECT
     l.item_id,
     coalesce(p.product_sk, -1) AS product_sk,
     coalesce(c.customer_sk, -1) AS customer_sk,
-    CASE WHEN s.staff_id IS NOT NULL THEN surrogate_key(s.staff_id, NULL) ELSE -1 END AS staff_sk,
-    CASE WHEN t.store_id IS NOT NULL THEN surrogate_key(t.store_id, NULL) ELSE -1 END AS store_sk,
+    CASE WHEN s.staff_id IS NOT NULL THEN surrogate_key('dim_staffs', s.staff_id, NULL) ELSE -1 END AS staff_sk,
+    CASE WHEN t.store_id IS NOT NULL THEN surrogate_key('dim_stores', t.store_id, NULL) ELSE -1 END AS store_sk,
     coalesce(CAST(strftime(l.order_date, '%Y%m%d') AS BIGINT), -1) AS date_sk,
     l.order_date,
     l.order_status,

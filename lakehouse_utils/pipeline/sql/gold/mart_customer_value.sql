@@ -1,10 +1,10 @@
--- What a customer has bought, over all versions of the customer; the state is today's. Rejected orders (status 3) are
--- left out.
+-- Sales by customer, over all versions of the customer, with the current state. Rejected orders (status 3) are left
+-- out.
 -- key: customer_id
 -- reads: gold.fact_sales, gold.dim_customers
 
 -- name: rows
--- Step by step, each materialized, and orders counted as rows: distinct ones would have to fit into memory.
+-- Each step is materialized, and orders are counted as rows, because count(DISTINCT ...) would have to fit into memory.
 WITH orders AS MATERIALIZED (
     SELECT
         customer_sk,

@@ -3,7 +3,7 @@
 -- reads: gold.fact_sales, gold.dim_stores, gold.dim_products
 
 -- name: rows
--- Orders are counted as rows: distinct ones would have to fit into memory.
+-- Orders are counted as rows, because count(DISTINCT ...) would have to fit into memory.
 WITH orders AS (
     SELECT
         CAST(date_trunc('month', f.order_date) AS DATE) AS month,

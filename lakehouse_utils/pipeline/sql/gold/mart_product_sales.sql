@@ -1,9 +1,9 @@
--- Sales of a product over all its versions, under its names of today. Rejected orders (status 3) are left out.
+-- Sales by product, over all versions of the product, with the current names. Rejected orders (status 3) are left out.
 -- key: product_id
 -- reads: gold.fact_sales, gold.dim_products
 
 -- name: rows
--- Orders are counted as rows: distinct ones would have to fit into memory.
+-- Orders are counted as rows, because count(DISTINCT ...) would have to fit into memory.
 WITH orders AS (
     SELECT
         p.product_id,

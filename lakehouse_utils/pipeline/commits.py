@@ -21,6 +21,7 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.lake import TableRef
 from lakehouse_utils.lake.delta_log import progress
 from lakehouse_utils.lake.s3_errors import translate_errors
+from lakehouse_utils.pipeline.lineage import SOURCE_LINE
 
 TARGET_FILE_BYTES = 8 << 20  # smaller than usual, because a MERGE rewrites whole files
 _ROW_GROUP_ROWS = 1 << 18
@@ -43,8 +44,8 @@ def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
         row_group_size=_ROW_GROUP_ROWS,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[name for name in rows.column_names if name != "_source_line" and _is_repetitive(rows[name])],
-        column_encoding={"_source_line": "DELTA_BINARY_PACKED"},  # consecutive numbers take almost no space
+        use_dictionary=[name for name in rows.column_names if name != SOURCE_LINE and _is_repetitive(rows[name])],
+        column_encoding={SOURCE_LINE: "DELTA_BINARY_PACKED"},  # consecutive numbers take almost no space
         write_statistics=False,
         store_schema=False,  # readers need no description of how Arrow held the rows in memory
     )

@@ -77,8 +77,8 @@ def refresh(
     """Load every one of `files` that `bronze/<table>` does not have yet, in their order.
 
     Returns the counts over all new files, and a sentence for each file that cannot be read at all; such a file is
-    recorded in quarantine and does not stop the others. `counts` are those of an earlier attempt that ended with an
-    error: what it committed is counted there, and is added to.
+    recorded in quarantine and does not stop the others. `counts` are the counts of an earlier attempt that ended with
+    an error: what it committed is already in them, and this call adds to them.
     """
     ref = run.lake.table("bronze", source.name)
     table: DeltaTable | None = ref.open()

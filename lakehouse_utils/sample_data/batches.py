@@ -224,8 +224,8 @@ class Day:
         for ids in chunks(*self.shop.new_orders(self.day), 3):
             yield from self.lines(ids[ids != without])
 
-    def spoiled_lines(self) -> Iterator[Row]:
-        """Lines to be broken or changed, with an item number that their orders do not have."""
+    def extra_lines(self) -> Iterator[Row]:
+        """Additional lines that a quirk breaks or changes, with an item number that their orders do not have."""
         first = self.shop.new_orders(self.day)[0]
         for order in range(first, first + self.shop.fourth_root):
             yield next(self.lines([order])) | {"item_id": 9}
@@ -289,7 +289,7 @@ def _january_2(day: Day) -> None:
 
     with day.file("order_items.csv", _LINE_COLUMNS) as file:
         number = "text in a number", "line 9 of order {order_id}: quantity two", BROKEN_VALUE
-        file.rows(day.spoiled_lines(), *number, quantity="two")
+        file.rows(day.extra_lines(), *number, quantity="two")
         file.rows(day.new_lines())
         file.rows(day.lines([first]), "the same row twice", "line {item_id} of order {order_id}, in one file")
 
@@ -361,9 +361,9 @@ def _january_4(day: Day) -> None:
         changed = list(day.lines([day.shop.orders]))[:1]
         file.rows(changed, "a changed order line", "line 1 of order {order_id} now has quantity 4", quantity=4)
         low = "a value below its minimum", "line 9 of order {order_id}: quantity 0", BROKEN_VALUE
-        file.rows(day.spoiled_lines(), *low, quantity=0)
+        file.rows(day.extra_lines(), *low, quantity=0)
         file.rows(day.new_lines())
-        for row in day.spoiled_lines():
+        for row in day.extra_lines():
             few = "too few fields", f"line 9 of order {row['order_id']}", BROKEN_LINE
             file.raw(csv_line(list(row.values())[:3]), *few)
 
@@ -390,10 +390,10 @@ def _january_5(day: Day) -> None:
         again = day.lines([day.shop.new_orders(day.day - 1)[0]], day=day.day - 1)
         file.rows(again, "the same row twice", "line {item_id} of order {order_id}, as in the batch before")
         low = "a value below its minimum", "line 9 of order {order_id}: quantity -1", BROKEN_VALUE
-        file.rows(day.spoiled_lines(), *low, quantity=-1)
+        file.rows(day.extra_lines(), *low, quantity=-1)
         high = "a value above its maximum", "line 9 of order {order_id}: discount 1.5", BROKEN_VALUE
-        file.rows(day.spoiled_lines(), *high, discount="1.5")
-        for nth, row in enumerate(day.spoiled_lines()):
+        file.rows(day.extra_lines(), *high, discount="1.5")
+        for nth, row in enumerate(day.extra_lines()):
             unknown = "a line whose order is unknown", "order {order_id}"
             file.rows([row], *unknown, order_id=UNKNOWN_ID - nth, item_id=1)
             unknown = "a line whose product is unknown", "line 8 of order {order_id}: product {product_id}"
@@ -466,7 +466,7 @@ def _january_7(day: Day) -> None:
     with day.file("order_items.csv", _LINE_COLUMNS) as file:
         file.rows(day.new_lines())
         missing = "a required value is missing", "line 9 of order {order_id}: list_price", BROKEN_VALUE
-        file.rows(day.spoiled_lines(), *missing, list_price="")
+        file.rows(day.extra_lines(), *missing, list_price="")
 
     day.write_stocks()
 

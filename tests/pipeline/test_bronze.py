@@ -75,8 +75,8 @@ def test_bronze_rows_and_broken_lines(supplier):
         ),
     ]
     with supplier.lake.duckdb() as db:
-        found = db.sql(f"SELECT count(*) FROM delta_scan('{supplier.lake.uri('bronze', 'things')}')").fetchone()
-    assert found == (9,)
+        count = db.sql(f"SELECT count(*) FROM delta_scan('{supplier.lake.uri('bronze', 'things')}')").fetchone()
+    assert count == (9,)
 
 
 def test_bronze_file_is_one_commit(supplier):
@@ -175,15 +175,15 @@ def test_bronze_ten_thousand_columns(folder):
 
 
 def unreadable() -> dict[str, tuple[bytes, str]]:
-    whole = parquet(id=list(range(1000)))
+    complete = parquet(id=list(range(1000)))
     packed = gzip.compress(b"id\n" + b"1\n" * 1000)
     return {
         "cut/things.csv.gz": (packed[:-9], "the gzip data is truncated or damaged"),
         "damaged/things.csv.gz": (packed[:-6] + b"\0" + packed[-5:], "the gzip data is truncated or damaged"),
         "plain/things.csv.gz": (b"id\n1\n", "the gzip data is truncated or damaged"),
-        "cut/things.parquet": (whole[: len(whole) // 2], "invalid Parquet file"),
+        "cut/things.parquet": (complete[: len(complete) // 2], "invalid Parquet file"),
         "csv/things.parquet": (b"id\n1\n", "invalid Parquet file"),
-        "parquet/things.csv": (whole, "this is a Parquet file; rename it to end in .parquet"),
+        "parquet/things.csv": (complete, "this is a Parquet file; rename it to end in .parquet"),
         "utf-16/things.csv": ("id\n1\n".encode("utf-16"), "the file is encoded as UTF-16; save it as UTF-8"),
         "utf-16/things.jsonl": ('{"id":1}\n'.encode("utf-16"), "the file is encoded as UTF-16; save it as UTF-8"),
         "headerless/things.csv": (b"1,a\n", "check that the file has a header"),
@@ -196,7 +196,7 @@ def test_bronze_unreadable_files(supplier):
     for path, (data, _) in files.items():
         supplier.deliver(path, data)
     supplier.deliver("zzz/things.csv", "id\n1\n")
-    for _ in range(2):  # each run names it, for it still isn't loaded
+    for _ in range(2):  # each run names it, because it is still not loaded
         _, refused = supplier.load()
         assert len(refused) == len(files)
         for sentence in refused:
@@ -292,12 +292,12 @@ def test_bronze_object_changes_after_it_was_listed(how, s3):
     """An object that was removed or replaced after the listing is refused."""
     s3.deliver("1/things.csv", "id\n1\n")
     s3.deliver("2/things.csv", "id\n2\n")
-    place = Landing(s3.address, s3.lake)
-    files, _ = place.files()
+    landing = Landing(s3.address, s3.lake)
+    files, _ = landing.files()
     s3.remove("1/things.csv")
     if how == "changed":
         s3.deliver("1/things.csv", "id\n3\n")
-    counts, refused = bronze.refresh(run_context(s3.lake), place, THINGS, files)
+    counts, refused = bronze.refresh(run_context(s3.lake), landing, THINGS, files)
     assert (counts.added, len(refused)) == (1, 1)
     assert ("was removed" if how == "removed" else "changed") in refused[0]
     assert s3.load()[0].read == (how == "changed")
@@ -321,8 +321,9 @@ MEASURED = """
     limits.BLOCK_BYTES = int(block)
     lake = Lake.open(uri, settings.Settings(state_dir=Path(state_dir)))
     things = Source(name="things", key=["id"], columns={"id": {"type": "integer"}, "name": {"type": "text"}})
-    place = landing.Landing(folder, lake)
-    counts, refused = bronze.refresh(RunContext(lake, LocalEngine(lake), NoProgress()), place, things, place.files()[0])
+    run = RunContext(lake, LocalEngine(lake), NoProgress())
+    raw_files = landing.Landing(folder, lake)
+    counts, refused = bronze.refresh(run, raw_files, things, raw_files.files()[0])
     assert not refused, refused
     # Not ru_maxrss, which begins with what the parent held.
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -396,9 +397,9 @@ def in_parts(lake: Lake) -> None:
     """Name the checkpoint of `bronze/things` as other engines name theirs."""
     log = lake.key("bronze", "things", "_delta_log", "")
     listed = lake.s3.list_objects_v2(Bucket=lake.bucket, Prefix=log)["Contents"]
-    (whole,) = [entry["Key"] for entry in listed if entry["Key"].endswith(".checkpoint.parquet")]
-    part = whole.replace(".parquet", ".0000000001.0000000001.parquet")
-    lake.s3.copy_object(Bucket=lake.bucket, Key=part, CopySource={"Bucket": lake.bucket, "Key": whole})
-    lake.s3.delete_object(Bucket=lake.bucket, Key=whole)
-    hint = {"version": int(whole.rsplit("/", 1)[1].split(".")[0]), "size": 101, "parts": 1}
+    (checkpoint,) = [entry["Key"] for entry in listed if entry["Key"].endswith(".checkpoint.parquet")]
+    part = checkpoint.replace(".parquet", ".0000000001.0000000001.parquet")
+    lake.s3.copy_object(Bucket=lake.bucket, Key=part, CopySource={"Bucket": lake.bucket, "Key": checkpoint})
+    lake.s3.delete_object(Bucket=lake.bucket, Key=checkpoint)
+    hint = {"version": int(checkpoint.rsplit("/", 1)[1].split(".")[0]), "size": 101, "parts": 1}
     lake.s3.put_object(Bucket=lake.bucket, Key=f"{log}_last_checkpoint", Body=json.dumps(hint))

@@ -31,9 +31,12 @@ def test_landing_files_of_a_folder(folder, tmp_path):
         ("2", "Things", "2/Things.CSV.GZ", "csv", True),
         ("2", "things", "2/things.ndjson", "jsonl", False),
     ]
-    said = {sentence.split(" is ignored: ")[0] for sentence in ignored}
-    left = ["notes.txt", "things", "things.parquet.gz", "things.2.csv", "deep/", "things.csv/", "things.jsonl"]
-    assert said == {f"{batch}/{name}" for batch in (1, 2) for name in left} | {"3/loop/", "4/M\\udcfc.csv"}
+    ignored_paths = {sentence.split(" is ignored: ")[0] for sentence in ignored}
+    ignored_names = ["notes.txt", "things", "things.parquet.gz", "things.2.csv", "deep/", "things.csv/", "things.jsonl"]
+    assert ignored_paths == {f"{batch}/{name}" for batch in (1, 2) for name in ignored_names} | {
+        "3/loop/",
+        "4/M\\udcfc.csv",
+    }
 
 
 def test_landing_files_on_s3(s3):

@@ -17,20 +17,20 @@ INGESTED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def rows(lake):
     """The rows of quarantine in the order of their reasons, without the time of ingestion."""
-    found = lake.delta("quarantine", "things").to_pyarrow_table().drop_columns(["_ingested_at"]).to_pylist()
-    return sorted(found, key=lambda row: row["reason"])
+    table_rows = lake.delta("quarantine", "things").to_pyarrow_table().drop_columns(["_ingested_at"]).to_pylist()
+    return sorted(table_rows, key=lambda row: row["reason"])
 
 
 def test_quarantine_has_broken_records(lake):
     """A broken record is kept with its file, line, raw text and reason, and the table has the described schema."""
-    records = [BrokenRecord(3, "2", "expected 2 fields, found 1"), BrokenRecord(4, "é", "invalid UTF-8")]
+    records = [BrokenRecord(3, "2", "expected 2 fields, table_rows 1"), BrokenRecord(4, "é", "invalid UTF-8")]
     file = quarantine.upload_broken_records(lake, THINGS, FILE, records, INGESTED_AT)
     quarantine.append(lake, THINGS, "landing:2026-01-02/things.csv", 7, lambda: [file])
     table = lake.delta("quarantine", "things")
     assert pa.schema(table.schema()).equals(quarantine.SCHEMA)
     origin = {"_batch": "2026-01-02", "_source_file": "2026-01-02/things.csv", "layer": "bronze"}
     assert rows(lake) == [
-        origin | {"_source_line": 3, "reason": "expected 2 fields, found 1", "raw": "2"},
+        origin | {"_source_line": 3, "reason": "expected 2 fields, table_rows 1", "raw": "2"},
         origin | {"_source_line": 4, "reason": "invalid UTF-8", "raw": "é"},
     ]
 

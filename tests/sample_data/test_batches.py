@@ -48,7 +48,7 @@ def content(path: Path) -> object:
 
 
 def records(path: Path):
-    """(line, row or None where the line can't be split into fields) of every row of a raw file."""
+    """(line, row or None where the line cannot be split into fields) of every row of a raw file."""
     if path.suffix == ".parquet":
         yield from enumerate(pq.read_table(path).to_pylist(), start=1)
         return
@@ -73,8 +73,8 @@ def records(path: Path):
         except csv.Error:
             yield line, None
             return
-        whole = len(fields) == len(header) and not any("\udc80" <= c <= "\udcff" for c in "".join(fields))
-        yield line, dict(zip(header, fields, strict=True)) if whole else None
+        is_complete = len(fields) == len(header) and not any("\udc80" <= c <= "\udcff" for c in "".join(fields))
+        yield line, dict(zip(header, fields, strict=True)) if is_complete else None
 
 
 def broken_value(source: Source, row: dict) -> bool:
@@ -111,13 +111,13 @@ def table_of(name: str) -> str:
 
 
 def broken_rows(folder: Path, name: str) -> list[tuple[int, str]]:
-    found = []
+    broken = []
     for line, row in records(folder / name):
         if row is None:
-            found.append((line, BROKEN_LINE))
+            broken.append((line, BROKEN_LINE))
         elif broken_value(SHOP[table_of(name)], row):
-            found.append((line, BROKEN_VALUE))
-    return found
+            broken.append((line, BROKEN_VALUE))
+    return broken
 
 
 def good_rows(folder: Path, name: str) -> list[dict]:
@@ -225,15 +225,15 @@ def test_quirks_are_the_broken_rows(scale, tmp_path):
     noted = {(quirk.file, quirk.line, quirk.broken) for quirk in summary.quirks if quirk.broken}
     assert len(noted) == sum(quirk.broken is not None for quirk in summary.quirks)
     daily = [name for name in summary.files if not name.startswith("2026-01-01")]
-    assert {(name, *found) for name in daily for found in broken_rows(tmp_path, name)} == noted
+    assert {(name, *broken) for name in daily for broken in broken_rows(tmp_path, name)} == noted
     assert {name: sum(1 for _ in records(tmp_path / name)) for name in summary.files} == summary.files
 
 
 def test_broken_rows_at_scale_1(shop):
     """At scale 1, each file has the expected number of broken lines and broken values."""
     out, summary = shop
-    found = {name: Counter(kind for _, kind in broken_rows(out, name)) for name in summary.files}
-    assert {name: (count[BROKEN_LINE], count[BROKEN_VALUE]) for name, count in found.items() if count} == {
+    kinds = {name: Counter(kind for _, kind in broken_rows(out, name)) for name in summary.files}
+    assert {name: (count[BROKEN_LINE], count[BROKEN_VALUE]) for name, count in kinds.items() if count} == {
         "2026-01-02/orders.csv": (0, 2),
         "2026-01-02/order_items.csv": (0, 1),
         "2026-01-03/products.csv": (0, 1),
@@ -249,7 +249,7 @@ def test_broken_rows_at_scale_1(shop):
         "2026-01-07/order_items.csv": (0, 1),
     }
     noted = {(quirk.file, quirk.line, quirk.broken) for quirk in summary.quirks if quirk.broken}
-    assert noted == {(name, *bad) for name in found for bad in broken_rows(out, name)}
+    assert noted == {(name, *bad) for name in kinds for bad in broken_rows(out, name)}
 
 
 def test_full_load_missing_values():
@@ -296,12 +296,12 @@ def test_daily_batches_have_updated_at():
 
 def versions(table: str, **key: object) -> list[tuple[str, dict]]:
     """(batch, row) of each good row with this key, in the order in which they arrive."""
-    found = []
+    rows_by_batch = []
     for name in files_of(LANDING):
         if table_of(name) == table:
             rows = good_rows(LANDING, name)
-            found += [(name[:10], row) for row in rows if all(str(row[k]) == str(v) for k, v in key.items())]
-    return found
+            rows_by_batch += [(name[:10], row) for row in rows if all(str(row[k]) == str(v) for k, v in key.items())]
+    return rows_by_batch
 
 
 def test_daily_batches_versions_of_rows():

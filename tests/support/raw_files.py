@@ -58,7 +58,7 @@ class Content:
         self.columns = [name for name in frame.columns if name != SOURCE_LINE]
         self.values = frame.drop(SOURCE_LINE).rows()
         self.rows = list(zip(self.lines, self.values, strict=True))
-        self.broken = [found for block in self.blocks for found in block.broken]
+        self.broken = [record for block in self.blocks for record in block.broken]
         self.reasons = {line: reason for line, _, reason in self.broken}
         assert sum(block.read for block in self.blocks) == len(self.rows) + len(self.broken)
 

@@ -50,9 +50,9 @@ class Supplier:
             (self.folder / path).unlink()
 
     def load(self, on_advance: Callable[[int], None] = lambda size: None) -> tuple[TableCounts, list[str]]:
-        place = Landing(self.address, self.lake)
-        files = [file for file in place.files()[0] if file.table == "things"]
-        counts, refused = bronze.refresh(run_context(self.lake, on_advance), place, THINGS, files)
+        landing = Landing(self.address, self.lake)
+        files = [file for file in landing.files()[0] if file.table == "things"]
+        counts, refused = bronze.refresh(run_context(self.lake, on_advance), landing, THINGS, files)
         assert counts.read == counts.added + counts.quarantined
         return counts, refused
 

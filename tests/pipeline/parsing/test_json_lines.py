@@ -22,8 +22,8 @@ def test_json_lines_well_formed(seed, tiny_blocks):
     for block in {1, 2, 5, 16, 1 << 20}:
         tiny_blocks(block)
         content = read_json(text)
-        found = [(line, dict(zip(content.columns, values, strict=True))) for line, values in content.rows]
-        assert [(line, {k: v for k, v in row.items() if v is not None}) for line, row in found] == rows
+        parsed = [(line, dict(zip(content.columns, values, strict=True))) for line, values in content.rows]
+        assert [(line, {k: v for k, v in row.items() if v is not None}) for line, row in parsed] == rows
         assert content.broken == []
 
 

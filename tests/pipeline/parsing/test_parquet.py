@@ -138,7 +138,7 @@ def test_parquet_value_without_text_breaks_only_its_row():
 
 
 def test_parquet_columns():
-    """Empty files, unknown columns, repeated and odd names are handled as in CSV."""
+    """Empty files, unknown columns, repeated names and names that Delta does not accept are handled as in CSV."""
     assert read_parquet(pa.table({"id": pa.array([], pa.int64())})).rows == []
     assert "none of its columns" in refusal(read_parquet, pa.table({"other": [1]}))
     assert "none of its columns" in refusal(read_parquet, pa.table({"x": [1]}).select([]))

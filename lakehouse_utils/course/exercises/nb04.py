@@ -1,5 +1,7 @@
 """The exercises of notebook 04: versions in which a price changed, a table at a point in time, one change undone."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from deltalake import DeltaTable
 
@@ -15,7 +17,7 @@ StockKey = tuple[int, int]  # store_id, product_id
     hint="For each version, ask with `AT (VERSION => n)` what the product cost, and compare with the version before.",
     expects=dict,
 )
-def check_price_changes(answer: dict, lake: Lake) -> Right:
+def check_price_changes(answer: dict[int, Iterable[int]], lake: Lake) -> Right:
     """For each of two products, the versions of shop/prices in which its price differs from the version before."""
     products = (77, 95)
     if answer.keys() != set(products):
@@ -35,7 +37,7 @@ def check_price_changes(answer: dict, lake: Lake) -> Right:
     )
 
 
-def _compare_versions(answer: object, changed: set[int], newest: int, product: int) -> None:
+def _compare_versions(answer: Iterable[int], changed: set[int], newest: int, product: int) -> None:
     try:
         given = {int(version) for version in answer}
     except (TypeError, ValueError):

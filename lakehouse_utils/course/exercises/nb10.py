@@ -17,6 +17,8 @@ from lakehouse_utils import settings
 from lakehouse_utils.course.exercises import Right, Wrong, exercise
 from lakehouse_utils.lake import Lake
 
+_Row = tuple[int, str | None]
+
 _MEASUREMENTS = settings.CHECKOUT / "benchmarks" / "engines.csv"
 _MILLION_LINES, _LIMIT_S = 20_000, 3600  # of 10.4
 _COUNTED = {(1, 1): 17, (1, 2): 0, (3, 100_001): 5, (2, 100_002): 0}  # of 10.2: (store_id, product_id): quantity
@@ -28,9 +30,9 @@ _COUNTED = {(1, 1): 17, (1, 2): 0, (3, 100_001): 5, (2, 100_002): 0}  # of 10.2:
     hint='`.option("versionAsOf", n)` goes between `format("delta")` and `load(...)`; `.count()` returns a number.',
     expects=dict,
 )
-def check_version_counts(answer: dict, lake: Lake) -> Right:
+def check_version_counts(answer: dict[int, int], lake: Lake) -> Right:
     """{version: rows} of bronze/orders, from version 0 to the newest."""
-    table = lake.delta("bronze", "orders")
+    table = _open(lake, "bronze", "orders")
     expected = {}
     for version in range(table.version() + 1):
         table.load_as_version(version)
@@ -67,7 +69,7 @@ def check_stock_count(answer: DeltaTable, lake: Lake) -> Right:
     if table is None or answer.table_uri.rstrip("/") != lake.uri("practice", "stocks"):
         raise Wrong('The table should be the one at lake.uri("practice", "stocks").')
     given = _quantities(table)
-    before = _quantities(lake.delta("silver", "stocks"))
+    before = _quantities(_open(lake, "silver", "stocks"))
     if not given or (1, 1) not in given:
         raise Wrong("The old rows are gone. MERGE changes rows that match, and leaves the others as they are.")
     if given[1, 1] != 17:
@@ -107,6 +109,13 @@ def check_stock_count(answer: DeltaTable, lake: Lake) -> Right:
     return Right(f"One statement, one commit. Rows according to the log: {changes}.")
 
 
+def _open(lake: Lake, layer: str, name: str) -> DeltaTable:
+    table = lake.delta(layer, name)
+    if table is None:
+        raise Wrong(f"There is no table {layer}/{name}. Run the cells above.")
+    return table
+
+
 def _quantities(table: DeltaTable) -> dict[tuple[int, int], int]:
     """{(store_id, product_id): quantity} of a table of stocks."""
     rows = table.to_pyarrow_table(columns=["store_id", "product_id", "quantity"]).to_pylist()
@@ -125,7 +134,7 @@ def _quantities(table: DeltaTable) -> dict[tuple[int, int], int]:
 def check_comparison(answer: Callable[[str, str], int], lake: Lake) -> Right:
     """A function of two addresses: how many rows of either table have no match in the other."""
     a, b, c = (1, "a"), (2, "b"), (3, None)
-    pairs = {
+    pairs: dict[str, tuple[list[_Row], list[_Row], int]] = {
         "the same rows": ([a, b, c], [a, b, c], 0),
         "the same rows in another order": ([a, b, c], [c, b, a], 0),
         "a changed row": ([a, b, c], [a, (2, "x"), c], 2),
@@ -137,8 +146,7 @@ def check_comparison(answer: Callable[[str, str], int], lake: Lake) -> Right:
     for number, (case, (one, other, expected)) in enumerate(pairs.items()):
         first, second = (lake.uri("practice", "pairs", str(number), name) for name in ("first", "second"))
         for address, rows in ((first, one), (second, other)):
-            ids, names = (pa.array(column) for column in zip(*rows, strict=True))
-            table = pa.table({"id": ids, "name": names})
+            table = pa.table({"id": [id for id, _ in rows], "name": [name for _, name in rows]})
             write_deltalake(address, table, mode="overwrite", storage_options=lake.storage_options)
         for addresses, changed in (((first, second), "second"), ((second, first), "first")):
             given = answer(*addresses)
@@ -217,7 +225,7 @@ def _load_seconds(
     if nodes < 1:
         return math.inf
     measured_cores, fixed, core_seconds = _fit_line(engine)
-    effective_cores = nodes * cores * efficiency ** math.log2(nodes * cores / measured_cores)
+    effective_cores = nodes * cores * math.pow(efficiency, math.log2(nodes * cores / measured_cores))
     return start_up + fixed + million * core_seconds / effective_cores
 
 
@@ -230,4 +238,4 @@ def _fit_line(engine: str) -> tuple[int, float, float]:
     loads = measured[(measured["engine"] == engine) & (measured["step"] != "merge")]
     seconds = loads.groupby("rows")["seconds"].sum()
     slope, fixed = np.polyfit(seconds.index / 1e6, seconds, 1, w=1 / seconds)
-    return cores, max(0.0, fixed), slope * cores
+    return cores, max(0.0, float(fixed)), float(slope) * cores

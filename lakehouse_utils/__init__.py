@@ -1,4 +1,9 @@
-"""What the notebooks and the pipeline share: settings, the S3 server, the lake's addresses, sample data, views, checks.
+"""A lakehouse on S3: the pipeline that builds it, the servers it can run on, and the tools of the course.
 
-Imports run one way: settings <- embedded_s3 <- lake <- pipeline, look, exercises <- notebooks, ingestion_processor.
+Each part imports only from those before it: `errors`, `settings`, `processes`, `embedded_s3`, `lake`, `spark`,
+`pipeline`, `sample_data`, `course`.
+
+A notebook needs at most these six names:
+
+    from lakehouse_utils.course import check, figures, lessons, request_log, summary, views
 """

@@ -25,7 +25,7 @@ def check_compacted_days(answer: DeltaTable, lake: Lake) -> Right:
     if "day" not in files.columns:
         raise Wrong("The table is no longer partitioned by day, because it was rewritten. Use optimize on the table.")
     most = int(files.groupby("day").size().max())
-    new_files = sum(file.commit > _NEWEST_OF_NEW_TABLE for file in files.itertuples())
+    new_files = (files["commit"] > _NEWEST_OF_NEW_TABLE).any()
     if most > 1:
         if not new_files:
             raise Wrong(
@@ -35,9 +35,8 @@ def check_compacted_days(answer: DeltaTable, lake: Lake) -> Right:
         if (files.groupby("day").size() == 1).any():
             raise Wrong(f"Some days are compacted, but another day still has {most} files. Compact all partitions.")
         raise Wrong(f"A day still has {most} files. Is target_size smaller than a day? Leave it out.")
-    operations = {
-        commit.operation for commit in views.commits(table).itertuples() if commit.version > _NEWEST_OF_NEW_TABLE
-    }
+    commits = views.commits(table)
+    operations = set(commits["operation"][commits["version"] > _NEWEST_OF_NEW_TABLE])
     if "OPTIMIZE" not in operations:
         raise Wrong(
             "Each day has one file, but the rows were rewritten, so readers of changes see every row as changed. Use"
@@ -130,4 +129,4 @@ def _at(lake: Lake, name: str, version: int) -> DeltaTable:
 
 
 def _paths(table: DeltaTable) -> set[str]:
-    return set(pa.table(table.get_add_actions(flatten=True))["path"].to_pylist())
+    return {add["path"] for add in pa.table(table.get_add_actions(flatten=True)).to_pylist()}

@@ -37,7 +37,10 @@ def check_best_months(answer: pd.DataFrame, lake: Lake) -> Right:
         )
     if len(answer) > len(best):
         raise Wrong(f"There are {len(best)} stores, but {len(answer)} rows. Keep only rank 1, with QUALIFY.")
-    given = {row.store_name: (pd.Timestamp(row.month).date(), float(row.revenue)) for row in answer.itertuples()}
+    given = {
+        row["store_name"]: (pd.Timestamp(row["month"]).date(), float(row["revenue"]))
+        for row in answer.to_dict("records")
+    }
     if missing := set(best) - set(given):
         raise Wrong(f"There is no row for {min(missing)}.")
     if all(given[store][0] == worst[store][0] for store in best):
@@ -104,7 +107,7 @@ def check_moved_customers(answer: pd.DataFrame, lake: Lake) -> Right:
         raise Wrong("A row has no city. Leave out sales without a known customer.")
     if answer[["at_sale", "today"]].isna().any(axis=None):
         raise Wrong("A city has NULL in a column. coalesce(x, 0) turns NULL into zero.")
-    given = {row.city: (float(row.at_sale), float(row.today)) for row in answer.itertuples()}
+    given = {row["city"]: (float(row["at_sale"]), float(row["today"])) for row in answer.to_dict("records")}
     existing = [city for city in given if city in all_cities]
     if existing and all(_are_close(given[city], all_cities[city][::-1]) for city in existing if city in expected):
         raise Wrong("The two columns are swapped.")

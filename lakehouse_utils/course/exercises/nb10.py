@@ -17,6 +17,8 @@ from lakehouse_utils import settings
 from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
 from lakehouse_utils.lake import Lake
 
+_Row = tuple[int, str | None]
+
 _MEASUREMENTS = settings.CHECKOUT / "benchmarks" / "engines.csv"
 _MILLION_LINES, _LIMIT_S = 20_000, 3600  # of 10.4
 _COUNTED = {(1, 1): 17, (1, 2): 0, (3, 100_001): 5, (2, 100_002): 0}  # of 10.2: (store_id, product_id): quantity
@@ -105,6 +107,13 @@ def check_stock_count(answer: DeltaTable, lake: Lake) -> Right:
     return Right(f"One statement, one commit. Rows according to the log: {changes}.")
 
 
+def _open(lake: Lake, layer: str, name: str) -> DeltaTable:
+    table = lake.delta(layer, name)
+    if table is None:
+        raise Wrong(f"There is no table {layer}/{name}. Run the cells above.")
+    return table
+
+
 def _quantities(table: DeltaTable) -> dict[tuple[int, int], int]:
     """{(store_id, product_id): quantity} of a table of stocks."""
     rows = table.to_pyarrow_table(columns=["store_id", "product_id", "quantity"]).to_pylist()
@@ -134,8 +143,7 @@ def check_comparison(answer: Callable[[str, str], int], lake: Lake) -> Right:
     for number, (case, (one, other, expected)) in enumerate(pairs.items()):
         first, second = (lake.uri("practice", "pairs", str(number), name) for name in ("first", "second"))
         for address, rows in ((first, one), (second, other)):
-            ids, names = (pa.array(column) for column in zip(*rows, strict=True))
-            table = pa.table({"id": ids, "name": names})
+            table = pa.table({"id": [id for id, _ in rows], "name": [name for _, name in rows]})
             write_deltalake(address, table, mode="overwrite", storage_options=lake.storage_options)
         for addresses, changed in (((first, second), "second"), ((second, first), "first")):
             given: Any = answer(*addresses)
@@ -226,4 +234,4 @@ def _fit_line(engine: str) -> tuple[int, float, float]:
     loads = measured[(measured["engine"] == engine) & (measured["step"] != "merge")]
     seconds = loads.groupby("rows")["seconds"].sum()
     slope, fixed = np.polyfit(seconds.index / 1e6, seconds, 1, w=1 / seconds)
-    return cores, max(0.0, fixed), slope * cores
+    return cores, max(0.0, float(fixed)), float(slope) * cores

@@ -45,7 +45,7 @@ class LandingFile:
 
 
 class _Entry(NamedTuple):
-    """What a listing has: `size_bytes` is None for what is not a regular file, and a folder's `path` ends in a slash."""
+    """What a listing has: `size_bytes` is None unless it is a regular file, and a folder's `path` ends in a slash."""
 
     path: str
     size_bytes: int | None

@@ -241,9 +241,7 @@ def test_run_query_and_own_data_are_as_shown(s3_server, prefix, tmp_path, monkey
     output = run()
     shown = block("excerpt of a run").splitlines()
     printed = "\n".join(line for line in output if line.startswith("✓"))
-    assert [line for line in output if line in shown] == shown, (
-        f"README's excerpt is not what a run prints:\n{printed}"
-    )
+    assert [line for line in output if line in shown] == shown, f"README's excerpt is not what a run prints:\n{printed}"
 
     exec(block("a query"), {})
     assert "2026-01-01" in capfd.readouterr().out

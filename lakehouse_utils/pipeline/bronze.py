@@ -98,7 +98,7 @@ def refresh(
             refuse(_Delivery(file), error)
             continue
         if loaded_fingerprint(delivery.app_id) == delivery.fingerprint:
-            run.progress.on_advance(file.size)
+            run.progress.on_advance(file.size_bytes)
         else:
             new.append(delivery)
 
@@ -153,10 +153,10 @@ def upload(
         for uploaded_part, size_bytes in _results_in_order(pool, tasks):
             uploaded.add(uploaded_part)
             # Decompressed, a part may be larger than the file.
-            size_bytes = min(size_bytes, file.size - processed_bytes)
+            size_bytes = min(size_bytes, file.size_bytes - processed_bytes)
             processed_bytes += size_bytes
             on_advance(size_bytes)
-    on_advance(file.size - processed_bytes)
+    on_advance(file.size_bytes - processed_bytes)
     if uploaded.read != uploaded.rows + uploaded.broken:
         raise AssertionError(
             f"{file.path}: {uploaded.read} records read, but {uploaded.rows} rows and {uploaded.broken} broken records"

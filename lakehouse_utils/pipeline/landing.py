@@ -40,15 +40,15 @@ class LandingFile:
     path: str
     format: str
     gzipped: bool
-    size: int  # in bytes
+    size_bytes: int
     etag: str = ""  # of an object on S3
 
 
 class _Entry(NamedTuple):
-    """What a listing has: `size` is None for what is not a regular file, and a folder's `path` ends in a slash."""
+    """What a listing has: `size_bytes` is None unless it is a regular file, and a folder's `path` ends in a slash."""
 
     path: str
-    size: int | None
+    size_bytes: int | None
     etag: str
 
 
@@ -84,13 +84,13 @@ class Landing:
                 reason = "the folder cannot be listed"
             elif shown_path != entry.path:
                 reason = "its name is not valid UTF-8"
-            elif entry.size is None or not (match := _FILE_NAME.fullmatch(name)):
+            elif entry.size_bytes is None or not (match := _FILE_NAME.fullmatch(name)):
                 reason = "it is not a file <batch>/<table>.csv, .jsonl (both also .gz) or .parquet"
             else:
                 file_format = match["format"].lower().replace("ndjson", "jsonl")
                 batch, gzipped = folders[0] if folders else ".", bool(match["gz"])
                 files.append(
-                    LandingFile(batch, match["table"], entry.path, file_format, gzipped, entry.size, entry.etag)
+                    LandingFile(batch, match["table"], entry.path, file_format, gzipped, entry.size_bytes, entry.etag)
                 )
                 continue
             ignored[f"{shown_path} is ignored: {reason}"] = None

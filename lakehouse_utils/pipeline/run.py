@@ -119,7 +119,7 @@ def _run_bronze(
         files = files_by_table.get(source.name)
         if files and selection.has_table(source.name):
             step = _bronze_step(context, report, landing, source, files)
-            _run_step(context, report, f"bronze.{source.name}", step, sum(file.size for file in files))
+            _run_step(context, report, f"bronze.{source.name}", step, sum(file.size_bytes for file in files))
 
 
 def _bronze_step(

@@ -48,8 +48,8 @@ class Quirk(NamedTuple):
 class Writer:
     """Writes raw files into the folder `out`, and remembers what it has written.
 
-    `files` are the numbers of rows, broken ones included, by path relative to `out`. `expected_rows` is about how many
-    rows `on_progress` will be told of.
+    `files` has the number of rows, broken ones included, by path relative to `out`. `on_progress` is told to expect
+    about `expected_rows` rows.
     """
 
     def __init__(self, out: Path, expected_rows: int, on_progress: OnProgress) -> None:

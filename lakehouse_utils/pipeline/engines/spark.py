@@ -206,7 +206,7 @@ class SparkEngine:
                 result = finished.pop(number)
                 if isinstance(result, Exception) and not isinstance(result, UnreadableFileError):
                     raise result
-                on_advance(file.size)
+                on_advance(file.size_bytes)
                 yield result
 
     def write_files(self, ref: TableRef, sql: str, statistics_of: str | None = None) -> list[AddAction]:

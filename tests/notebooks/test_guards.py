@@ -144,6 +144,8 @@ def write_draft(tmp_path: Path, change: Callable[[Draft], object], name: str = G
     (tmp_path / "README.md").write_text((FOLDER.parent / "README.md").read_text("utf-8"), "utf-8")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "README.md").touch()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "settings.md").touch()
     folder = tmp_path / "notebooks"
     (folder / "images").mkdir(parents=True)
     for picture in (FOLDER / "images").iterdir():

@@ -86,8 +86,8 @@ def check_repeated_batches(answer: DeltaTable, lake: Lake) -> Right:
     names = answer.table_uri.removeprefix(lake.uri("")).strip("/").split("/")
     if not all("txn" in set(views.commit(lake, *names, version=version)["action"]) for version in writes):
         raise Wrong(
-            "The rows are right now, but the log does not record what was loaded. If load remembers it anywhere else,"
-            " it forgets after a restart. Write a Transaction with the fingerprint in the same commit as the rows."
+            "The rows are right now, but the log does not record what was loaded. If load keeps that anywhere else,"
+            " it is lost after a restart. Write a Transaction with the fingerprint in the same commit as the rows."
         )
     return Right(
         "Five deliveries, three commits: repeated content changed nothing, and new content replaced its batch."

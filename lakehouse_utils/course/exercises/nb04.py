@@ -123,7 +123,7 @@ def check_repaired_stocks(answer: DeltaTable, lake: Lake) -> Right:
     later_commits = table.history(table.version() - 2)
     if any(action["operation"] == "RESTORE" for action in later_commits) and counted & wrong:
         raise Wrong(
-            f"A restore takes back everything that came later: {len(counted & wrong)} later counts are lost. Run the"
+            f"A restore undoes everything that came later: {len(counted & wrong)} later counts are lost. Run the"
             " cell above the exercise again, and MERGE the old values instead."
         )
     again = "Run the cell above the exercise again before your next try."

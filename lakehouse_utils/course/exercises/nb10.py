@@ -166,7 +166,7 @@ def _advice(case: str, given: int) -> str:
         return "EXCEPT alone ignores how often a row occurs."
     if case == "another row twice":
         return "Each table has one row too many. Add up both directions, row by row, so that they do not cancel out."
-    return "Rows that only one of the tables has count, whichever table it is."
+    return "A row that only one of the tables has counts as a difference, whichever table that is."
 
 
 @exercise(

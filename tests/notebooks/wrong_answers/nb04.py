@@ -79,7 +79,7 @@ answer = table.count()""",
 table = DeltaTable(stocks, storage_options=lake.storage_options)
 table.restore(0)
 answer = table""",
-        "A restore takes back everything that came later",
+        "A restore undoes everything that came later",
     ),
     ("04.3", _MERGE.format(where="product_id <= 20 AND store_id <> 2", on=_KEY), "overwrote 2 later counts"),
     (

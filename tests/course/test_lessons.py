@@ -110,7 +110,7 @@ def test_start_with_prepared_tables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_prepared_tables_of_other_versions(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tables are built once for each version of the libraries that write them."""
     ran = []
-    monkeypatch.setattr(pipeline, "run", lambda lake, *_: ran.append(lake.root))
+    monkeypatch.setattr(pipeline, "run", lambda context, *_: ran.append(context.lake.root))
     for version in ("1.6.6", "1.6.6", "1.7.0"):
         monkeypatch.setattr(lessons.metadata, "version", lambda name, version=version: version)
         lessons._prepared(home(prefix), 1)

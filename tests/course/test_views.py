@@ -6,13 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
 from lakehouse_utils.course import views
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.delta_log import MissingCommitError
-from lakehouse_utils.pipeline.commits import transaction
 
 
 def write(lake: Lake, ids: list[int], names: list[str | None] | None = None, **options: object) -> DeltaTable:
@@ -180,7 +179,7 @@ def test_commit_of_a_missing_version(lake: Lake) -> None:
 
 def test_commit_with_a_transaction(lake: Lake) -> None:
     """The details of a transaction are the application and its version."""
-    write(lake, [1, 2], commit_properties=transaction("job", 7))
+    write(lake, [1, 2], commit_properties=CommitProperties(app_transactions=[Transaction("job", 7)]))
     assert ["txn", "job is at 7"] in views.commit(lake, "t").values.tolist()
 
 

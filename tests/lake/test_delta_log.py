@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from support.s3_gateway import Gateway
 
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake, delta_log
 from lakehouse_utils.lake.delta_log import Action, Commit, DeltaLog, MissingCommitError
-from lakehouse_utils.pipeline.commits import transaction
 
 FOREIGN_TABLES = Path(__file__).parent / "foreign_tables"
+
+
+def transaction(app_id: str, version: int) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction(app_id, version)])
 
 
 def append(lake: Lake, *ids: int, **options: object) -> DeltaTable:

@@ -12,7 +12,7 @@ lake.s3.put_object(Bucket=lake.bucket, Key=crashed, Body=bytes(300_000))
 WRONG_ANSWERS = [
     ("05.1", _DAILY + "answer = daily", "nothing was compacted yet"),
     ("05.1", _DAILY + "daily.optimize.compact(target_size=1000)\nanswer = daily", "too small for two files"),
-    ("05.1", _DAILY + "answer = daily.optimize.compact()", "it is of dict"),
+    ("05.1", _DAILY + "answer = daily.optimize.compact()", "it is of type dict"),
     (
         "05.1",
         _DAILY

@@ -67,7 +67,7 @@ WRONG_ANSWERS = [
 '''""",
         "Compare day itself",
     ),
-    ("06.2", "answer = db.sql('SELECT page FROM visits')", "it is of DuckDBPyRelation"),
+    ("06.2", "answer = db.sql('SELECT page FROM visits')", "it is of type DuckDBPyRelation"),
     (
         "06.3",
         _MOVED.format(where="", first="before", second="now", join="", keep="WHERE at_sale <> today"),

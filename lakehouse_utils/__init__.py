@@ -1,4 +1,6 @@
-"""What the notebooks and the pipeline share: settings, the S3 server, the lake's addresses, sample data, views, checks.
+"""The package behind the course and the pipeline.
 
-Imports run one way: settings <- embedded_s3 <- lake <- pipeline, look, exercises <- notebooks, ingestion_processor.
+Notebooks need at most six names, all from `lakehouse_utils.course`. Your own code needs `lakehouse_utils.lake.Lake`.
+Everything else is internal. Each part imports only from those before it in this list: errors, settings, processes,
+embedded_s3, lake, spark, pipeline, sample_data, course.
 """

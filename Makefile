@@ -1,10 +1,10 @@
 # `make` lists the targets. Needs a POSIX shell and GNU make 3.81 or newer; README.md says how to work without make.
 
-# PYTHON=python3.12   make .venv with this Python; empty: with the first supported one, or with one that uv brings
+# PYTHON=python3.12   create .venv with this Python; empty: the first supported one, or one that uv downloads
 # UV=/path/to/uv      set up with this uv; UV= (empty): set up with pip
 # ARGS="..."          passed to the program that runs
 # OPTS="..."          passed to JupyterLab
-# ENGINE=spark        run the job on Spark; adds the packages of the Spark engine to .venv
+# ENGINE=spark        run the job on Spark, or open the notebooks; adds the packages of the Spark engine to .venv
 ENGINE ?= local
 PYTHON ?=
 UV ?= uv
@@ -19,13 +19,13 @@ PYTEST = $(VENV) -m pytest -n logical --maxprocesses 4
 .PHONY: help run lab progress notebooks test test-all lint bench spark-cluster spark-cluster-stop lock clean
 .PHONY: set-up set-up-with-spark
 
-help: ## list the targets (this)
+help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
 
 run: $(if $(filter spark,$(ENGINE)),set-up-with-spark,set-up) ## build the lake: landing -> bronze -> silver -> gold; ENGINE=spark, ARGS="--verbose"
 	@$(VENV) ingestion_processor.py $(if $(filter-out local,$(ENGINE)),--engine $(ENGINE)) $(ARGS)
 
-lab: set-up ## open JupyterLab on notebooks/; OPTS="--no-browser"
+lab: $(if $(filter spark,$(ENGINE)),set-up-with-spark,set-up) ## open JupyterLab on notebooks/; OPTS="--no-browser", ENGINE=spark
 	@$(VENV) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(OPTS)
 
 progress: set-up ## show which exercises of the course are solved
@@ -34,10 +34,10 @@ progress: set-up ## show which exercises of the course are solved
 notebooks: set-up-with-spark ## run every notebook and save it with its new outputs; ARGS="02 05" for some of them
 	@$(VENV) tests/notebooks/books.py $(ARGS)
 
-test: set-up-with-spark ## run the tests, without the slow ones; ARGS="tests/test_lake.py" for some of them
+test: set-up-with-spark ## run the tests, without the slow ones; ARGS="tests/lake" for some of them
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: set-up-with-spark ## run all tests, then the main ones on every other Python that is supported and installed
+test-all: set-up-with-spark ## run all tests, then the main ones on every other supported Python that is installed
 	@$(PYTEST) $(ARGS)
 	@$(if $(ARGS),,$(VENV) scripts/test_other_pythons.py)
 
@@ -50,7 +50,7 @@ bench: set-up-with-spark ## run every benchmark in benchmarks/; ARGS is passed t
 spark-cluster: set-up ## start a small Apache Spark cluster on this machine (needs Java 17 and Maven; 0.5 GB once)
 	@$(VENV) -m lakehouse_utils.spark start
 
-spark-cluster-stop: set-up ## stop it; what it downloaded stays
+spark-cluster-stop: set-up ## stop the cluster; what it downloaded is kept
 	@$(VENV) -m lakehouse_utils.spark stop
 
 lock: set-up ## compile requirements.txt from pyproject.toml; ARGS="--upgrade" for newer versions

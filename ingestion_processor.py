@@ -36,7 +36,7 @@ INTERRUPTED = "Interrupted. Finished tables stay as they are; the next run conti
 def comma_separated(
     allowed: tuple[str, ...] | None = None,
 ) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
-    """A parser for an option's value such as `a,b`. With `allowed`, other names are refused."""
+    """A parser for an option's value such as `a,b`. If `allowed` is given, other names are invalid."""
 
     def parse(_context: click.Context, _option: click.Parameter, value: str) -> tuple[str, ...]:
         names = tuple(name.strip() for name in value.split(",") if name.strip())
@@ -62,7 +62,10 @@ def comma_separated(
     "--tables", default="", callback=comma_separated(), help="Only these source and gold tables.  [default: all]"
 )
 @click.option(
-    "--sources", "sources_path", type=click.Path(path_type=Path), help="TOML file that describes your own tables."
+    "--sources",
+    "sources_path",
+    type=click.Path(path_type=Path),
+    help="TOML file that describes your own tables.  [default: data/sources.toml]",
 )
 @click.option(
     "--engine",
@@ -93,7 +96,7 @@ def main(
     """Bring the lakehouse up to date with the raw files: landing -> bronze -> silver -> gold.
 
     Only new files are loaded, so you can stop the job and start it again at any time. Rows that cannot be parsed or
-    that break a rule go to quarantine/<table> in the lake, with their file, line and the reason.
+    that break a rule go to quarantine/<table> in the lake, with their file, line and reason.
     """
     display = RunDisplay(quiet)
     try:
@@ -148,7 +151,7 @@ def write_report(report: RunReport, path: Path) -> None:
 
 
 def is_interrupted_query(error: Exception) -> bool:
-    """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that only its text tells from others."""
+    """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that differs from others only in its text."""
     return str(error) == "Query interrupted"
 
 
@@ -162,7 +165,7 @@ def fail(sentence: str, verbose: bool, code: int = EXIT_ERROR) -> NoReturn:
 
 
 def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console that prints text as it is, such as [red] and :apple: in the name of a file or in an error."""
+    """A console that prints text unchanged, even [red] or :apple: in the name of a file or in an error."""
     return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=stderr, quiet=quiet)
 
 
@@ -253,7 +256,7 @@ class PandasBlocker(importlib.abc.MetaPathFinder):
     """Makes this process run as if pandas were not installed.
 
     pyarrow imports pandas, if it can, as soon as an array is made of Python values, and that takes a second or more.
-    Neither pyarrow nor DuckDB has an option against it, and nothing in the local engine needs pandas.
+    Neither pyarrow nor DuckDB has an option to prevent it, and nothing in the local engine needs pandas.
     """
 
     def find_spec(self, fullname: str, _path: object = None, _target: object = None) -> None:

@@ -1,9 +1,6 @@
-"""A lakehouse on S3: the pipeline that builds it, the servers it can run on, and the tools of the course.
+"""The package behind the course and the pipeline.
 
-Each part imports only from those before it: `errors`, `settings`, `processes`, `embedded_s3`, `lake`, `spark`,
-`pipeline`, `sample_data`, `course`.
-
-A notebook needs at most these six names:
-
-    from lakehouse_utils.course import check, figures, lessons, request_log, summary, views
+Notebooks need at most six names, all from `lakehouse_utils.course`. Your own code needs `lakehouse_utils.lake.Lake`.
+Everything else is internal. Each part imports only from those before it in this list: errors, settings, processes,
+embedded_s3, lake, spark, pipeline, sample_data, course.
 """

@@ -57,7 +57,7 @@ class StorageError(LakehouseError):
     """An S3 request failed.
 
     `server` is the server's name or address, `uri` the s3:// address of the lake or landing folder. `code` is the S3
-    error code or the HTTP status in the answer, such as "SlowDown" or "503"; None where there was no such answer.
+    error code or the HTTP status in the answer, such as "SlowDown" or "503"; None if there was no such answer.
     """
 
     def __init__(self, message: str, *, server: str, uri: str, code: str | None = None) -> None:

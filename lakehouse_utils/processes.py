@@ -1,7 +1,7 @@
 """What the two local servers, SeaweedFS and Apache Spark, share: a private folder, ports, starting and stopping.
 
 A server outlives the program that started it. Later programs find its processes by what is recorded in its folder, by
-their command line and by the folder they run in; a process number alone may belong to another program by then.
+their command line and by the folder they run in; a process ID alone may belong to another program by then.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ Address = tuple[str, int]  # host, port
 Ports = dict[str, int]
 T = TypeVar("T")
 
-# Ports where people expect something else: RabbitMQ, Kubernetes, Spark, Kafka, Syncthing, ...
+# Ports that are commonly used by other software: RabbitMQ, Kubernetes, Spark, Kafka, Syncthing, ...
 WELL_KNOWN_PORTS = frozenset(
     {15432, 15672, 16379, 16443, 16686, 18080, 18081, 18888, 19000, 19092, 19999, 20000, 21050, 22000, 22222}
     | {23646, 24224, 25565, 25672, 26257, 26379, 27015, 27017}
@@ -122,7 +122,7 @@ class StateFolder:
         new.replace(path)
 
     def rotate_log(self) -> None:
-        """Begin an empty log folder. The log of the previous start is kept in `log.old`, older ones are removed."""
+        """Start an empty log folder. The log of the previous start is kept in `log.old`; older ones are removed."""
         old = self.path / "log.old"
         if self.log_path.is_dir():
             shutil.rmtree(old, ignore_errors=True)
@@ -226,7 +226,7 @@ def listening_addresses(pid: int) -> set[Address]:
 
 
 def refuse_addresses(folder: StateFolder, unexpected: set[Address]) -> None:
-    """Raise LocalServerError if a server listens on `unexpected` addresses, unless there are none."""
+    """Raise LocalServerError that lists the `unexpected` addresses on which a server listens, if there are any."""
     if unexpected:
         listed = ", ".join(f"{host}:{port}" for host, port in sorted(unexpected))
         raise LocalServerError(
@@ -295,8 +295,8 @@ def find_processes(is_ours: Callable[[psutil.Process], bool]) -> list[psutil.Pro
 def stop_processes(find: Callable[[], list[psutil.Process]], timeout_s: float) -> list[psutil.Process]:
     """Stop the processes that `find` returns, and return them.
 
-    They are asked to end. Those that are left after `timeout_s` seconds are killed, and so are those that were only
-    just starting; it then waits for at most another `timeout_s` seconds.
+    First they are asked to end. Those that still run after `timeout_s` seconds are killed, and so are those that
+    started meanwhile; then this waits for at most another `timeout_s` seconds.
     """
     asked = find()
     for process in asked:

@@ -39,7 +39,7 @@ def s3_uri(value: str) -> str:
 
 
 def lake_uri(value: str) -> str:
-    """Do as `s3_uri`, and raise ValueError for characters that the S3 libraries interpret differently.
+    """Return the same as `s3_uri`, but raise ValueError for characters that the S3 libraries interpret differently.
 
     Some of them read `%20`, `*` or `..` as an escape, a pattern or a parent folder, others as part of the name.
     """
@@ -82,7 +82,7 @@ def _endpoint(value: str) -> str:
 class Settings:
     """The settings of one process; `VARIABLES` describes them.
 
-    Credentials are not among them: boto3 finds those by itself (`lake/credentials.py`).
+    Credentials are not among them: boto3 finds those itself (`lake/credentials.py`).
     """
 
     lakehouse_uri: str | None = None
@@ -97,7 +97,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Variable:
-    """Where a setting comes from: of the variables `names`, the first that is set counts. `parse` checks its text."""
+    """Where a setting comes from: the first of the variables `names` that is set. `parse` checks its text."""
 
     names: tuple[str, ...]
     parse: Callable[[str], object]
@@ -119,7 +119,9 @@ VARIABLES: Mapping[str, Variable] = {
         ("AWS_REGION", "AWS_DEFAULT_REGION"), str, "region of the bucket, for servers that do not report it"
     ),
     "ca_bundle": Variable(
-        ("AWS_CA_BUNDLE",), Path, "file of the certificates to trust, for an S3 server with a private authority"
+        ("AWS_CA_BUNDLE",),
+        Path,
+        "file with the certificates to trust, for an S3 server with a private certificate authority",
     ),
 }
 
@@ -128,7 +130,7 @@ def load(env_file: Path | None = None) -> Settings:
     """Read the settings of this process from the environment and `env_file`, by default `.env` in the checkout.
 
     Changes nothing: what `.env` holds for boto3 and other libraries is in `env_file_variables` of the result, for
-    `apply_to_process`. The AWS identity is taken as a whole: where the environment has a profile or an access key, the
+    `apply_to_process`. The AWS identity is taken as a whole: if the environment has a profile or an access key, the
     profile and keys in `.env` are ignored.
 
     Raises SettingError, with the name of the setting, if a value is invalid or `.env` cannot be read.
@@ -168,7 +170,7 @@ def _read(env_file: Path) -> Mapping[str, str | None]:
         raise SettingError(f"{env_file} cannot be read: {error.strerror}. Make it readable, or remove it.") from None
 
 
-# -- what the process needs beside the settings
+# -- what the process needs besides the settings
 
 
 _set_from_env_file: dict[str, str] = {}  # in os.environ; a notebook reads `.env` again after a change
@@ -179,7 +181,7 @@ def _environment_without_env_file() -> dict[str, str]:
 
 
 def apply_to_process(settings: Settings, *, trust_ca_bundle: bool = False) -> None:
-    """Set in this process's environment what boto3, delta-rs and DuckDB read there by themselves.
+    """Set in this process's environment what boto3, delta-rs and DuckDB read from there.
 
     - The variables of `.env` that `settings` was loaded with, in place of those that an earlier call set.
     - Empty AWS variables are removed: boto3 looks for a profile named "", delta-rs for a server named "".
@@ -201,7 +203,7 @@ def apply_to_process(settings: Settings, *, trust_ca_bundle: bool = False) -> No
 
 
 def _exempt_from_proxies(hosts: tuple[str, ...]) -> None:
-    # Some libraries read one spelling, some the other; most ignore NO_PROXY where no_proxy is set.
+    # Some libraries read one spelling, some the other; most ignore NO_PROXY if no_proxy is set.
     listed = ",".join(os.environ.get(name, "") for name in ("NO_PROXY", "no_proxy"))
     exempt = dict.fromkeys(item.strip() for item in listed.split(",") if item.strip())
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = (
@@ -210,7 +212,7 @@ def _exempt_from_proxies(hosts: tuple[str, ...]) -> None:
 
 
 def proxy_variable(url: str) -> str | None:
-    """Return the name of the variable that sends requests for `url` through a proxy; None where none applies."""
+    """Return the name of the variable that sends requests for `url` through a proxy; None if there is none."""
     parts, proxies = urlsplit(url), getproxies_environment()
     scheme = next((scheme for scheme in (parts.scheme, "all") if proxies.get(scheme)), None)
     if scheme is None or proxy_bypass(parts.hostname or ""):

@@ -3,7 +3,7 @@
     python -I _recording_proxy.py HOST:PORT
 
 `request_log.record` starts it, as a file and not with -m, because importing the package would take seconds. Its first
-line is the port where it listens, on the loopback address only. It ends when its standard input ends, so it does not
+line is the port that it listens on, on the loopback address only. It ends when its standard input ends, so it does not
 outlive the process that started it.
 """
 

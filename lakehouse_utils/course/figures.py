@@ -137,7 +137,7 @@ def ranges(table: DeltaTable, *columns: str) -> Figure:
 def compare_reads(measured: Mapping[str, Mapping[str, Any]], title: str = "") -> Figure:
     """Draw the bytes and the requests of several results of `views.reads` side by side, by label.
 
-    Without a `title`, the figure's title says how many times as much the largest reads as the smallest.
+    Without a `title`, the figure's title says how many times as much the largest one reads as the smallest.
     """
     figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(_WIDTH_INCHES, 1.1 + 0.4 * len(measured)))
     labels = list(measured)
@@ -157,7 +157,7 @@ def compare_reads(measured: Mapping[str, Mapping[str, Any]], title: str = "") ->
 
 
 def _lifetimes(log: list[Commit]) -> dict[str, list[tuple[int, int | None]]]:
-    """For each data file, the versions (from, to) while it is live; more than one where a restore brought it back.
+    """For each data file, the versions (from, to) while it is live; more than one if a restore brought it back.
 
     `to` is None while the file is live. Within a commit the files are in the order of their values: names are random.
     """
@@ -181,7 +181,7 @@ def _removals_first_by_values(action: Action) -> tuple[bool, str, str]:
 
 
 def _bars_height(bars: int) -> float:
-    """The height in inches of as many bars: of at least 4, and at most 24."""
+    """The height of this many bars in inches, for at least 4 and at most 24 bars."""
     return _BAR_INCHES * max(4, min(bars, 24))
 
 

@@ -1,10 +1,10 @@
-"""The lake that a lesson works on: its own, empty at first, with the tables that earlier lessons would have made.
+"""The lake that a lesson works on: a new folder, with copies of the tables that earlier lessons would have made.
 
     lake = lessons.start("02", LAKE, SCALE, tables=["bronze/orders", "silver/customers"])
 
 Each run of a notebook has the folder `notebooks/<notebook>-<run>/` below the lake's root. The pipeline builds the
 tables from the raw files once, in `prepared/scale-<n>/`, and lessons get copies of them. The user's own tables are
-never touched. What only a first run needs is imported when it is needed, because every kernel waits for this module.
+never touched. Modules that only a first run needs are imported there, because every kernel waits for this module.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ def start(notebook: str, lake: str = "", scale: float = 1, tables: Iterable[str]
     `lake` is an s3:// address; if it is empty, LAKEHOUSE_URI is used, or else the embedded server. `tables` are names
     such as "gold/fact_sales"; the copies have all their commits. A second call in the same kernel starts over in a new
     folder and removes the old one. Runs of other kernels that have not been written to for a day are removed too.
-    Raises StorageError where the lake cannot be reached, and MissingTableError for a table that the pipeline does not
+    Raises StorageError if the lake cannot be reached, and MissingTableError for a table that the pipeline does not
     build.
     """
     global _current  # noqa: PLW0603 - checks of exercises look at the lake of this kernel
@@ -72,7 +72,7 @@ def current() -> Lake | None:
 def raw_files(scale: float = 1) -> Path:
     """The folder with the raw files: `data/landing`, or at another `scale`, files of that size, generated once.
 
-    They are generated in the state folder, or in a temporary one where that cannot be written.
+    They are generated in the state folder, or in a temporary one if that is read-only.
     """
     if scale == 1:
         return _LANDING
@@ -94,7 +94,7 @@ def raw_files(scale: float = 1) -> Path:
 def _work_folder() -> Path:
     """Return the folder for locks and generated files: the state folder, or a temporary one if that is read-only.
 
-    On the embedded server the state folder can be written; on another server a read-only checkout is enough.
+    Only the embedded server needs a writable state folder; with another server, a read-only checkout is enough.
     """
     state_dir = settings.load().state_dir
     try:
@@ -130,7 +130,7 @@ def _prepared(home: Lake, scale: float) -> Lake:
     from lakehouse_utils.pipeline.run import run
 
     name = hashlib.sha256(prepared.root.encode()).hexdigest()[:16]
-    # A kernel on another machine may build the same lake at the same time: two runs of the pipeline do no harm.
+    # A kernel on another machine may build the same lake at the same time: the pipeline allows that.
     with FileLock(_work_folder() / f"prepare-{name}.lock"):
         if not _is_ready(prepared):
             with _StatusLine(f"Preparing the tables at scale {scale:g}") as line:
@@ -153,7 +153,7 @@ def _digest(files: Iterable[Path], *words: str) -> str:
 
 
 def _remove_other_versions(versions: Lake, version: str) -> None:
-    """Remove what other versions of the code built more than a day ago: another kernel may be copying newer ones."""
+    """Remove what other versions of the code built more than a day ago. Another kernel may be copying newer tables."""
     ready = [entry for entry in versions.objects(versions.key("")) if entry["Key"].endswith("/ready")]
     for entry in ready:
         name = entry["Key"].removeprefix(versions.key("")).partition("/")[0]
@@ -162,7 +162,7 @@ def _remove_other_versions(versions: Lake, version: str) -> None:
 
 
 def _copy(tables: list[str], prepared: Lake, run: Lake) -> None:
-    """Copy tables within the server, with everything in their folders, so with their history."""
+    """Copy tables within the server, with everything in their folders, and therefore with their history."""
     with translate_errors(f"copy tables from {prepared.root}", run):
         keys = [key for table in tables for key in _keys_of_table(prepared, table)]
         s3, prefix = run.s3, prepared.key("")
@@ -223,7 +223,7 @@ def _empty_folder(folder: Path) -> None:
 
 
 class _StatusLine:
-    """One line in a notebook that says what is being done; a `pipeline.context.Progress`, for `pipeline.run.run`.
+    """One line in a notebook that says what is being done. It is the `Progress` of `pipeline.run.run`.
 
     It is cleared at the end, so that saved outputs do not depend on which run was the first. Outside of a notebook
     nothing is shown.

@@ -26,7 +26,7 @@ _PROXY = Path(__file__).with_name("_recording_proxy.py")
 class RequestLog:
     """Where to send requests in place of the lake's endpoint, and what arrived there.
 
-    Over TLS nothing can be recorded: `is_recording` is False then, and `endpoint` is the server's own.
+    Over TLS nothing can be recorded: then `is_recording` is False, and `endpoint` is the server's own.
     """
 
     def __init__(self, endpoint: str, *, is_recording: bool) -> None:
@@ -39,7 +39,7 @@ class RequestLog:
         """The requests in the order of their answers, one row per request; complete after the `with` block.
 
         Columns: request (the HTTP method, or LIST), object (the last part of the key, or the listed folder), condition
-        (a byte range, `if absent`, or where a listing starts), answer (the HTTP status; 502 where S3 did not answer).
+        (a byte range, `if absent`, or where a listing starts), answer (the HTTP status; 502 if S3 did not answer).
         """
         rows = [_row(record) for record in self._records]
         return pd.DataFrame(rows, columns=["request", "object", "condition", "answer"])
@@ -49,12 +49,12 @@ class RequestLog:
 def record(lake: Lake) -> Iterator[RequestLog]:
     """Record the requests that are sent to `log.endpoint`, and pass them on to the lake's server unchanged.
 
-    Over TLS the log stays empty: the client's signature is for the name of the server, whose certificate proves it.
+    Over TLS the log stays empty, because the proxy does not have the server's certificate.
     """
     if not lake.endpoint.startswith("http://"):
         yield RequestLog(lake.endpoint, is_recording=False)
         return
-    # In a process of its own: delta-rs may hold this interpreter's lock while it waits for an answer.
+    # In a separate process, because delta-rs may hold this interpreter's lock while it waits for an answer.
     command = [sys.executable, "-I", str(_PROXY), urlsplit(lake.endpoint).netloc]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as proxy,

@@ -24,11 +24,11 @@ _Row = dict[str, Any]
 
 
 def files(table: DeltaTable, columns: str | Iterable[str] = ()) -> pd.DataFrame:
-    """The live files, one row per file, from the log alone: as an engine sees them before it opens a file.
+    """The live files, one row per file, from the log alone: what an engine knows before it opens a file.
 
     Columns: file ("part 1"), commit (the version that added it), one for each partition column, size_kb, rows, and
-    `min <column>` and `max <column>` for each of `columns`, empty where the log has none.
-    Raises LakehouseError where the table has no such column.
+    `min <column>` and `max <column>` for each of `columns`, empty if the log has none.
+    Raises LakehouseError if the table has no such column.
     """
     columns = [columns] if isinstance(columns, str) else list(columns)
     _require_columns(table, columns)
@@ -44,7 +44,7 @@ def files(table: DeltaTable, columns: str | Iterable[str] = ()) -> pd.DataFrame:
 
 
 def objects(lake: Lake, *names: str) -> pd.DataFrame:
-    """The objects in the folder of the table at `lake.uri(*names)`, one row per object; every folder can be shown.
+    """The objects in the folder of the table at `lake.uri(*names)`, one row per object. Any folder can be shown.
 
     Columns: key (below the folder), size_kb, and state: `log`; `live`, a file of the newest version; `old`, a file of
     an older version only; or `orphan`, which no commit names.
@@ -77,7 +77,7 @@ def commits(table: DeltaTable) -> pd.DataFrame:
 def commit(lake: Lake, *names: str, version: int = 0) -> pd.DataFrame:
     """The actions of one commit file, one row per action, in their order.
 
-    Columns: action, and details (in words). Raises MissingCommitError where there is no such file.
+    Columns: action, and details (in words). Raises MissingCommitError if there is no such file.
     """
     part_numbers: dict[str, int] = {}
     actions = DeltaLog.of_ref(lake.table(*names)).commit(version).actions
@@ -88,7 +88,7 @@ def commit(lake: Lake, *names: str, version: int = 0) -> pd.DataFrame:
 def commit_json(lake: Lake, *names: str, version: int = 0) -> str:
     """The text of one commit file, to be printed: its JSON, indented and otherwise unchanged.
 
-    Raises MissingCommitError where there is no such file.
+    Raises MissingCommitError if there is no such file.
     """
     actions = DeltaLog.of_ref(lake.table(*names)).commit(version).actions
     return "\n".join(json.dumps({action.kind: action.fields}, indent=2, ensure_ascii=False) for action in actions)
@@ -102,7 +102,7 @@ def changes(
     Columns: the columns of `key`, change (inserted, updated or deleted), and the changed columns with `old → new`.
     Without `columns`, these are all columns in which anything differs, except the pipeline's own, whose names begin
     with `_`. Reads both versions completely, so it is meant for small tables.
-    Raises LakehouseError where a value of `key` occurs more than once.
+    Raises LakehouseError if a value of `key` occurs more than once.
     """
     key = [key] if isinstance(key, str) else list(key)
     _, old_rows = _rows_by_key(table, before, key)
@@ -122,9 +122,9 @@ def changes(
 def reads(connection: DuckDBPyConnection, sql: str) -> dict[str, Any]:
     """What a query reads from S3, as DuckDB's own EXPLAIN ANALYZE reports it. Nothing is read from a cache.
 
-    The keys are requests, bytes (rounded by DuckDB), ms (different each time), rows (of the result), and files: "3 of
-    12" where the query scans one Delta table, and "" otherwise. Only data files are counted: the Delta extension reads
-    the log by itself, and DuckDB does not report that.
+    The keys are requests, bytes (rounded by DuckDB), ms (varies), rows (of the result), and files: "3 of
+    12" if the query scans one Delta table, and "" otherwise. Only data files are counted: the Delta extension reads the
+    log itself, and DuckDB does not report that.
     """
     ((is_cached,),) = connection.execute("SELECT current_setting('enable_external_file_cache')").fetchall()
     connection.execute("SET enable_external_file_cache = false")

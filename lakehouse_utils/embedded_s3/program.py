@@ -80,7 +80,7 @@ def arguments(folder: Path, ports: Ports) -> list[str]:
 
 
 def _supports_sockets(folder: Path) -> bool:
-    """Whether sockets can be made in `folder`: some shared folders and drives do not allow it, so /tmp is used."""
+    """Whether sockets can be created in `folder`. Some shared folders and drives do not allow it; then /tmp is used."""
     path = folder / "tmp" / "probe.sock"
     if not hasattr(socket, "AF_UNIX") or len(os.fsencode(path)) > 90:  # too long for this probe, not for SeaweedFS
         return True
@@ -95,7 +95,7 @@ def _supports_sockets(folder: Path) -> bool:
 
 
 def environment(folder: Path, access_key: str, secret_key: str) -> dict[str, str]:
-    """The whole environment of the server: nothing of the caller's AWS profile, proxies or WEED_ settings."""
+    """The complete environment of the server, without the caller's AWS profile, proxies or WEED_ settings."""
     system = {name: os.environ[name] for name in ("SYSTEMROOT", "SYSTEMDRIVE") if name in os.environ}
     return system | {
         **dict.fromkeys(("HOME", "USERPROFILE"), str(folder)),

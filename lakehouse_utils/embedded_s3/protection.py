@@ -1,6 +1,6 @@
 """The protection of the embedded S3 server: keys, a certificate, and a check from outside that they work.
 
-Without it, everyone on this machine can read, write and list all objects on SeaweedFS's other ports than S3.
+Without it, anyone on this machine can read, write and list all objects through SeaweedFS's ports other than S3.
 """
 
 import http.client
@@ -16,7 +16,7 @@ from lakehouse_utils.processes import HOST, Ports, StateFolder
 
 _CERTIFICATE, _CERTIFICATE_KEY = "grpc.pem", "grpc.key"
 _ANSWER_TIMEOUT_S = 5  # under load, single requests take seconds
-# An unprotected server answers these requests of anyone: listings, a token to write, the volumes.
+# An unprotected server answers these requests from anyone: listings, a token to write, the volumes.
 _PROTECTED_PAGES = (
     ("s3.port", "/"),
     ("filer.port", "/"),
@@ -36,7 +36,7 @@ def access_keys(folder: StateFolder) -> dict[str, str]:
 
 
 def variables() -> dict[str, str]:
-    """The variables that close the ports other than S3: signed HTTP requests, mutual TLS for gRPC.
+    """The variables that protect the ports other than S3: signed HTTP requests, mutual TLS for gRPC.
 
     The signing keys are new at each call. `write_certificate` writes the files that the other variables name.
     """
@@ -50,8 +50,8 @@ def variables() -> dict[str, str]:
 
 
 def write_certificate(folder: StateFolder) -> None:
-    """Write a new certificate, its own authority, by which the server's components recognize each other."""
-    # Imported here: needed at a start only, while every program that uses the server imports this module.
+    """Write a new self-signed certificate, by which the server's components recognize each other."""
+    # Imported here, because it is needed only to start a server, and every program that uses one imports this module.
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

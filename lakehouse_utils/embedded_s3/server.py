@@ -2,7 +2,7 @@
 
 There is one per checkout, shared by all kernels and terminals. The first program that needs it starts it. It keeps
 running after that program ends, and later programs find it, or start it again after a crash or a reboot. It listens on
-the loopback only, and no request without credentials reads, writes or lists an object, on any of its ports.
+the loopback only, and on none of its ports does it read, write or list an object without credentials.
 
 All its files are in `<state_dir>/s3/`: `data/`, `log/`, `keys.json` (the credentials), `ports.json`, `pid`. On Linux
 and macOS it also has sockets in /tmp, named `seaweedfs-*-grpc-<port>.sock`, which only their owner can open.
@@ -72,7 +72,7 @@ def ensure(state_dir: Path) -> Server:
     if server := _find(folder):
         return server
     with _locked(folder):
-        # Another program may have started it meanwhile; or it runs, and is only slow to answer.
+        # Another program may have started it in the meantime, or it is running and only slow to answer.
         return _wait_for_recorded(folder) or _launch(folder)
 
 
@@ -125,8 +125,8 @@ def _server(pid: int, ports: Ports, keys: dict[str, str]) -> Server:
 
 
 def _is_ours(pid: int, folder: StateFolder, port: int) -> bool:
-    # The number alone may belong to another process by now. The port is in the command line, and SeaweedFS exits if
-    # the port is in use: so it is our process that answers there.
+    # The ID alone may belong to another process by now. The port is in the command line, and SeaweedFS exits if the
+    # port is in use, so it is our process that answers there.
     try:
         process = psutil.Process(pid)
         return _runs_in(folder, process) and f"-s3.port={port}" in process.cmdline()
@@ -172,7 +172,7 @@ def _wait_for_recorded(folder: StateFolder) -> Server | None:
 
 def _launch(folder: StateFolder) -> Server:
     weed = program.find_weed()
-    _stop(folder)  # one that hangs, or was never recorded: two servers on one folder destroy the data
+    _stop(folder)  # one that hangs or was never recorded: two servers on one folder would destroy the data
     _check_disk(folder.path)
     keys = protection.access_keys(folder)
     with _claimed(folder) as claim:
@@ -197,7 +197,7 @@ def _check_disk(path: Path) -> None:
 def _claimed(folder: StateFolder) -> Iterator[tuple[int, ...]]:
     """Lock a file for the server to inherit. The system keeps the lock as long as the server lives.
 
-    So no second server starts on the folder, not even from a container that cannot see the first one's process.
+    Therefore no second server starts on the folder, not even in a container that cannot see the first one's process.
     Yields the descriptors of the locked files.
 
     Raises LocalServerError if another server holds the lock.
@@ -243,7 +243,7 @@ def _start(weed: Path, folder: StateFolder, ports: Ports, keys: dict[str, str], 
         has_ended = process.poll() is not None
         unexpected = listening - expected
         if has_ended or unexpected:
-            # It ends if an HTTP port is in use; if a gRPC port is, it silently takes the next one.
+            # It exits if an HTTP port is in use. If a gRPC port is in use, it silently takes the next one.
             taken = {port for _, port in expected if not processes.is_free(port)}
             if taken - {port for _, port in processes.listening_addresses(process.pid)}:
                 raise PortTakenError
@@ -292,7 +292,7 @@ def _stop(folder: StateFolder) -> bool:
 
 
 def _remove_sockets(ports: set[int]) -> None:
-    # SeaweedFS always keeps those for gRPC in /tmp, and leaves them there when it is killed.
+    # SeaweedFS always creates the gRPC sockets in /tmp, and leaves them there when it is killed.
     names = (*(f"{component}-grpc" for component in server_ports.COMPONENTS), "filer", "s3")
     for path in (Path(f"/tmp/seaweedfs-{name}-{port}.sock") for name in names for port in ports):  # noqa: S108
         with suppress(OSError):  # it may belong to another user

@@ -6,9 +6,9 @@ which is safe. A few return wrong rows instead, and this module says which ones.
     compatibility.check(lake.delta("silver", "orders"), reader="duckdb")    # None, or an Incompatibility
     compatibility.require(lake.delta("silver", "orders"), reader="duckdb")  # raises IncompatibleReaderError
 
-Both look only at the table's schema and features, which an open DeltaTable already has in memory: they send no request.
-tests/lake/test_compatibility.py holds the result of each reader for each feature, and fails when a new version of a
-reader changes one.
+Both look only at the table's schema and features, which an open DeltaTable has in memory, so they send no request.
+tests/lake/test_compatibility.py checks the result of each reader for each feature, and fails if a new version of a
+reader changes it.
 """
 
 import json
@@ -46,9 +46,9 @@ class Incompatibility:
 
 
 def check(table: DeltaTable, reader: Reader) -> Incompatibility | None:
-    """Return why `reader` would return wrong rows for `table` at its open version; None where it would not.
+    """Return why `reader` would return wrong rows for `table` at its open version; None if it would not.
 
-    None does not promise that the reader supports the table: it may still raise an error of its own.
+    None does not mean that the reader supports the table: it may still raise an error.
     Raises ValueError for a reader that is not one of `Reader`.
     """
     if reader not in get_args(Reader):
@@ -61,7 +61,7 @@ def check(table: DeltaTable, reader: Reader) -> Incompatibility | None:
 
 
 def require(table: DeltaTable, reader: Reader) -> None:
-    """Raise IncompatibleReaderError where `reader` would return wrong rows for `table`."""
+    """Raise IncompatibleReaderError if `reader` would return wrong rows for `table`."""
     if problem := check(table, reader):
         raise IncompatibleReaderError(str(problem), reader=problem.reader, uri=problem.uri)
 
@@ -72,7 +72,7 @@ _PHYSICAL_NAME = "delta.columnMapping.physicalName"
 
 
 def physical_names(table: DeltaTable) -> dict[str, str]:
-    """The columns that have another name in the data files (column mapping), with that name.
+    """The columns that have a different name in the data files (column mapping), with that name.
 
     The statistics in the log use the names in the files.
     """
@@ -103,7 +103,7 @@ def _is_renamed(field: dict[str, Any]) -> bool:
 
 
 def _renamed_fields(fields: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The names of columns, and of struct fields at any depth, that have another name in the data files."""
+    """The names of columns, and of struct fields at any depth, that have a different name in the data files."""
     for field in fields:
         if _is_renamed(field):
             yield field["name"]
@@ -122,7 +122,7 @@ def _struct_fields(data_type: object) -> Iterator[dict[str, Any]]:
 
 
 def _partitions_lost_by_duckdb(table: DeltaTable) -> str | None:
-    """DuckDB adds each partition value behind the column before it, which it looks up by its name in the table.
+    """DuckDB adds each partition value after the column before it, which it looks up by its name in the table.
 
     Under column mapping no column in the data files has that name, and DuckDB returns NULL.
     """
@@ -139,7 +139,10 @@ def _partitions_lost_by_duckdb(table: DeltaTable) -> str | None:
 
 
 def _columns_lost_by_pyarrow(table: DeltaTable) -> str | None:
-    """delta-rs refuses where `columnMapping` is a named feature (reader version 3), but not at reader version 2."""
+    """delta-rs raises an error if `columnMapping` is a named feature (reader version 3), but not in reader version 2.
+
+    pyarrow then looks for the table's column names in the files, and returns NULL.
+    """
     partitions = table.metadata().partition_columns  # their values are in the log, by the names of the table
     renamed = list(_renamed_fields(field for field in _fields(table) if field["name"] not in partitions))
     if not renamed:
@@ -196,7 +199,7 @@ _RULES: dict[Reader, _Rule] = {
 class Table(DeltaTable):
     """A DeltaTable that never returns wrong rows silently: `Lake.delta` opens tables as this class.
 
-    Raises IncompatibleReaderError from `to_pyarrow_dataset`, `to_pyarrow_table` and `to_pandas` where pyarrow would
+    Raises IncompatibleReaderError from `to_pyarrow_dataset`, `to_pyarrow_table` and `to_pandas` if pyarrow would
     return wrong rows.
     """
 
@@ -215,7 +218,7 @@ class Table(DeltaTable):
     def vacuum(self, *args: Any, **kwargs: Any) -> list[str]:
         """As in DeltaTable. Raises LakehouseError for `full=True` on a table with deletion vectors.
 
-        delta-rs 1.6.6 takes the files of deletion vectors for files that no commit names, and deletes them.
+        delta-rs 1.6.6 treats the files of deletion vectors as files that no commit names, and deletes them.
         """
         full = kwargs.get("full") or args[5:6] == (True,)
         if full and has_deletion_vectors(self):

@@ -1,7 +1,7 @@
 """The credentials for an S3 server, and the boto3 session and clients that use them.
 
-Credentials come from one boto3 session, by the AWS chain: keys, a profile, the role of a container or an instance.
-Those of the embedded server come from the server's own folder instead.
+Credentials come from one boto3 session, which runs the AWS credential chain: keys, a profile, the role of a container
+or an instance. Those of the embedded server come from the server's own folder instead.
 """
 
 import os
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 # A wrong address must not keep a user waiting for minutes.
 _CLIENT_CONFIG = Config(
-    s3={"addressing_style": "path"},  # as delta-rs and DuckDB do, and as every S3 server supports it
+    s3={"addressing_style": "path"},  # like delta-rs and DuckDB; every S3 server supports it
     connect_timeout=3,
     read_timeout=60,
     retries={"mode": "standard", "total_max_attempts": 4},
-    request_checksum_calculation="when_required",  # not all S3 servers know the newer checksums
+    request_checksum_calculation="when_required",  # not all S3 servers support the newer checksums
     response_checksum_validation="when_required",
 )
 _CHECK_INTERVAL_S = 1.0  # the embedded server is checked at most this often
@@ -53,7 +53,7 @@ class StorageOptions(dict[str, str]):
 
 
 class Account:
-    """An S3 server and the credentials for it, by the AWS chain. All lakes and landing folders on a server share one.
+    """An S3 server and the AWS credentials for it. All lakes and landing folders on a server share one account.
 
     `endpoint` is None for AWS, unless the AWS configuration names an endpoint; `region` is None to use that of the AWS
     configuration. `lakehouse_uri_is_set` says whether LAKEHOUSE_URI chose this server. Threads may share an account.
@@ -115,11 +115,11 @@ class Account:
             return self._regions[bucket]
 
     def _request_region(self, bucket: str) -> str:
-        # boto3 and DuckDB correct a wrong region by themselves; delta-rs does not.
+        # boto3 and DuckDB correct a wrong region; delta-rs does not.
         region = self.session.region_name or "us-east-1"
         try:
             headers = self.client(region).head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
-        except ClientError as error:  # a refusal names the region as well
+        except ClientError as error:  # the answer to a refused request also names the region
             headers = error.response["ResponseMetadata"]["HTTPHeaders"]
         return headers.get("x-amz-bucket-region", region)
 
@@ -133,14 +133,14 @@ class Account:
             return self._clients[region]
 
     def reset(self) -> None:
-        """Drop the session and its clients: the next use asks the AWS chain again."""
+        """Drop the session and its clients, so that the next use runs the AWS credential chain again."""
         with self._lock:
             self._session = None
             self._clients.clear()
 
 
 class EmbeddedAccount(Account):
-    """The embedded server, started again if it is gone. AWS settings in the environment do not apply to it."""
+    """The embedded server, which is restarted if it is gone. AWS settings in the environment do not apply to it."""
 
     is_aws = False
     is_embedded = True

@@ -1,6 +1,6 @@
-"""The one reader of Delta logs: commits and their actions, the live files, and how far a load has got.
+"""The one reader of Delta logs: commits and their actions, the live files, and the progress of a load.
 
-How far a load has got is recorded in the table's own log, in the same commit as the rows, as an application
+The progress of a load is recorded in the table's own log, in the same commit as the rows, as an application
 transaction: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
 """
 
@@ -28,7 +28,7 @@ from lakehouse_utils.lake.lake import TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
 
 _COMMIT_FILE = re.compile(r"(\d{20})\.json")
-_PARALLEL_READS = 8  # a commit file is small: reading it is mostly waiting for the answer
+_PARALLEL_READS = 8  # a commit file is small, so most of the time is spent waiting for the answer
 
 
 class MissingCommitError(LakehouseError):
@@ -69,20 +69,20 @@ class Commit:
 
     @property
     def info(self) -> dict[str, Any]:
-        """The commitInfo action; empty where the commit has none."""
+        """The commitInfo action; empty if the commit has none."""
         return next(iter(self.of_kind("commitInfo")), {})
 
     @property
     def operation(self) -> str:
-        """What the writer calls the commit, such as "MERGE"; empty where it does not say."""
+        """What the writer calls the commit, such as "MERGE"; empty if it does not say."""
         return cast("str", self.info.get("operation", ""))
 
 
 class DeltaLog:
     """The `_delta_log` folder of one table.
 
-    `of_table` reads it as the open DeltaTable does, wherever the table is. `of_ref` reads it with the S3 client of the
-    lake, which has fresh credentials, and needs no open table.
+    `of_table` reads it with the storage options of an open DeltaTable, on any storage. `of_ref` reads it with the S3
+    client of the lake, which has current credentials, and needs no open table.
     """
 
     def __init__(self, uri: str, folder: "_Folder") -> None:
@@ -105,7 +105,7 @@ class DeltaLog:
         return sorted(int(match[1]) for match in matches if match)
 
     def commit(self, version: int) -> Commit:
-        """One commit. Raises MissingCommitError where its file does not exist."""
+        """One commit. Raises MissingCommitError if its file does not exist."""
         text = self._folder.read(f"{version:020}.json")
         if text is None:
             raise MissingCommitError(self.uri, version)
@@ -121,14 +121,14 @@ class DeltaLog:
         return list(self.commits(number for number in self.versions() if number <= version))
 
     def checkpoint_version(self) -> int | None:
-        """The version of the last checkpoint; None where there is none."""
+        """The version of the last checkpoint; None if there is none."""
         hint = self._folder.read("_last_checkpoint")
         return cast("int", json.loads(hint)["version"]) if hint else None
 
     def checkpoint(self, version: int, columns: list[str]) -> pa.Table | None:
-        """These columns of the checkpoint at `version`; None where it is not one Parquet file.
+        """These columns of the checkpoint at `version`; None if it is not a single Parquet file.
 
-        Other engines also write checkpoints in several parts, or in the format V2.
+        Other engines also write multi-part checkpoints and V2 checkpoints.
         """
         data = self._folder.read(f"{version:020}.checkpoint.parquet")
         return pq.read_table(io.BytesIO(data), columns=columns) if data else None
@@ -136,7 +136,7 @@ class DeltaLog:
 
 class _Folder(Protocol):
     def read(self, name: str) -> bytes | None:
-        """The content of one file; None where it does not exist."""
+        """The content of one file; None if it does not exist."""
 
     def list_names(self) -> list[str]:
         """The names of the files, without subfolders."""
@@ -180,18 +180,18 @@ class _FolderOfTable:
         return [entry.base_name for entry in entries]
 
 
-# -- how far a load has got
+# -- the progress of a load
 
 
 def progress(table: DeltaTable | None, app_id: str) -> int | None:
-    """The version last committed under `app_id`; None where there is none."""
+    """The version last committed under `app_id`; None if there is none."""
     return None if table is None else table.transaction_version(app_id)
 
 
 def progress_by_app_id(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:
-    """A function that returns `progress` for an app id: delta-rs reads the log for each one, this reads it once.
+    """A function that returns `progress` for an app id. delta-rs reads the log for each app id; this reads it once.
 
-    Raises StorageError where the log cannot be read.
+    Raises StorageError if the log cannot be read.
     """
     versions: dict[str, int] = {}
     if table is None:
@@ -223,9 +223,9 @@ def is_empty(table: DeltaTable | None) -> bool:
 
 
 def live_files(ref: TableRef, table: DeltaTable) -> list[str]:
-    """The addresses of the table's live files, as DuckDB reads them: `file_uris()` writes ö as %C3%B6.
+    """The addresses of the table's live files, unencoded, as DuckDB needs them: `file_uris()` writes ö as %C3%B6.
 
-    Raises IncompatibleReaderError where the files alone do not hold the right rows, as with deletion vectors.
+    Raises IncompatibleReaderError if the files alone do not hold the right rows, as with deletion vectors.
     """
     compatibility.require(table, "files")
     paths = pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
@@ -235,9 +235,9 @@ def live_files(ref: TableRef, table: DeltaTable) -> list[str]:
 def files_added_since(ref: TableRef, table: DeltaTable, version: int | None) -> list[str]:
     """The addresses of the files that brought new rows after `version`; all live files for None.
 
-    Files that OPTIMIZE rewrote are not new. All live files are also the answer where older commits or added files are
-    gone: reading a row twice does no harm to a MERGE.
-    Raises IncompatibleReaderError as `live_files` does, and StorageError where the log cannot be read.
+    Files that OPTIMIZE rewrote are not new. If older commits or added files are gone, the result is all live files: a
+    MERGE gives the same result if it reads a row twice.
+    Raises IncompatibleReaderError as `live_files` does, and StorageError if the log cannot be read.
     """
     live = live_files(ref, table)
     if version is None:
@@ -256,8 +256,8 @@ def files_added_since(ref: TableRef, table: DeltaTable, version: int | None) -> 
 def live_add_actions(table: DeltaTable) -> list[dict[str, Any]]:
     """The add action of each live file, flat: path, size_bytes, num_records, `partition.<column>`, `min.<column>` ...
 
-    num_records is None where the log does not say it, and does not count deleted rows. Statistics have the names of
-    the table's columns, also under column mapping.
+    num_records is None if the log does not have it; deleted rows are not counted. Statistics use the names of the
+    table's columns, also under column mapping.
     """
     adds: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     deleted = _deleted_rows_by_path(table)
@@ -276,7 +276,7 @@ def live_add_actions(table: DeltaTable) -> list[dict[str, Any]]:
 def deletion_vector_path(action: dict[str, Any]) -> str | None:
     """The path, below the table, of the file with the deletion vector of an add or remove action.
 
-    None where the action has no deletion vector, or where the vector is in the log itself.
+    None if the action has no deletion vector, or if the vector is in the log itself.
     """
     vector = action.get("deletionVector") or {}
     if vector.get("storageType") != "u":

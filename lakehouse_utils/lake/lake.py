@@ -1,7 +1,7 @@
 """One lake: the addresses of its tables, and the same credentials for delta-rs, boto3 and DuckDB.
 
-delta-rs and DuckDB each know only a part of the AWS chain, and both fill gaps from the environment. So both get all
-that boto3 found, address and region included, again each time a table is opened.
+delta-rs and DuckDB each implement only a part of the AWS credential chain, and both fill gaps from the environment.
+Therefore both get everything that boto3 found, endpoint and region included, each time a table is opened.
 """
 
 import tempfile
@@ -39,8 +39,8 @@ class Lake:
     >>> DeltaTable(lake.uri("silver", "orders"), storage_options=lake.storage_options).to_pandas()
     >>> lake.duckdb().sql(f"FROM delta_scan('{lake.uri('silver', 'orders')}')")
 
-    Threads may share it. Whatever sends a request raises a StorageError if that fails, except `objects`, which raises
-    what boto3 raises.
+    Threads may share it. Everything that sends a request raises StorageError if the request fails, except `objects`,
+    which raises what boto3 raises.
     """
 
     def __init__(self, root: str, account: Account) -> None:
@@ -57,7 +57,7 @@ class Lake:
         """Return the lake at `uri`, else at LAKEHOUSE_URI, else on the embedded server, which starts if necessary.
 
         Without LAKEHOUSE_URI and AWS_ENDPOINT_URL, a `uri` in the bucket `lakehouse` is on the embedded server too.
-        `config` are the settings to use, by default those of `settings.load()`; they are applied to this process.
+        `config` is the settings to use, by default those of `settings.load()`; they are applied to this process.
 
         Raises SettingError if the address or a setting is invalid.
         """
@@ -110,7 +110,7 @@ class Lake:
             yield from page.get("Contents", [])
 
     def check_access(self) -> None:
-        """Raise a StorageError, which names the setting to change, if the lake cannot be listed."""
+        """Raise a StorageError that names the setting to change if the lake cannot be listed."""
         with translate_errors(f"list {self.root}", self):
             self.send_listing()
 
@@ -151,7 +151,7 @@ class Lake:
 
     @property
     def endpoint(self) -> str:
-        """The server's address, also for AWS. Starts the embedded server again if it is gone."""
+        """The server's address, also on AWS. Restarts the embedded server if it is gone."""
         return self.s3.meta.endpoint_url
 
     @property
@@ -182,10 +182,10 @@ class Lake:
             return Credentials(keys.access_key, keys.secret_key, keys.token or "")
 
     def renew_credentials(self) -> bool:
-        """Ask the AWS chain again. Returns whether another attempt makes sense: False for fixed keys.
+        """Run the AWS credential chain again. Returns whether another attempt makes sense: False for fixed keys.
 
-        A role may return the same credentials again, while a table that is open holds older ones: so try again, but
-        not forever.
+        A role may return the same credentials again while an open table holds older ones, so try again, but not
+        forever.
         """
         before = self.credentials()
         self._account.reset()
@@ -224,8 +224,8 @@ class Lake:
     def duckdb(self, **config: str | bool | float | list[str]) -> DuckDBPyConnection:
         """Return a new DuckDB connection that reads this lake, with `delta`, `httpfs` and the credentials in place.
 
-        `config` is passed to duckdb.connect. Nothing is downloaded: the extensions come as wheels. Whether DuckDB reads
-        a table of another engine correctly, `compatibility.check(table, "duckdb")` tells.
+        `config` is passed to duckdb.connect. Nothing is downloaded: the extensions come as wheels. Use
+        `compatibility.check(table, "duckdb")` to find out whether DuckDB reads a table of another engine correctly.
         """
         connection = duckdb.connect(config={"temp_directory": tempfile.gettempdir(), **config})
         connection.execute("SET TimeZone = 'UTC'")
@@ -240,7 +240,7 @@ class Lake:
         return connection
 
     def authorize(self, connection: DuckDBPyConnection) -> None:
-        """Give `connection` the current credentials for this lake's bucket, in place of those it has."""
+        """Give `connection` the current credentials for this lake's bucket, replacing those it has."""
         keys, endpoint = self.credentials(), self.endpoint
         options = {
             "SCOPE": f"s3://{self.bucket}",

@@ -1,10 +1,10 @@
 """Translates errors of the S3 clients (boto3, delta-rs, DuckDB) into the exceptions of this package.
 
-`translate_errors` is the way in. It works in three steps:
+`translate_errors` is the entry point. It works in three steps:
 
-1. Recognize: which problem is it? One function per library. boto3's errors have types and codes; delta-rs and DuckDB
-   offer nothing but a message, so theirs is searched.
-2. Diagnose: the answer to a HEAD request has no body, so a refusal may come without its reason. Then one listing is
+1. Recognize the problem, with one function per library. boto3's errors have types and codes; delta-rs and DuckDB offer
+   only a message, which is searched.
+2. Diagnose a refusal without a reason: the answer to a HEAD request has no body. To get the reason, one listing is
    sent, whose answer has a body.
 3. Build the exception. Its class and its text are in the table of problems below.
 """
@@ -42,12 +42,12 @@ from lakehouse_utils.lake.credentials import Credentials
 
 @dataclass(frozen=True)
 class StorageLocation:
-    """What a message says about the place that a request was for."""
+    """What a message says about the server and the lake that a request was for."""
 
     server: str  # its name or address
     bucket: str
     uri: str  # s3://bucket/prefix
-    proxy_variable: str | None  # that sends requests through a proxy, if any
+    proxy_variable: str | None  # the variable that sends requests through a proxy, if any
     is_embedded: bool  # then advice about AWS_ENDPOINT_URL would be wrong
     lakehouse_uri_is_set: bool  # else advice to unset it would be wrong
 
@@ -57,7 +57,7 @@ class S3Access(Protocol):
 
     @property
     def location(self) -> StorageLocation:
-        """The place that requests are for."""
+        """The server and the lake that requests are for."""
 
     def send_listing(self) -> None:
         """Send one small request whose answer has a body. Raises what boto3 raises."""
@@ -68,7 +68,7 @@ class S3Access(Protocol):
 
 @contextmanager
 def translate_errors(action: str, lake: S3Access) -> Iterator[None]:
-    """Raise the StorageError that fits instead of what an S3 client raises inside the `with` block.
+    """Raise the matching StorageError in place of what an S3 client raises inside the `with` block.
 
     `action` completes the sentence "Could not ...". An error that is not recognized is raised unchanged, except that
     keys are removed from its message: delta-rs and DuckDB quote answers that repeat the access key and session token.
@@ -246,7 +246,7 @@ def _exception(symptom: _Symptom, action: str, location: StorageLocation, cause:
 # -- recognize: S3's codes, then one function per library
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-# An answer to HEAD has no body, and so no code but its status.
+# The answer to a HEAD request has no body, so its status is the only code.
 _BY_CODE = {
     "ExpiredToken": _EXPIRED,
     "ExpiredTokenException": _EXPIRED,
@@ -360,7 +360,7 @@ def _recognize_duckdb(error: BaseException) -> _Symptom | _Refusal | None:
     return _search(message, _DUCKDB_CODE, _DUCKDB_STATUS)
 
 
-# What delta-rs and DuckDB say where S3 said nothing; the first match wins.
+# What delta-rs and DuckDB say if there was no S3 error code; the first match wins.
 _PHRASES = {
     re.compile(r"Received redirect without LOCATION"): _WRONG_REGION,
     re.compile(r"certificate|SSL|TLS|InvalidContentType"): _UNTRUSTED,
@@ -370,7 +370,7 @@ _PHRASES = {
     ): _UNREACHABLE,
     re.compile(r"<!DOCTYPE|<html|ETag Header missing|GET error.*\(HTTP 40[45][^)]*\)\Z"): _NOT_S3,
 }
-_NAMES = re.compile(r"\w+://\S+|'[^']*'|\"[^\"]*\"|[^\s<]*\w/\S*")  # of tables and files: they may hold any word
+_NAMES = re.compile(r"\w+://\S+|'[^']*'|\"[^\"]*\"|[^\s<]*\w/\S*")  # of tables and files: they may contain any word
 
 
 def _search(message: str, code_pattern: str, status_pattern: str) -> _Symptom | _Refusal | None:

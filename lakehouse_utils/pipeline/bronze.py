@@ -1,7 +1,7 @@
 """Landing to bronze: every row as text, as it was delivered, with the batch, file and line that it came from.
 
 Each file is one commit, which also records the file and its fingerprint. Lines that cannot be parsed go to quarantine,
-in a commit of the same kind just before. So a file is in bronze either completely or not at all, and only once, however
+in a similar commit just before. Therefore a file is in bronze either completely or not at all, and only once, however
 often the pipeline runs.
 """
 
@@ -60,7 +60,7 @@ class Uploaded:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """A file as it was delivered: the fingerprint is another one when the file is delivered again."""
+    """One delivery of a file. If the file is delivered again with other content, its fingerprint is different."""
 
     file: LandingFile
     fingerprint: int = 0
@@ -74,11 +74,11 @@ class _Delivery:
 def refresh(
     run: RunContext, landing: Landing, source: Source, files: list[LandingFile], counts: TableCounts | None = None
 ) -> tuple[TableCounts, list[str]]:
-    """Load every one of `files` that `bronze/<table>` does not have yet, in their order.
+    """Load each of `files` that `bronze/<table>` does not have yet, in order.
 
     Returns the counts over all new files, and a sentence for each file that cannot be read at all; such a file is
-    recorded in quarantine and does not stop the others. `counts` are the counts of an earlier attempt that ended with
-    an error: what it committed is already in them, and this call adds to them.
+    recorded in quarantine and does not stop the others. `counts` has the counts of an earlier attempt that failed; this
+    attempt adds to them.
     """
     ref = run.lake.table("bronze", source.name)
     table: DeltaTable | None = ref.open()
@@ -152,7 +152,7 @@ def upload(
         tasks = (partial(_upload_part, lake, file, source, part, ingested_at) for part in read(stream, file, source))
         for uploaded_part, size_bytes in _results_in_order(pool, tasks):
             uploaded.add(uploaded_part)
-            # Decompressed, a part may be larger than the file.
+            # A decompressed part may be larger than the file.
             size_bytes = min(size_bytes, file.size_bytes - processed_bytes)
             processed_bytes += size_bytes
             on_advance(size_bytes)
@@ -189,7 +189,7 @@ def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now
 
 
 def _results_in_order(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], _Result]]) -> Iterator[_Result]:
-    """The results of `tasks`. Only so many are started that the pool is busy: more would only fill memory."""
+    """The results of `tasks`, in order. Starts only as many tasks as keep the pool busy, to limit memory use."""
     pending: deque[Future[_Result]] = deque()
     for task in tasks:
         pending.append(pool.submit(task))

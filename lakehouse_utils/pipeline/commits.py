@@ -1,7 +1,7 @@
 """Rows into Delta tables in two steps: upload Parquet files, then add them in one commit.
 
-A commit also records how far the table has got (see `lake/delta_log.py`). Therefore neither a rerun nor a restart after
-a crash loses or duplicates a row. Files that were uploaded but never committed are invisible to readers, and
+A commit also records the table's progress (see `lake/delta_log.py`). Therefore neither a rerun nor a restart after a
+crash loses or duplicates a row. Files that were uploaded but never committed are invisible to readers, and
 `vacuum(full=True)` removes them.
 """
 
@@ -25,8 +25,8 @@ from lakehouse_utils.pipeline.lineage import SOURCE_LINE
 
 TARGET_FILE_BYTES = 8 << 20  # smaller than usual, because a MERGE rewrites whole files
 _ROW_GROUP_ROWS = 1 << 18
-_SAMPLE_ROWS = 4096  # looked at to decide whether a column is worth a dictionary
-_SAMPLE_ROWS_PER_VALUE = 8  # from here on it is
+_SAMPLE_ROWS = 4096  # examined to decide whether to use dictionary encoding for a column
+_SAMPLE_ROWS_PER_VALUE = 8  # dictionary encoding is used above this
 
 Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
 
@@ -34,8 +34,8 @@ Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
 def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
     """Upload `rows` as one Parquet file into a table's folder, for a later commit to add.
 
-    `stats` are minimum and maximum of some columns, for the log. The file itself has no statistics, because no reader
-    skips data by raw text.
+    `stats` has the minimum and maximum of some columns, for the log. The file itself has no statistics, because no
+    reader skips data by raw text.
     """
     buffer = io.BytesIO()
     pq.write_table(
@@ -58,7 +58,7 @@ def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
 
 
 def add_action(path: str, size_bytes: int, rows: int, stats: Statistics) -> AddAction:
-    """The action that adds a file to a table; `stats` are of columns without missing values in this file."""
+    """The action that adds a file to a table. `stats` has only columns without missing values in this file."""
     log_stats = {
         "numRecords": rows,
         "minValues": {name: minimum for name, (minimum, _) in stats.items()},
@@ -92,14 +92,14 @@ def append(
         if missing:
             table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
             table.update_incremental()
-        # Asked as late as possible: another writer may have been faster.
+        # Checked as late as possible, because another writer may have committed the same transaction.
         if progress(table, transaction.app_id) != transaction.version:
             commit_files(table, files, CommitProperties(app_transactions=[transaction]))
         return table
 
 
 def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> DeltaTable:
-    """The table, created without rows unless it exists. If two writers created one with rows, both would succeed."""
+    """Create the table without rows unless it exists: if two writers created it with rows, both would succeed."""
     with translate_errors(f"create {ref.label}", ref.lake):
         return DeltaTable.create(
             ref.uri,
@@ -117,5 +117,5 @@ def commit_files(table: DeltaTable, files: Sequence[AddAction], commit: CommitPr
 
 
 def record(table: DeltaTable, commit: CommitProperties) -> None:
-    """Commit how far the table has got, and nothing else."""
+    """Commit the table's progress, without rows."""
     commit_files(table, [], commit)

@@ -1,13 +1,13 @@
 """Silver to gold: the star schema and the marts, one .sql file per table in `sql/gold/`, refreshed from what changed.
 
-The head of a file names the table's key and the tables that it reads. Its statements are:
+The header of a file names the table's key and the tables that it reads. Its statements are:
 
-- `changed_keys`: the keys that changes of these tables since the last refresh affect. A file without this statement is
-  computed completely.
-- `rows`: what gold holds for these keys. What differs from the table is written with one MERGE.
+- `changed_keys`: the keys that are affected by changes to these tables since the last refresh. A table whose file lacks
+  this statement is computed completely.
+- `rows`: the rows of gold for these keys. What differs from the table is written with one MERGE.
 - `unknown_member`: in a dimension, the row that facts point to when the source names no known member.
 
-The commit records how far each table that was read had got. A new file in the folder is picked up by itself.
+The commit records the progress of each table that was read. A new file in the folder is picked up automatically.
 """
 
 import re
@@ -177,10 +177,10 @@ def _open_input(lake: Lake, name: str, layer: str, read: str) -> DeltaTable:
 
 
 def _progress_of_input(label: str, table: DeltaTable) -> int:
-    """How far an input has got, as a number that grows with each change of its rows.
+    """The progress of an input, as a number that grows with each change to its rows.
 
     For silver it is the version of bronze that it covers, because rows carry that number. For gold it is the sum over
-    the tables that it read. The table's own version would not do: OPTIMIZE changes it, too.
+    the tables that it read. The table's own version is not suitable, because OPTIMIZE changes it too.
     """
     layer, name = label.split(".")
     if layer == "gold":

@@ -1,6 +1,6 @@
 """Raw files as they were delivered: where they are, how to open them, and whether one was delivered again.
 
-A file is `<landing>/<batch>/<table>.<csv|jsonl|parquet>`, with `.gz` after csv or jsonl where it is compressed. Batches
+A file is `<landing>/<batch>/<table>.<csv|jsonl|parquet>`, with `.gz` after csv or jsonl if it is compressed. Batches
 are loaded in name order. Files directly in the landing folder are one batch, named `.`.
 """
 
@@ -45,7 +45,7 @@ class LandingFile:
 
 
 class _Entry(NamedTuple):
-    """What a listing has: `size_bytes` is None unless it is a regular file, and a folder's `path` ends in a slash."""
+    """An entry of a listing. `size_bytes` is None for anything but a regular file; a folder's `path` ends in a slash."""
 
     path: str
     size_bytes: int | None
@@ -68,11 +68,11 @@ class Landing:
     def files(self) -> tuple[list[LandingFile], list[str]]:
         """The files to load, sorted by batch and name, and one sentence for each file or folder that is ignored.
 
-        Hidden files and markers such as `_SUCCESS` are ignored silently. Raises LakehouseError if the landing cannot
-        be listed.
+        Hidden files and markers such as `_SUCCESS` are ignored silently. Raises LakehouseError if the landing folder
+        cannot be listed.
         """
         files: list[LandingFile] = []
-        ignored: dict[str, None] = {}  # a dict, because S3 names a deeper folder once per file in it
+        ignored: dict[str, None] = {}  # a dict, because S3 lists a deeper folder once for each file in it
         for entry in sorted(self._list()):
             *folders, name = entry.path.split("/")
             if any(part.startswith((".", "_")) for part in (*folders, name)):
@@ -118,7 +118,7 @@ class Landing:
             with (Path(self.address) / file.path).open("rb") as stream:
                 yield stream
             return
-        # Downloaded whole: Parquet is read from its end, and an interrupted download is resumed.
+        # Downloaded completely: Parquet is read from its end, and an interrupted download is resumed.
         with tempfile.TemporaryFile() as temporary:
             self._download(self._lake, file, cast("BinaryIO", temporary))
             temporary.seek(0)
@@ -145,8 +145,8 @@ class Landing:
     def fingerprint(self, file: LandingFile) -> int:
         """63 bits that distinguish this delivery of the file from another one under the same name.
 
-        They are a hash of an object's ETag, or of a file's bytes. So that a rerun does not read everything again, a
-        file of more than 1 MiB is hashed by its size, its modification time and eight samples. Raises
+        They are a hash of an object's ETag, or of a file's bytes. Of a file of more than 1 MiB, only the size, the
+        modification time and eight samples are hashed, so that a rerun does not read everything again. Raises
         UnreadableFileError.
         """
         digest = hashlib.blake2b(file.etag.encode(), digest_size=8)
@@ -172,7 +172,7 @@ def _list_folder(landing: Path) -> Iterator[_Entry]:
             path = (relative / name).as_posix()
             try:
                 status = Path(folder, name).stat()
-            except OSError:  # removed meanwhile, or a broken link: the attempt to read it reports that
+            except OSError:  # just removed, or a broken link: the attempt to read it reports that
                 yield _Entry(path, 0, "")
             else:
                 yield _Entry(path, status.st_size if stat.S_ISREG(status.st_mode) else None, "")

@@ -13,7 +13,7 @@ BATCH = "_batch"  # the name of the landing folder
 SOURCE_FILE = "_source_file"  # the file's path, relative to the landing folder
 SOURCE_LINE = "_source_line"  # the line on which the record starts, from 1; in a Parquet file, the number of the row
 INGESTED_AT = "_ingested_at"  # when bronze read the file, in UTC
-VERSION_AT = "_version_at"  # since when the row's values hold, as far as the source says
+VERSION_AT = "_version_at"  # when the row's values became valid, if the source says so
 BRONZE_VERSION = "_bronze_version"  # the version of the bronze table that the row was made from
 
 BRONZE_FIELDS = (
@@ -27,7 +27,7 @@ SILVER_COLUMNS = (VERSION_AT, BATCH, SOURCE_FILE, SOURCE_LINE, BRONZE_VERSION)
 
 
 def add_file_columns(rows: pa.Table, batch: str, source_file: str, ingested_at: datetime) -> pa.Table:
-    """`rows`, which have `_source_line`, with the other lineage columns of bronze: the same values in every row."""
+    """`rows`, which have `_source_line`, with bronze's other lineage columns, which are constant within a file."""
     count = len(rows)
     microseconds = np.full(count, int(ingested_at.timestamp() * 1_000_000), np.int64)
     timestamps = pa.Array.from_buffers(pa.timestamp("us", "UTC"), count, [None, pa.py_buffer(microseconds)])
@@ -39,7 +39,7 @@ def add_file_columns(rows: pa.Table, batch: str, source_file: str, ingested_at: 
 
 
 def constant_text(value: str, count: int) -> pa.DictionaryArray:
-    """A column of `count` times the same text, which is in memory only once.
+    """A column that repeats the same text `count` times, but holds it in memory only once.
 
     Made from buffers: `pa.array` of Python objects would import pandas first, which takes seconds.
     """

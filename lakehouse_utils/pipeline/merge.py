@@ -1,4 +1,4 @@
-"""MERGE into a Delta table that reads only the files which may hold a key of the source."""
+"""MERGE into a Delta table, reading only the files that may hold a key of the source."""
 
 from collections.abc import Collection, Sequence
 
@@ -17,7 +17,7 @@ from lakehouse_utils.pipeline.engines.protocol import (
 )
 from lakehouse_utils.pipeline.sql import literal, quoted, statement
 
-_MAX_RANGES = 50  # more ranges of keys than this become one
+_MAX_RANGES = 50  # more ranges of keys than this are combined into one
 _TYPES_WITH_EXACT_STATISTICS = ("long", "integer", "string", "date")  # the log rounds the statistics of other types
 
 
@@ -26,8 +26,8 @@ def merge_rows(
 ) -> MergeCounts:
     """MERGE the rows of `source` into a table by its key; an update or insert takes `columns` from the source.
 
-    Files that hold no key of the source are skipped: the condition has ranges of keys that come from the log's
-    statistics, and engines compare it with the same statistics. Raises CommitFailedError if another writer was faster.
+    Files that hold no key of the source are skipped: the condition contains ranges of keys from the log's statistics,
+    which engines compare with the same statistics. Raises CommitFailedError if another writer committed first.
     """
     same_key = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in target.key)
     ranges = _key_ranges(engine, target.table, source, target.key[0])
@@ -40,7 +40,7 @@ def merge_difference(
     """Turn the rows `existing` of a table into the rows `desired`, in one MERGE of the rows that differ.
 
     Both relations have the table's columns. Rows that differ in `ignored_columns` only count as equal. If no row
-    differs, the commit only records how far the table has got. Raises CommitFailedError if another writer was faster.
+    differs, the commit only records the table's progress. Raises CommitFailedError if another writer committed first.
     """
     table, columns = target.table, target.columns
     compared = [name for name in columns if name not in (*target.key, *ignored_columns)]
@@ -71,7 +71,7 @@ def merge_difference(
 
 
 def _key_ranges(engine: Engine, table: DeltaTable, source: Relation, column: str) -> str:
-    """A condition on `column` that holds for all keys of the source and for as few files of the table as possible."""
+    """A condition on `column` that all keys of the source meet, and that excludes as many files as possible."""
     actions = pa.table(table.get_add_actions(flatten=True))
     minimum, maximum = f"min.{column}", f"max.{column}"
     types = {field.name: field.type for field in table.schema().fields}

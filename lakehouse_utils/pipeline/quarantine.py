@@ -1,8 +1,8 @@
-"""Quarantine: what could not be loaded, with where it is from and why.
+"""Quarantine: what could not be loaded, where it came from, and why.
 
 `quarantine/<table>` has one row per broken line of a raw file, per file that could not be read at all, and per row that
-breaks a rule of silver. `layer` is bronze or silver, and `reason` says what is wrong. `raw` is the line as it is in the
-file (bronze), or the row's values as JSON (silver). A refused file has neither a line nor raw text.
+breaks a rule in silver. `layer` is bronze or silver, and `reason` says what is wrong. `raw` is the line exactly as in
+the file (bronze), or the row's values as JSON (silver). A refused file has neither a line nor raw text.
 """
 
 from collections.abc import Callable, Sequence

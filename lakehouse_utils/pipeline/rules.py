@@ -1,8 +1,8 @@
-"""The rules on the values of a source table: where they are applied, and how quarantine words what is wrong.
+"""The rules on the values of a source table, and the reasons that quarantine gives for values that break them.
 
 Bronze holds text. `typed_value` is the SQL that reads a column's text as its type. `checks` are the rules on one column
-in the order in which they are reported: a condition in SQL that a good value meets, and SQL for the sentence that
-quarantine keeps otherwise. To change a rule or its wording, change `checks`; both engines run the same SQL.
+in the order in which they are reported: a condition in SQL that a valid value meets, and SQL for the reason that
+quarantine stores otherwise. To change a rule or its wording, change `checks`; both engines run the same SQL.
 """
 
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ from typing import NamedTuple
 from lakehouse_utils.pipeline.sources import Column, Source
 from lakehouse_utils.pipeline.sql import literal, quoted
 
-_QUOTED_CHARACTERS = 100  # of a bad value, in the sentence about it
+_QUOTED_CHARACTERS = 100  # of an invalid value, in the reason
 
-# How values are written, as regular expressions.
+# The accepted spellings of values, as regular expressions.
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 _WITH_EXPONENT = r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+"
 _DECIMAL = r"[+-]?\d*(\.\d{{0,{scale}}}0*)?"
@@ -29,18 +29,18 @@ _EXACT_IN_DOUBLE = 2**53  # a double holds every whole number up to this one
 
 
 class Check(NamedTuple):
-    """One rule on one column, in SQL: a condition that is never NULL, and the sentence for values that fail it."""
+    """One rule on one column, in SQL: a condition that is never NULL, and the reason for values that fail it."""
 
     condition: str
     problem: str
 
 
 def typed_value(name: str, column: Column) -> str:
-    """SQL for a column's value in its type: NULL where it is missing and where the text is not valid for the type."""
+    """SQL for a column's value in its type; NULL if it is missing or if the text is not valid for the type."""
     if column.type == "text":
         return _text(name)
     value = f"TRY_CAST(trim({_text(name)}, ' ') AS {column.sql_type})"
-    # -0 equals 0, but engines group by them as by two values: keep only one zero.
+    # -0 equals 0, but engines treat them as two values in GROUP BY: keep only one zero.
     return f"CASE WHEN {value} = 0 THEN CAST(0 AS DOUBLE) ELSE {value} END" if column.type == "double" else value
 
 
@@ -93,7 +93,7 @@ def _is_written_as(text: str, value: str, column: Column) -> str:
     """SQL for whether the text is written in one of the accepted ways for the type.
 
     A cast accepts more: it rounds 1.239, cuts the time off a date, and reads 0x1F, 1_000 and 2026-01-31 (BC). Some
-    engines read a number with an exponent as a double, so it is accepted only where a double is exact.
+    engines read a number with an exponent as a double, so it is accepted only if a double is exact.
     """
     kind, scale = column.data_type.name, column.data_type.scale or 0
     pattern = _DECIMAL.format(scale=scale) if kind == "decimal" else _PATTERNS[kind]

@@ -32,7 +32,7 @@ _MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longe
 
 @dataclass
 class RunReport:
-    """What a run did. `rows` has the counts by `<layer>.<table>`, in the order of work.
+    """What a run did. `rows` has the counts by `<layer>.<table>`, in the order in which the tables were refreshed.
 
     `refused` has one sentence per file that could not be read at all.
     """
@@ -73,8 +73,8 @@ class Selection:
 def run(context: RunContext, landing: str, sources: dict[str, Source], selection: Selection = Selection()) -> RunReport:
     """Bring the tables of a lake up to date with the raw files in `landing`, a folder or an s3:// address.
 
-    Opens the context's engine and closes it. Raises LakehouseError; the commits before it remain, and the next run
-    continues from there.
+    Opens and closes the context's engine. Raises LakehouseError; earlier commits remain, and the next run continues
+    from there.
     """
     started = time.monotonic()
     report = RunReport(context.engine.name, context.lake.root)
@@ -125,7 +125,7 @@ def _run_bronze(
 def _bronze_step(
     context: RunContext, report: RunReport, landing: Landing, source: Source, files: list[LandingFile]
 ) -> Callable[[], TableCounts]:
-    """The step that loads these files into one bronze table. A repeated attempt adds to the counts of the last one."""
+    """The step that loads these files into one bronze table. A further attempt adds to the counts of the last one."""
     counts = TableCounts()
 
     def step() -> TableCounts:
@@ -155,7 +155,7 @@ def _files_by_table(landing: Landing, sources: dict[str, Source], progress: Prog
 
 
 def _gold_tables_of(sources: dict[str, Source], selection: Selection, progress: Progress) -> list[str]:
-    """The gold tables whose sources are all described. Gold is the bicycle shop's: other sources have none of it.
+    """The gold tables whose sources are all described; gold is the bicycle shop's, so other sources have none.
 
     Raises DescriptionError if only gold was asked for, or one of the tables without sources.
     """
@@ -186,10 +186,10 @@ def _run_step(
 
 
 def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> TableCounts:
-    """Run a step; run it again from its start with new credentials, or after another writer's commit.
+    """Run a step. Run it again from the start if credentials expired or another writer committed first.
 
-    A repeated step reads from the tables' logs what has been done. A commit fails only if another writer's succeeded,
-    so that two jobs at the same time both make progress.
+    A repeated step reads from the tables' logs what has been done. A commit fails only if another writer's commit
+    succeeded, so two jobs that run at the same time both make progress.
     """
     attempt = 1
     while True:
@@ -203,8 +203,8 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
         except CommitFailedError as error:
             if attempt == _MAX_ATTEMPTS:
                 raise ConflictError(
-                    f"Could not commit to {label}: another writer was faster {_MAX_ATTEMPTS} times. Run again when it"
-                    f" has finished ({error}).",
+                    f"Could not commit to {label}: other writers committed first in all {_MAX_ATTEMPTS} attempts. Run"
+                    f" again when they have finished ({error}).",
                     table=label,
                 ) from error
             time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret, two jobs only have to differ

@@ -1,8 +1,8 @@
-"""Bronze to silver: typed values, one row per key through MERGE, and history where the description asks for it.
+"""Bronze to silver: typed values, one row per key through MERGE, and history if the description asks for it.
 
 Each table's commit records the version of bronze that it covers. A run reads only the files that bronze has gained
-since then, so that a daily batch costs what the new rows and the files that they change cost, and not what the tables
-hold. The rules on values are in `rules.py`, the SQL is in `sql/silver.sql`.
+since then, so the cost of a daily batch depends on the new rows and on the files that they change, not on the size of
+the tables. The rules on values are in `rules.py`, the SQL is in `sql/silver.sql`.
 """
 
 from collections.abc import Iterable
@@ -75,7 +75,7 @@ class _NewRows:
 
     bronze: DeltaTable | None
     bronze_version: int
-    rows: Relation  # as they came
+    rows: Relation  # as in bronze
     accepted: Relation  # the rows that meet all rules, typed
     is_late: bool  # whether they may belong to an earlier batch than rows that silver already has
 
@@ -106,7 +106,7 @@ def _define_rows(run: RunContext, source: Source, name: str, files: list[str]) -
 
 
 def _all_files_of_bronze(run: RunContext, source: Source, bronze: DeltaTable | None) -> list[str]:
-    """The addresses of all files of bronze: late rows have to be compared with everything that came before."""
+    """The addresses of all files of bronze: late rows must be compared with all earlier rows."""
     return delta_log.live_files(run.lake.table("bronze", source.name), bronze) if bronze else []
 
 
@@ -157,8 +157,8 @@ def _versions_of_new_keys(run: RunContext, source: Source, new: _NewRows) -> Rel
 def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> int:
     """Put the new rows that break a rule into quarantine, and count them.
 
-    Quarantine commits before silver does. After a crash in between, and where bronze is read again because it was
-    compacted, some of the rows are in quarantine already; they are not added twice.
+    Quarantine commits before silver does. After a crash in between, or if bronze is read again because it was
+    compacted, some of the rows are already in quarantine; they are not added twice.
     """
     engine, quarantined = run.engine, run.lake.table("quarantine", source.name)
     sql = statement(
@@ -267,7 +267,7 @@ def _is_late(bronze: DeltaTable, new_files: list[str]) -> bool:
     """Whether the new files' batches may come before a batch that is already in silver, in the order of their names."""
     actions = pa.table(bronze.get_add_actions(flatten=True)).to_pylist()
     new_names = {uri.rsplit("/", 1)[-1] for uri in new_files}
-    new_batches: list[Any] = []  # None where the log has no statistics on a file
+    new_batches: list[Any] = []  # None if the log has no statistics for a file
     old_batches: list[Any] = []
     for action in actions:
         if action["path"].rsplit("/", 1)[-1] in new_names:
@@ -318,8 +318,8 @@ def _orders_by_time(source: Source) -> bool:
 def _version_at(source: Source) -> str:
     """SQL for the moment from which a row applies.
 
-    It is the value of the ordering column if that is a time. Otherwise, and where it is missing, it is the date in the
-    batch's name.
+    It is the value of the ordering column if that is a time. Otherwise, or if the value is missing, it is the date in
+    the batch's name.
     """
     moments = [_BATCH_DATE]
     if source.order_by is not None and _orders_by_time(source):

@@ -16,7 +16,7 @@ from lakehouse_utils import settings
 from lakehouse_utils.errors import DescriptionError
 
 SHOP = settings.CHECKOUT / "data" / "sources.toml"
-HISTORY_COLUMNS = ("valid_from", "valid_to", "is_first", "is_current")  # what `<table>_history` adds to the columns
+HISTORY_COLUMNS = ("valid_from", "valid_to", "is_first", "is_current")  # added in `<table>_history`
 
 _MAX_DECIMAL_PRECISION = 38
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")

@@ -33,8 +33,8 @@ from lakehouse_utils.sample_data.writer import (
 
 BATCHES = tuple(f"2026-01-0{day}" for day in range(1, 8))
 
-_SCALE_1_BYTES = 400_000  # on disk, about
-_FIRST_MOVING_CUSTOMER = 150  # customers with lower numbers have quirks of their own
+_SCALE_1_BYTES = 400_000  # approximate size on disk
+_FIRST_MOVING_CUSTOMER = 150  # customers with lower numbers have other quirks
 
 
 class Summary(NamedTuple):
@@ -238,7 +238,7 @@ class Day:
         return self.stamped("product", self.shop.product_rows(numbers), numbers)
 
     def change_price(self, product: int, percent: int) -> None:
-        """Change a list price to `percent` of what it was, and to 99 cents."""
+        """Change a list price to `percent` of what it was, rounded down to whole dollars and 99 cents."""
         cents = self.shop.cents
         cents[product - 1] = cents[product - 1] * percent // 100 // 100 * 100 + 99
 
@@ -262,7 +262,7 @@ class Day:
         self.writer.parquet_file(name, table)
 
     def quirky_ids(self, start: int, step: int = 200) -> list[int]:
-        """The numbers of the rows that have a quirk: one at scale 1, more at larger scales."""
+        """The IDs of the rows that have a quirk: one at scale 1, more at larger scales."""
         return [start + step * nth for nth in range(self.shop.fourth_root)]
 
 
@@ -478,7 +478,7 @@ def generate(out: Path, scale: float = 1, *, progress: OnProgress | None = None)
     """Write the raw files `<out>/<batch>/<table>.<csv|csv.gz|jsonl|parquet>`, and return what was written.
 
     `out` must be empty or not exist yet. Raises LakehouseError if it is not empty, if `scale` is not a positive number,
-    and if the disk is full; then the files that this call wrote are removed again.
+    or if the disk is full. After an error, the files that this call wrote are removed.
     """
     out = Path(out)
     if not (isfinite(scale) and scale > 0):
@@ -500,7 +500,7 @@ def generate(out: Path, scale: float = 1, *, progress: OnProgress | None = None)
         write_full_load(writer, shop)
         for number, write_day in enumerate(DAYS, start=2):
             write_day(Day(writer, shop, number))
-    except BaseException as error:  # also Ctrl-C: half of the files must not look like all of them
+    except BaseException as error:  # also Ctrl+C: incomplete output must not look complete
         writer.remove_all()
         if isinstance(error, OSError):
             is_full = error.errno == ENOSPC

@@ -17,7 +17,7 @@ FOUR_DIGITS = pa.array([f"{number:04d}" for number in range(10_000)])
 
 
 def pick(words: Sequence[str] | pa.Array, positions: Integers) -> pa.Array:
-    """The word at each position."""
+    """The words at these positions."""
     return (words if isinstance(words, pa.Array) else pa.array(words)).take(pa.array(positions))
 
 

@@ -11,7 +11,7 @@ from lakehouse_utils.sample_data.writer import BROKEN_LINE, BROKEN_VALUE
 
 
 def updated_readme(text: str) -> str:
-    """The `text` of data/README.md, with its derived parts as they are now.
+    """The `text` of data/README.md with its derived parts updated.
 
     Each part is between two comments that mark it. Raises LakehouseError if a mark is missing.
     """

@@ -1,6 +1,7 @@
-"""Deterministic draws: every value is a hash of what it is for and of the row's number.
+"""Deterministic random numbers: every value is a hash of its purpose and of the row's number.
 
-So a row can be made alone, in any order and in any chunk, and is the same on every platform, Python and numpy.
+Therefore a row can be generated alone, in any order and in any chunk, and it is the same on every platform and with
+every version of Python and numpy.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ def hash_bits(what: str, ids: Integers) -> NDArray[np.uint64]:
 
 
 def draw(what: str, ids: Integers, count: int | Integers) -> Integers:
-    """For each of `ids` a number from 0 to `count` - 1; all are equally likely."""
+    """For each of `ids`, a number from 0 to `count` - 1; all are equally likely."""
     return (((hash_bits(what, ids) >> np.uint64(32)) * _u64(count)) >> np.uint64(32)).astype(np.int64)
 
 
@@ -38,6 +39,6 @@ def _u64(count: int | Integers) -> NDArray[np.uint64]:
 
 
 def draw_weighted(what: str, ids: Integers, weights: Iterable[int]) -> Integers:
-    """For each of `ids` a number from 0 to `len(weights) - 1`, with the probability that its weight gives it."""
+    """For each of `ids`, a number from 0 to `len(weights) - 1`, with probabilities proportional to the weights."""
     bounds = np.cumsum(np.array(list(weights), dtype=np.int64))
     return np.searchsorted(bounds, draw(what, ids, int(bounds[-1])), side="right")

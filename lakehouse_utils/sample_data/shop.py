@@ -70,7 +70,7 @@ def email_spelling(words: list[str]) -> list[str]:
 
 
 def addresses(what: str, ids: Integers, state: Integers, nth_city: Integers | None = None) -> Table:
-    """Street, city, state and zip code of each, in the given state (0 to 2), and in its `nth_city` if that is given."""
+    """Street, city, state and zip code for each of `ids`, in its `state` (0 to 2), and in its `nth_city` if given."""
     street = join(
         as_text(1 + draw_low(what + " number", ids, 990)),
         " ",
@@ -99,7 +99,7 @@ def timestamps(what: str, ids: Integers, day: int) -> pa.Array:
 
 
 def _order_weight(day: int) -> int:
-    """How likely an order is on that day: by month, by weekday, and growing from day to day."""
+    """How likely an order is on that day: it depends on month and weekday, and grows from day to day."""
     on = date_of(day)
     return MONTH_WEIGHTS[on.month - 1] * WEEKDAY_WEIGHTS[on.weekday()] * (1000 + day)
 
@@ -257,7 +257,7 @@ class Shop:
     # orders
 
     def _buyers(self, ids: Integers, day: Integers) -> Integers:
-        """The customer of each order: most buy once or never, a few often; new ones place a third of the new orders."""
+        """The customer of each order: most buy once or never, a few often. New ones place a third of the new orders."""
         habit = draw("habit", ids, 10)
         rank = np.where(habit < 4, draw("buyer", ids, self.customers), draw_low("buyer", ids, self.customers))
         rank = np.where(habit == 9, draw_low("regular", ids, np.maximum(rank, 1)), rank)
@@ -324,7 +324,7 @@ class Shop:
     def line_values(self, orders: Integers, items: Integers) -> tuple[Integers, Integers]:
         """The product and the quantity of each order line."""
         line = orders * 16 + items
-        # Only products that exist by then, and new ones most. The lines of an order differ in the remainder by 5.
+        # Only products that exist by then, mostly new ones. The products of an order differ in the remainder by 5.
         groups = np.where(self.order_day(orders) < 366, self.products * 60 // 100, self.products) // 5
         newest = groups - 1 - draw_low("new product", line, groups)
         group = np.where(draw("any product", line, 2) == 0, newest, draw("product", line, groups))

@@ -68,7 +68,7 @@ CITIES = {  # state -> its cities and where their postal codes begin
     }.items()
 }
 STATES = list(CITIES)
-STATE_WEIGHTS = (31, 50, 19)  # percent of the customers: the first three stores differ in size
+STATE_WEIGHTS = (31, 50, 19)  # percent of the customers, so that the first three stores differ in size
 
 BRANDS = ["Coyote", "Halden", "Ironwood", "Kestrel", "Müritz", "Northwind", "Pampa", "Sørli", "Volta"]
 CATEGORIES = ["Children Bicycles", "Comfort Bicycles", "Cruisers Bicycles", "Cyclocross Bicycles"]
@@ -76,7 +76,7 @@ CATEGORIES += ["Electric Bikes", "Mountain Bikes", "Road Bikes"]
 CATEGORY_PRICES = np.array(  # dollars: lowest price, and range above it
     [(150, 300), (400, 500), (320, 600), (1300, 2200), (1600, 2900), (550, 3400), (750, 5200)], np.int64
 )
-CATEGORY_WEIGHTS = {  # by model year: electric bikes gain ground
+CATEGORY_WEIGHTS = {  # by model year: electric bikes become more popular
     2023: (20, 12, 26, 4, 4, 20, 14),
     2024: (19, 11, 24, 4, 10, 19, 13),
     2025: (18, 10, 21, 4, 17, 18, 12),

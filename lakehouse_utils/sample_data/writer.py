@@ -1,7 +1,7 @@
-"""Raw files on disk: CSV, gzipped CSV, JSON lines and Parquet, and a note of every quirk in them.
+"""Writes raw files (CSV, gzipped CSV, JSON lines, Parquet) and records every quirk in them.
 
-Text files are the same byte by byte everywhere. Parquet and gzip files are the same in content: their bytes depend on
-the library that writes them.
+Text files are identical byte for byte everywhere. Parquet and gzip files have identical content, but their bytes depend
+on the library that writes them.
 """
 
 import gzip
@@ -19,23 +19,24 @@ import pyarrow.parquet as pq
 from lakehouse_utils.sample_data.columns import Row, Table, join
 from lakehouse_utils.sample_data.draws import Integers
 
-CHUNK_ROWS = 65_536  # rows that are in memory at a time, about
+CHUNK_ROWS = 65_536  # about how many rows are in memory at a time
 
-# How a row is broken: the line cannot be split into fields, or a value breaks its type or rule.
+# How a row is broken: the line cannot be split into fields, or a value is not valid for its type or breaks a rule.
 BROKEN_LINE, BROKEN_VALUE = "line", "value"
 
 _MAX_NOTES_PER_KIND = 10  # of good rows in one file; every broken row is noted
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _ROWS_PER_REPORT = 1000  # of rows that are written one by one
 
-OnProgress = Callable[[str, int, int], None]  # (batch, rows written so far, rows in total, about)
+OnProgress = Callable[[str, int, int], None]  # (batch, rows written so far, approximate total of rows)
 
 
 class Quirk(NamedTuple):
     """Something unusual in the daily batches, and where it is.
 
-    `file` is such as `2026-01-02/orders.csv`, or a batch where a file is missing. `line` counts from 1, in Parquet
-    files by row; None is the file as a whole. `broken` is BROKEN_LINE or BROKEN_VALUE if the row must be quarantined.
+    `file` is a path such as `2026-01-02/orders.csv`, or the batch in which a file is missing. `line` counts from 1, in
+    Parquet files by row; None is the file as a whole. `broken` is BROKEN_LINE or BROKEN_VALUE if the row must be
+    quarantined.
     """
 
     file: str
@@ -48,8 +49,8 @@ class Quirk(NamedTuple):
 class Writer:
     """Writes raw files into the folder `out`, and remembers what it has written.
 
-    `files` has the number of rows, broken ones included, by path relative to `out`. `on_progress` is told to expect
-    about `expected_rows` rows.
+    `files` has the number of rows, including broken ones, by path relative to `out`. `expected_rows` is about how many
+    rows there will be, for `on_progress`.
     """
 
     def __init__(self, out: Path, expected_rows: int, on_progress: OnProgress) -> None:
@@ -82,7 +83,7 @@ class Writer:
     def text_file(
         self, name: str, columns: Iterable[str], *, byte_order_mark: bool = False, line_end: str = "\n"
     ) -> Iterator["TextFile"]:
-        """The file to write rows to. The end of its name decides: CSV, gzipped CSV (.gz) or JSON lines (.jsonl)."""
+        """The file to write rows to: CSV, gzipped CSV (.gz) or JSON lines (.jsonl), depending on its name."""
         path = self._create(name)
         self.count_rows(name, 0)
         with path.open("wb") as raw:
@@ -127,7 +128,7 @@ class TextFile:
         self._notes_by_kind: dict[str, int] = {}
 
     def write_head(self, *, byte_order_mark: bool) -> None:
-        """Write what is before the rows: the byte order mark, and the header of a CSV file."""
+        """Write what comes before the rows: the byte order mark, and the header of a CSV file."""
         if byte_order_mark:
             self._stream.write(_BYTE_ORDER_MARK)
         if not self._is_json:

@@ -13,7 +13,7 @@ import io.delta.storage.S3SingleDriverLogStore
 import org.apache.hadoop.conf.Configuration
 import org.apache.hadoop.fs.{FileSystem, Path}
 
-/** Writes Delta's commits to S3 with PUT and If-None-Match: of two writers of one commit, the second is refused.
+/** Writes Delta's commits to S3 with PUT and If-None-Match, so that of two writers of one version the second is refused.
   *
   * Delta's own S3SingleDriverLogStore first checks whether the commit exists and then writes it. A commit that another
   * program makes in between is overwritten.

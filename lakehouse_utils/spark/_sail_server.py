@@ -1,7 +1,7 @@
 """The program of a Sail server: `python -m lakehouse_utils.spark._sail_server`, started by `sail.Sail`.
 
-It prints the port it listens on, and ends when its standard input is closed, which happens when the program that
-started it ends, in whatever way.
+It prints the port that it listens on, and ends when its standard input is closed. That happens however the program that
+started it ends.
 """
 
 import signal

@@ -1,15 +1,14 @@
-"""A small Apache Spark cluster on this machine: a master, two workers and a Spark Connect server, each a process.
+"""A small Apache Spark cluster on this machine: a master, two workers and a Spark Connect server.
 
-The Connect server sends a session's work to the two workers, which run it in separate processes, as on a cluster of
-machines. The cluster reads and writes the Delta tables of the lake. It listens on the loopback only, and refuses every
-request without the secrets of this checkout.
+Each is a process. The Connect server sends a session's work to the two workers, which run it in separate processes, as
+on a cluster of machines. The cluster reads and writes the Delta tables of the lake. It listens on the loopback only,
+and refuses every request without the secrets of this checkout.
 
 Its files are in `<state_dir>/spark/`: `software/` (Spark from PyPI, the jars of Delta and S3 from Maven Central),
 `conf/`, `log/`, `work/` (what the workers run, with its output), `secrets.json`, `ports.json`, `cluster.json`, `pids`.
 It needs Java 17 or newer, and Maven for the first start, which downloads half a gigabyte.
 
-The cluster keeps the settings, and the keys in the environment, that it was started with. After a change, start it
-again.
+The cluster keeps the settings and the keys that it was started with. If they change, run `start` again.
 """
 
 import base64
@@ -58,7 +57,7 @@ def start(
 ) -> Cluster:
     """Return the cluster of `config.state_dir`, for the lake that the settings name. Starts it if necessary.
 
-    A cluster that runs with other settings is started again. Missing software is downloaded into `software_path`, by
+    A cluster that runs with other settings is restarted. Missing software is downloaded into `software_path`, by
     default a folder in the state folder; `notify` is called with a sentence before each download.
 
     Raises LocalServerError if Java or Maven is missing, a download fails, or a process does not start; StorageError if
@@ -108,7 +107,7 @@ def stop(state_dir: Path) -> bool:
 def with_token(remote: str, state_dir: Path) -> str:
     """Return `remote`, with the token appended if it is the address of the cluster of `state_dir`.
 
-    Pass the result to SparkSession.builder.remote() only: it must not get into a command line, a log or an output.
+    Pass the result only to SparkSession.builder.remote(): it must not appear in a command line, a log or an output.
     """
     cluster = status(state_dir)
     address = urlsplit(remote)
@@ -118,7 +117,7 @@ def with_token(remote: str, state_dir: Path) -> str:
 
 
 def running_processes(state_dir: Path) -> list[psutil.Process]:
-    """All processes of the cluster of `state_dir`: daemons, executors, and the Python that runs functions for them."""
+    """All processes of the cluster of `state_dir`: daemons, executors, and Python processes that run functions."""
     return _running(_folder(state_dir))
 
 
@@ -149,7 +148,7 @@ def _find(folder: StateFolder) -> Cluster | None:
 
 
 def _cluster(pids: list[int], ports: Ports, token: str) -> Cluster:
-    # Not 127.0.0.1: without TLS, the client sends a token to no other host.
+    # Not 127.0.0.1: without TLS, the client sends a token only to localhost.
     return Cluster(f"sc://localhost:{ports['connect']}", token, tuple(pids))
 
 
@@ -203,7 +202,7 @@ def _start(
 
 
 def _commands(ports: Ports) -> dict[str, list[str]]:
-    """The arguments of spark-class for each process."""
+    """The arguments of spark-class for each process, by its name."""
     deploy, master = "org.apache.spark.deploy", f"spark://{HOST}:{ports['master']}"
     addresses = ["--host", HOST, "--port", str(ports["master"]), "--webui-port", str(ports["pages"])]
     resources = ["--cores", "1", "--memory", configuration.WORKER_MEMORY]

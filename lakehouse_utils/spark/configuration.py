@@ -15,13 +15,13 @@ WORKER_MEMORY = "1g"
 LOGGING_PATH = Path(__file__).with_name("log4j2.properties")
 
 _SMALL_HEAP = "-XX:+UseSerialGC"
-_FAST_START = "-XX:TieredStopAtLevel=1"  # code that runs once need not be optimized
+_FAST_START = "-XX:TieredStopAtLevel=1"  # for code that runs only once, optimization costs more than it saves
 
 
 def cluster_secrets(folder: StateFolder) -> dict[str, str]:
     """The secrets of the cluster in `folder`, created on first use.
 
-    `cluster` is for the processes among themselves, `token` for sessions, `pages` signs requests to the web pages.
+    `cluster` authenticates the processes to each other, `token` sessions, and `pages` requests to the web pages.
     """
     values: dict[str, str] = folder.read_json("secrets.json")
     if not values:
@@ -32,9 +32,9 @@ def cluster_secrets(folder: StateFolder) -> dict[str, str]:
 
 
 def spark_options(folder: StateFolder, software: Software, lake: Lake, *, is_embedded: bool) -> dict[str, str]:
-    """Spark's options except its ports. They hold secrets, and must go to a private file, not to a command line.
+    """Spark's options except its ports. They contain secrets, so write them to a private file, not to a command line.
 
-    With `is_embedded`, the keys of the lake are among them; else Spark finds credentials by the AWS chain.
+    With `is_embedded` they include the keys of the lake; otherwise Spark uses the AWS credential chain.
     """
     keys = cluster_secrets(folder)
     options = {
@@ -46,7 +46,7 @@ def spark_options(folder: StateFolder, software: Software, lake: Lake, *, is_emb
         "spark.connect.authenticate.token": keys["token"],
         "spark.ui.filters": "org.apache.spark.ui.JWSFilter",
         "spark.org.apache.spark.ui.JWSFilter.param.secretKey": keys["pages"],
-        "spark.ui.enabled": "false",  # it shows queries, with the values in them
+        "spark.ui.enabled": "false",  # it shows queries with their values
         "spark.master.rest.enabled": "false",
         "spark.port.maxRetries": "0",  # otherwise Spark silently takes the next port
         # Two executors, one on each worker, both running before the first job.
@@ -55,13 +55,13 @@ def spark_options(folder: StateFolder, software: Software, lake: Lake, *, is_emb
         "spark.cores.max": str(WORKERS),
         "spark.scheduler.minRegisteredResourcesRatio": "1.0",
         "spark.driver.memory": "1g",
-        "spark.driver.extraJavaOptions": f"{_SMALL_HEAP} {_FAST_START}",  # it plans, and computes little
+        "spark.driver.extraJavaOptions": f"{_SMALL_HEAP} {_FAST_START}",  # it plans queries and computes little
         "spark.executor.extraJavaOptions": _SMALL_HEAP,
         "spark.driver.extraClassPath": f"{software.jars_path}/*",
         "spark.executor.extraClassPath": f"{software.jars_path}/*",
         "spark.worker.cleanup.enabled": "true",
         "spark.sql.warehouse.dir": str(folder.path / "warehouse"),
-        # The data is small: more partitions cost more than they bring.
+        # The data is small: more partitions would cost more than they save.
         "spark.sql.shuffle.partitions": "4",
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.sql.session.timeZone": "UTC",
@@ -97,7 +97,7 @@ def _s3_options(folder: StateFolder, lake: Lake, *, is_embedded: bool) -> dict[s
             "fs.s3a.access.key": keys.access_key,
             "fs.s3a.secret.key": keys.secret_key,
         }
-    else:  # the whole chain; S3A's own chain has no profiles
+    else:  # the whole AWS chain; S3A's own chain does not support profiles
         provider = "software.amazon.awssdk.auth.credentials.DefaultCredentialsProvider"
         options["fs.s3a.aws.credentials.provider"] = provider
     return options
@@ -116,7 +116,7 @@ def address_options(ports: Ports) -> dict[str, str]:
 def environment(folder: StateFolder, software: Software, state_dir: Path) -> dict[str, str]:
     """The environment of the cluster's processes.
 
-    It is the caller's, settings and credentials of the lake included, because functions run in it on the workers.
+    It is the caller's, including the lake's settings and credentials, because the workers run functions in it.
     """
     removed = ("SPARK_", "PYSPARK_", "PYTHON", "HADOOP_", "JDK_JAVA_OPTIONS", "JAVA_TOOL_OPTIONS")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(removed)}

@@ -12,10 +12,10 @@ from lakehouse_utils.lake import Lake
 
 MEMORY_ADVICE = "Set SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE (bytes) in the environment to let Sail use more memory. "
 
-# Without a limit it takes 4.5 GB for ten million lines. With this one it takes 2 GB and no longer; the rest spills.
+# Without a limit, Sail uses 4.5 GB for ten million lines. With this one, it uses 2 GB and is as fast; the rest spills.
 _MEMORY_LIMIT = {
     "SAIL_RUNTIME__MEMORY_POOL__TYPE": "fair",
-    "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": "1000000000",  # bytes, for what a query keeps
+    "SAIL_RUNTIME__MEMORY_POOL__FAIR__MAX_SIZE": "1000000000",  # bytes that a query may keep
 }
 
 
@@ -39,7 +39,7 @@ class Sail:
         """
         self.stop()
         self._storage_options = _options(lake)
-        inherited = {name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}  # the keys are given
+        inherited = {name: value for name, value in os.environ.items() if name != "AWS_PROFILE"}  # it gets the keys
         package = {"PYTHONPATH": os.pathsep.join(filter(None, [str(settings.CHECKOUT), inherited.get("PYTHONPATH")]))}
         endpoint = {"AWS_ENDPOINT": self._storage_options["AWS_ENDPOINT_URL"]}
         self._process = subprocess.Popen(
@@ -49,7 +49,7 @@ class Sail:
             stderr=self._log,
             env=_MEMORY_LIMIT | inherited | package | self._storage_options | endpoint,
             text=True,
-            start_new_session=True,  # Ctrl+C goes to the job only, which then stops the server
+            start_new_session=True,  # so Ctrl+C reaches only the job, which then stops the server
         )
         port = self._process.stdout.readline().strip() if self._process.stdout else ""
         if not port:

@@ -1,4 +1,4 @@
-"""Sessions of Spark's Connect client."""
+"""Sessions of the Spark Connect client."""
 
 import re
 import sys
@@ -23,7 +23,7 @@ MISSING_PACKAGES = (
 _SESSION_OPTIONS = {
     "spark.sql.session.timeZone": "UTC",
     "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
-    # The rules of a table are many conditions on the same columns. Spark would combine each with each, for minutes.
+    # The rules of a table are many conditions on the same columns. Spark would spend minutes combining them.
     "spark.sql.constraintPropagation.enabled": "false",
 }
 
@@ -48,7 +48,7 @@ def import_pyspark() -> ModuleType:
 
 
 def connect_error() -> type[Exception]:
-    """The exception class with which Spark's client reports what the server could not do."""
+    """The exception class that Spark's client raises for an error on the server."""
     from pyspark.errors.exceptions.connect import SparkConnectException
 
     return SparkConnectException
@@ -73,7 +73,7 @@ def check_address(remote: str) -> None:
 
 
 def short_retry_policies() -> "list[RetryPolicy]":
-    """Retries for a few seconds, in place of Spark's ten minutes."""
+    """Retry policies that give up after a few seconds, in place of Spark's ten minutes."""
     from pyspark.sql.connect.client.retries import DefaultPolicy
 
     return [DefaultPolicy(max_retries=4)]
@@ -86,7 +86,7 @@ def open_session(remote: str) -> "SparkSession":
     """
     address = cluster.with_token(remote, settings.load().state_dir)
     session: SparkSession = import_pyspark().sql.connect.session.SparkSession.builder.remote(address).create()
-    warnings.filterwarnings("ignore", re.escape("[RETRIES_EXCEEDED]"))  # the exception says the same
+    warnings.filterwarnings("ignore", re.escape("[RETRIES_EXCEEDED]"))  # the exception has the same text
     client = session.client
     long_retry_policies = client.get_retry_policies()  # right for a running job, but not for a mistyped address
     client.set_retry_policies(short_retry_policies())
@@ -95,7 +95,7 @@ def open_session(remote: str) -> "SparkSession":
             session.conf.set(name, value)
     except Exception as error:
         client.close()  # otherwise it tries again when the program ends
-        details = re.search(r'details = "([^"]+)"', str(error))  # the essential part of gRPC's long text
+        details = re.search(r'details = "([^"]+)"', str(error))  # the essential part of gRPC's long message
         reason = details[1] if details else " ".join(str(error).split())[:300]
         raise EngineError(
             f"No Spark Connect server answers at {redact_address(remote)} ({reason}). Check --spark-remote."

@@ -16,21 +16,21 @@ from filelock import FileLock
 
 from lakehouse_utils.errors import LocalServerError
 
-# These versions belong together: Delta names the Spark version it is built for; Spark includes a Hadoop (see its jars),
-# and hadoop-aws must have exactly that version; the AWS SDK has nearly the version in the POM of hadoop-project. The
-# client, pyspark-client, has Spark's version.
+# These versions must match: Delta's artifact names the Spark version that it is built for. hadoop-aws must have exactly
+# the version of the Hadoop jars in Spark, and the AWS SDK about the version in the POM of hadoop-project.
+# pyspark-client has Spark's version.
 SPARK_VERSION = "4.2.0"
 _SPARK_SHA256 = "5ad689d53570ee1674193fd4f9bda065f0db3be9363a27d2a3406cc457b70b61"
 _JARS = (
     "io.delta:delta-spark_4.2_2.13:4.4.0",
     "org.apache.hadoop:hadoop-aws:3.5.0",
     "software.amazon.awssdk:s3:2.35.5",
-    "software.amazon.awssdk:s3-transfer-manager:2.35.5",  # S3A renames objects with it
+    "software.amazon.awssdk:s3-transfer-manager:2.35.5",  # S3A uses it to rename objects
     "software.amazon.awssdk:sts:2.35.5",  # profiles with a role
     "software.amazon.awssdk:sso:2.35.5",  # profiles with single sign-on
     "software.amazon.awssdk:ssooidc:2.35.5",
 )
-# What Spark includes in other versions; and `bundle`, all of AWS in 600 MB.
+# Spark includes these in other versions, and `bundle` is the whole AWS SDK, 600 MB.
 _EXCLUDED_JARS = (
     *(f"org.apache.hadoop:hadoop-client-{part}" for part in ("api", "runtime")),
     *(f"com.fasterxml.jackson.core:jackson-{part}" for part in ("annotations", "core", "databind")),
@@ -57,7 +57,7 @@ class Software:
 def install(folder: Path, notify: Callable[[str], None]) -> Software:
     """Return the software in `folder`, and download what is missing there or has another version.
 
-    `notify` is called with a sentence before each download. The downloads are about 480 MB.
+    `notify` is called with a sentence before each download. The downloads total about 480 MB.
 
     Raises LocalServerError on Windows, if Java or Maven is missing, or if a download fails.
     """
@@ -83,7 +83,7 @@ def install(folder: Path, notify: Callable[[str], None]) -> Software:
 
 
 def _java() -> str:
-    home = os.environ.get("JAVA_HOME")  # Spark's own scripts prefer it to PATH, too
+    home = os.environ.get("JAVA_HOME")  # Spark's own scripts also prefer it to PATH
     return str(Path(home, "bin", "java")) if home else "java"
 
 
@@ -103,7 +103,7 @@ def _check_java() -> None:
 
 
 def _fill(target: Path, install: Callable[[Path], None]) -> None:
-    """Create the folder `target` with what `install` puts there. If that fails, there is no folder."""
+    """Create the folder `target` with what `install` puts into it. If that fails, the folder is not created."""
     new = target.with_name(f"{target.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
@@ -117,7 +117,7 @@ def _fill(target: Path, install: Callable[[Path], None]) -> None:
 def _install_spark(folder: Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"pyspark=={SPARK_VERSION} --hash=sha256:{_SPARK_SHA256}\n")
-    # With the tool that .venv was made with: uv installs no pip.
+    # With the tool that created .venv: uv does not install pip.
     pip = [sys.executable, "-m", "pip"] if find_spec("pip") else ["uv", "pip"]
     command = [*pip, "install", "--no-deps", "--require-hashes", "--target", str(folder), "-r", str(requirements)]
     if pip[0] == "uv":

@@ -10,7 +10,7 @@ function that inspects an answer:
         return Right("Nine brands, in one commit.")
 
 `lake` is the lake that `lessons.start` returned in this kernel. A check only inspects; it never does the learner's
-work. It does not have to guard against a missing column or method: any other exception becomes a wrong verdict too.
+work. It need not handle a missing column or method: any other exception also becomes a "wrong" verdict.
 """
 
 import json
@@ -126,7 +126,7 @@ def check(id: str, answer: object) -> Verdict:
     verdict = _judge(id, answer)
     _verdicts[id] = verdict
     if verdict.solved:
-        with suppress(Exception):  # the verdict matters more than the record of it, which may not be writable
+        with suppress(Exception):  # the verdict matters more than its record, which may not be writable
             _remember(id)
     return verdict
 
@@ -198,8 +198,8 @@ class Summary:
 def summary(number: str) -> Summary:
     """Return which exercises of notebook `number` were solved in this kernel; the last cell of every notebook.
 
-    It does not show what was solved earlier, so a notebook that is run as it was delivered has the same output for
-    everyone. `make progress` shows all that was ever solved.
+    It does not show what was solved earlier, so an unchanged notebook has the same output for everyone. `make progress`
+    shows everything that was ever solved.
     """
     return Summary(number)
 

@@ -1,7 +1,8 @@
 """Translates the SQL of `sql/` from DuckDB's dialect to Spark's.
 
-sqlglot translates. This module adds what sqlglot does not know, and what is the pipeline's own: its functions, which
-are replaced by their definitions, and its relations, whose names have a dot, which Spark views cannot have.
+sqlglot translates. This module adds what sqlglot does not handle, and what is specific to the pipeline: its functions
+are replaced by their definitions, and the dots in the names of relations are replaced, because Spark views cannot have
+any.
 """
 
 from collections.abc import Callable
@@ -76,7 +77,7 @@ def _replace_dotted_name(node: exp.Expr) -> exp.Expr:
 def _translate(node: exp.Expr) -> exp.Expr:
     match node:
         case exp.Case(args={"ifs": [exp.If(args={"true": exp.Boolean(this=True)})], "default": full_check}):
-            return exp.paren(full_check)  # the first branch only saves time, and in Spark not even that
+            return exp.paren(full_check)  # the first branch only saves time, and only in DuckDB
         case exp.TryCast():
             return _translate_try_cast(node)
         case exp.CTE():

@@ -1,4 +1,4 @@
-"""The engine of one machine: DuckDB computes, delta-rs writes, both in this process."""
+"""The engine for one machine: DuckDB computes and delta-rs writes, both in this process."""
 
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -54,7 +54,7 @@ class LocalEngine:
         return self._connection
 
     def authorize(self) -> None:
-        """See Engine. The relations stay."""
+        """See Engine. The relations are kept."""
         self.lake.authorize(self._db)
 
     # -- relations
@@ -139,7 +139,7 @@ class LocalEngine:
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(rows.schema))
             if not is_empty(table):
-                raise CommitFailedError(f"Another writer has filled {ref.label} meanwhile.")
+                raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
             write_deltalake(
                 table,
                 rows,
@@ -155,7 +155,7 @@ class LocalEngine:
     ) -> MergeCounts:
         """See Engine."""
         merger = target.table.merge(
-            self._db.table(source.name).to_arrow_table(),  # not as a stream: the next query would end it silently
+            self._db.table(source.name).to_arrow_table(),  # not as a stream, which the next query would silently end
             on,
             source_alias="source",
             target_alias="target",

@@ -1,8 +1,8 @@
 """What the pipeline needs from an engine. `local.py` is DuckDB and delta-rs, `spark.py` is Spark Connect.
 
-The pipeline keeps the layers, the order of work and the tables' logs; an engine holds rows. It reads files and table
-versions as relations, runs the SQL of `sql/` (in DuckDB's dialect) over them, and writes the results. An engine must
-provide the functions of `sql/functions.sql`; its dialect translates the functions that it calls by other names.
+The pipeline handles the layers, the order of the steps and the tables' logs; an engine handles rows. It reads files and
+table versions as relations, runs the SQL of `sql/` (in DuckDB's dialect) on them, and writes the results. An engine
+must provide the functions of `sql/functions.sql`, and translate functions that have other names in its dialect.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,9 +22,9 @@ from lakehouse_utils.pipeline.sources import Source
 
 @dataclass(frozen=True)
 class Relation:
-    """Rows that an engine knows by a name. Engines return it; formatted into SQL, it is the name.
+    """Rows that an engine knows by a name. Engines create relations; in SQL, a relation is formatted as its name.
 
-    Statements take relations and not names, so that none can be built before its inputs are defined.
+    Statements take relations rather than names, so that none can be built before its inputs are defined.
     """
 
     name: str
@@ -77,8 +77,8 @@ UploadFile = Callable[[Lake, Landing, Source, LandingFile, Callable[[int], None]
 class Engine(Protocol):
     """The engine of one run, used as a context manager.
 
-    Relations belong to the engine alone: they hide tables of the same name of other runs and sessions. A relation
-    lives until the engine is closed, until its name is defined again, or until `authorize` is called.
+    Relations are private to the engine: they hide tables of the same name in other runs and sessions. A relation
+    exists until the engine is closed, until its name is defined again, or until `authorize` is called.
     """
 
     @property
@@ -92,29 +92,29 @@ class Engine(Protocol):
     ) -> None: ...
 
     def authorize(self) -> None:
-        """Use the lake's current credentials from here on. Relations that were defined before may be gone."""
+        """Use the lake's current credentials from now on. Relations that were defined before may be gone."""
 
     # -- relations
 
     def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> Relation:
         """The rows of these Parquet files, with the columns of all of them.
 
-        `columns` are names and SQL types that the relation has in any case, as NULL where no file has them.
+        `columns` are names and SQL types of columns that the relation always has; they are NULL if no file has them.
         """
 
     def define_snapshot(self, name: str, table: DeltaTable) -> Relation:
         """The rows of this version of a Delta table. Raises IncompatibleReaderError if the engine would misread it."""
 
     def define_rows(self, name: str, rows: pa.Table) -> Relation:
-        """These few rows."""
+        """The rows of a small Arrow table."""
 
     def define_view(self, name: str, sql: str) -> Relation:
-        """The result of `sql`, computed at each use."""
+        """The result of `sql`, computed each time it is used."""
 
     def materialize(self, name: str, sql: str) -> Relation:
         """The result of `sql`, for more than one use: computed now if the engine can store it.
 
-        Otherwise it is computed at each use, also while a MERGE reads it: `sql` must always give the same rows.
+        Otherwise it is computed each time it is used, also while a MERGE reads it, so `sql` must be deterministic.
         """
 
     def drop(self, *relations: Relation) -> None:
@@ -162,7 +162,7 @@ class Engine(Protocol):
         """MERGE the rows of `source` into a table; an update or insert takes `columns` from the source.
 
         `on` is the condition for a match; SQL calls the two sides `source` and `target`. Raises CommitFailedError if
-        another writer was faster.
+        another writer committed first.
         """
 
 

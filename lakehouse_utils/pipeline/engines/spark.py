@@ -1,10 +1,10 @@
-"""The engine of many machines: a Spark Connect server computes the rows and writes them.
+"""The engine for many machines: a Spark Connect server computes the rows and writes them.
 
-Any server will do: Sail, which pip installs and which is started here when no address is given, Apache Spark, EMR or
-Databricks. Appends are Parquet files that the server writes and that this process commits, in the same way as Spark's
-own tasks and driver share that work. A MERGE is the server's own. How far the table has got is committed after it,
-because not every server accepts an application transaction: if a job dies in between, the next one merges the same
-rows again and finds nothing to change.
+The server is Sail, which pip installs and which is started here if no address is given, or any other Spark Connect
+server. For an append, the server writes Parquet files and this process commits them, just as Spark's tasks and driver
+share that work. A MERGE is run and committed by the server. The table's progress is committed after it, because not
+every server accepts an application transaction: if a job dies in between, the next one merges the same rows again and
+finds nothing to change.
 """
 
 import pickle
@@ -52,7 +52,7 @@ _STOP_S = 5.0  # how long Sail may take to stop at the end of a run
 
 
 class SparkEngine:
-    """A session on a Spark Connect server: the one at `remote` (`sc://host:port`), or a Sail server of its own.
+    """A session on a Spark Connect server: the one at `remote` (`sc://host:port`), or a Sail server that it starts.
 
     Leaving the context raises EngineError if the server is gone or could not do its work.
     """
@@ -122,7 +122,7 @@ class SparkEngine:
             self._sail.start(self.lake)
         if self._session is None:
             self._session = open_session(self._sail.address if self._sail else self.remote or "")
-            if self._sail:  # no network in between that could recover
+            if self._sail:  # there is no network in between that could recover
                 self._session.client.set_retry_policies(short_retry_policies())
 
     # -- relations
@@ -235,7 +235,7 @@ class SparkEngine:
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(schema))
             if not is_empty(table):
-                raise CommitFailedError(f"Another writer has filled {ref.label} meanwhile.")
+                raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
             files = self.write_files(ref, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=key[0])
             commits.commit_files(table, files, commit)
             return table
@@ -301,7 +301,7 @@ def _upload_in_worker(
 
 
 def _ignore_progress(size_bytes: int) -> None:
-    """A worker cannot report how far it has got within a file."""
+    """A worker cannot report its progress within a file."""
 
 
 @cache

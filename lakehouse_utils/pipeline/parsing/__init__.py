@@ -1,10 +1,10 @@
 """Raw files as blocks of rows: CSV, JSON lines, Parquet.
 
-Every value stays the text that it is in the file, and every row knows its line. A broken record costs no other row.
-Columns that are not described are kept.
+Every value is kept as the text in the file, and every row has its line number. A broken record does not affect other
+rows. Columns that are not described are kept.
 
 `csv.py`, `json_lines.py` and `parquet.py` read one format each; `text_files.py` is what the first two share.
-`column_names.py` makes names that Delta accepts, `blocks.py` is what comes out, `limits.py` what bounds memory.
+`column_names.py` makes names that Delta accepts, `blocks.py` defines the result, and `limits.py` bounds memory use.
 """
 
 from collections.abc import Iterator
@@ -25,6 +25,6 @@ _READERS = {"csv": read_csv, "jsonl": read_json_lines, "parquet": read_parquet}
 def read(stream: BinaryIO, file: LandingFile, source: Source) -> Iterator[Part]:
     """The parts of a file, each a function that parses its part into blocks; parts may run at the same time.
 
-    Raises UnreadableFileError, here or in a part, where the file as a whole cannot be read.
+    Raises UnreadableFileError, here or in a part, if the file as a whole cannot be read.
     """
     return _READERS[file.format](stream, source)

@@ -15,7 +15,7 @@ from lakehouse_utils.pipeline.parsing.column_names import refuse_too_many_column
 
 
 class BrokenRecord(NamedTuple):
-    """A record that cannot become a row. `line` is None where the whole file is broken; `raw` is its text."""
+    """A record that cannot become a row. `line` is None if the whole file is broken; `raw` is its text."""
 
     line: int | None
     raw: str
@@ -26,8 +26,8 @@ class BrokenRecord(NamedTuple):
 class Block:
     """A part of a file.
 
-    `rows` has text columns and `_source_line`. `read` counts the records in the raw bytes, not what parsing made of
-    them, so that a lost row is noticed. `size_bytes` is the size of the raw bytes.
+    `rows` has text columns and `_source_line`. `read` counts the records in the raw bytes, independently of parsing, so
+    that a lost row is noticed. `size_bytes` is the size of the raw bytes.
     """
 
     rows: pa.Table
@@ -68,7 +68,7 @@ def assemble_blocks(records: Iterable[ParsedRecord], size_bytes: int) -> Iterato
 
 
 def broken_record(line: int, raw: bytes, reason: str) -> BrokenRecord:
-    """A broken record with its raw text, of which no more than MAX_RAW_BYTES are kept."""
+    """A broken record with its raw text, cut off after MAX_RAW_BYTES."""
     if len(raw) > limits.MAX_RAW_BYTES:
         reason += f"; the line has {len(raw):,} bytes, raw holds the first {limits.MAX_RAW_BYTES:,}"
         raw = raw[: limits.MAX_RAW_BYTES]
@@ -81,7 +81,7 @@ def escaped_text(raw: bytes) -> str:
 
 
 def invalid_utf8(raw: bytes) -> str | None:
-    """Where `raw` is not valid UTF-8, as a reason for quarantine; None where it is valid."""
+    """Where `raw` is not valid UTF-8, as a reason for quarantine; None if it is valid."""
     try:
         raw.decode()
     except UnicodeDecodeError as error:
@@ -102,5 +102,5 @@ def text_table(columns: Mapping[str, list[Any]], lines: list[Any]) -> pa.Table:
 
 
 def line_numbers(values: NDArray[np.integer[Any]]) -> pa.Array:
-    """The numbers as a column `_source_line`, without a copy where they have 64 bits."""
+    """The numbers as a column `_source_line`, without a copy if they have 64 bits."""
     return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values.astype(np.int64, copy=False))])

@@ -1,4 +1,4 @@
-"""From the names in a raw file to the names of bronze's columns."""
+"""Turns the column names in a raw file into the names of bronze's columns."""
 
 from collections.abc import Sized
 
@@ -23,10 +23,10 @@ def column_name(name: str, source: Source, position: int = 0) -> str:
 
 
 def column_names(names: list[str], source: Source) -> list[str]:
-    """The names of a file's columns, in the file's order; one that appears again gets its position as a suffix.
+    """The names of a file's columns, in the file's order; a repeated name gets its position as a suffix.
 
-    Raises UnreadableFileError where a described column appears twice, where no column is described, and where there
-    are too many columns.
+    Raises UnreadableFileError if a described column appears twice, if no column is described, or if there are too many
+    columns.
     """
     refuse_too_many_columns(names)
     unique: dict[str, None] = {}
@@ -47,7 +47,7 @@ def column_names(names: list[str], source: Source) -> list[str]:
 
 
 def refuse_too_many_columns(columns: Sized) -> None:
-    """Raises UnreadableFileError for more than MAX_COLUMNS: each takes memory, even in a small file."""
+    """Raise UnreadableFileError for more than MAX_COLUMNS columns: each takes memory, even in a small file."""
     if len(columns) > limits.MAX_COLUMNS:
         raise UnreadableFileError(
             f"the file has more than {limits.MAX_COLUMNS:,} different columns; check whether it uses data values as"

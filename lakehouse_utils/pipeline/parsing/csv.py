@@ -1,8 +1,8 @@
-"""CSV files: clean chunks through Arrow, the others record by record.
+"""CSV files: Arrow reads clean chunks, and the others are read record by record.
 
-Arrow is fast, but it only counts the fields of each row. Its number of rows is compared with the line ends that are
-counted in the chunk itself. A chunk in which anything is not clean is read again by `csv_records`, which can say what
-is wrong with which record. Empty lines are not records.
+Arrow is fast, but all it checks is the number of fields in each row. Its number of rows is compared with the line ends
+that are counted in the chunk itself. A chunk that is not clean is read again by `csv_records`, which reports what is
+wrong with which record. Empty lines are not records.
 """
 
 from collections.abc import Iterator
@@ -80,7 +80,7 @@ def _read_header(file: TextFile, delimiter: str) -> tuple[list[str], int, bytes]
 
 
 def parse_chunk(chunk: Chunk, columns: list[str], delimiter: str) -> Iterator[Block]:
-    """The rows of a chunk, as fast as it allows."""
+    """The rows of a chunk: read by Arrow if the chunk is clean, otherwise record by record."""
     lines, has_quotes = record_lines(chunk, delimiter)
     if len(lines) > 1 and len(lines) * len(columns) > limits.MAX_CELLS:
         middle_line = int(lines[len(lines) // 2])
@@ -100,7 +100,7 @@ def parse_chunk(chunk: Chunk, columns: list[str], delimiter: str) -> Iterator[Bl
 def record_lines(chunk: Chunk, delimiter: str) -> tuple[NDArray[np.integer[Any]], bool]:
     r"""The line on which each record starts, and whether there are quotes around fields.
 
-    There are no lines where Arrow would read something else, for example after a lone `\r`.
+    There are no lines if Arrow would read the chunk differently, for example because of a lone `\r`.
     """
     data = chunk.data
     codes = np.frombuffer(data, np.uint8)
@@ -118,8 +118,8 @@ def record_lines(chunk: Chunk, delimiter: str) -> tuple[NDArray[np.integer[Any]]
 
 def arrow_table(data: bytes, columns: list[str], delimiter: str, has_quotes: bool) -> pa.Table | None:
     """What Arrow reads; None for invalid UTF-8, a wrong number of fields, or a record that is too long for Arrow."""
-    # With quotes all at once: between two blocks, Arrow loses the \n of a \r\n inside a field.
-    # A short piece of a column wastes memory, so the more columns, the larger the blocks.
+    # With quotes, everything is one block: between two blocks, Arrow loses the \n of a \r\n inside a field.
+    # Blocks with few rows waste memory in each column, so the more columns, the larger the blocks.
     block_size = len(data) if has_quotes else max(limits.STEP_BYTES, len(columns) << 10)
     try:
         return pa_csv.read_csv(

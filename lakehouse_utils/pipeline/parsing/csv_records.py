@@ -20,7 +20,7 @@ _QUOTED = re.compile(rb'"[^"]*+(?:""[^"]*+)*+"')
 
 
 class QuoteProblem(StrEnum):
-    """What can be wrong with the quotes of a record, as quarantine words it."""
+    """What can be wrong with the quotes of a record, as the reason in quarantine."""
 
     UNCLOSED = "a quoted field is never closed"
     TEXT_AFTER = "there is text after a closing quote"
@@ -46,7 +46,7 @@ def _field_pattern(delimiter: str) -> re.Pattern[bytes]:
 def read_record(data: bytes, start: int, limit: int, delimiter: str) -> Record:
     """The record that starts at `start`. There must be a line end before `limit`.
 
-    Where a quote is wrong, only the first line is given up, so that the rows below it can still be read.
+    If a quote is wrong, only the first line is discarded, so that the rows below it can still be read.
     """
     end_of_line = data.index(b"\n", start, limit) + 1
     if data.find(b'"', start, end_of_line) < 0:
@@ -70,7 +70,7 @@ def read_record(data: bytes, start: int, limit: int, delimiter: str) -> Record:
 def quote_positions(codes: NDArray[np.uint8], delimiter: str) -> NDArray[np.integer[Any]] | None:
     """Where the quotes around fields are, in turn an opening and a closing one; `codes` are whole lines.
 
-    None if a quote is where none may be, so that opening and closing quotes cannot be told apart by counting.
+    None if there is a quote in an invalid position, so that counting cannot tell opening and closing quotes apart.
     """
     if len(delimiter.encode()) > 1:
         return None
@@ -87,7 +87,7 @@ def quote_positions(codes: NDArray[np.uint8], delimiter: str) -> NDArray[np.inte
 
 
 def end_of_records(buffer: bytes, at_end_of_file: bool, delimiter: str) -> int:
-    """The end of the last whole record in `buffer`, as far as that can be decided yet.
+    """The end of the last complete record in `buffer`, as far as that is known yet.
 
     A quote that stays open for MAX_QUOTED_BYTES, or to the end of the file, counts as never closed: then the answer is
     the end of its line.

@@ -1,4 +1,4 @@
-"""JSON lines: one object per line. Numbers and nested values stay the text that they are in the file."""
+"""JSON lines: one object per line. Numbers and nested values are kept as the text in the file."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
 
 
 class BrokenLineError(Exception):
-    """What is wrong with a line, as quarantine words it."""
+    """What is wrong with a line, as the reason in quarantine."""
 
 
 def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Part]:
@@ -103,7 +103,7 @@ def _values_as_written(text: str) -> dict[str, str]:
 
 
 def dict_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The pairs as a dict. Raises BrokenLineError where two have the same name."""
+    """The pairs as a dict. Raises BrokenLineError if two have the same name."""
     values = dict(pairs)
     if len(values) < len(pairs):
         raise BrokenLineError("an object has two fields with the same name")

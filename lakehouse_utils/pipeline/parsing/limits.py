@@ -1,13 +1,13 @@
-"""How much is read, parsed and kept at a time: what bounds memory, whatever a file contains.
+"""How much is read, parsed and kept at a time. This bounds memory use, whatever a file contains.
 
-Always used as `limits.NAME`, so that a test that changes a value changes it everywhere.
+Always refer to them as `limits.NAME`, so that a test that changes a value changes it everywhere.
 """
 
 MIB = 1 << 20
 
 BLOCK_BYTES = 24 * MIB  # of raw text; one block becomes one Parquet file, which is several times smaller
 HEAD_BYTES = MIB  # read first, to recognize what kind of file it is
-STEP_BYTES = MIB  # handled at a time where a temporary copy of a whole block would cost too much memory
+STEP_BYTES = MIB  # processed at a time if a temporary copy of a whole block would take too much memory
 
 MAX_HEADER_BYTES = 16 * MIB
 MAX_RECORD_BYTES = 128 * MIB  # a longer record is quarantined without being parsed

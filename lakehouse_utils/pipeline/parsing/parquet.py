@@ -55,7 +55,7 @@ def read_parquet(stream: BinaryIO, source: Source) -> Iterator[Part]:
 
 
 def _rows_per_batch(metadata: pq.FileMetaData) -> int:
-    """How many rows have about the size of a block."""
+    """How many rows make up about the size of a block."""
     groups = map(metadata.row_group, range(metadata.num_row_groups))
     row_bytes = max((group.total_byte_size / group.num_rows for group in groups if group.num_rows), default=0)
     return max(1, min(_MAX_BATCH_ROWS, int(limits.BLOCK_BYTES / max(row_bytes, 1))))

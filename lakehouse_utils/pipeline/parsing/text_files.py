@@ -38,14 +38,14 @@ class Chunk:
 class TextFile:
     r"""A stream of text whose lines end in `\n`, without a byte order mark.
 
-    Lines may also end in `\r` alone, as on the first Macintosh. Then `\r` and `\n` are swapped while the file is
-    read, and swapped back in the parsed blocks.
+    Lines may also end in `\r` alone, as on very old Macs. Then `\r` and `\n` are swapped while the file is read, and
+    swapped back in the parsed blocks.
     """
 
     def __init__(self, stream: BinaryIO, line_end: re.Pattern[bytes]) -> None:
         """`line_end` matches the first record; its first group is the line end.
 
-        Raises UnreadableFileError where the file has another format or encoding.
+        Raises UnreadableFileError if the file has another format or encoding.
         """
         self._stream = stream
         head = stream.read(limits.HEAD_BYTES)
@@ -71,7 +71,7 @@ class TextFile:
         end_of_records: Callable[[bytes, bool], int],
         parse: Callable[[Chunk], Iterable[Block]],
     ) -> Iterator[Part]:
-        """The rest of the file in parts. `buffer` is what has been read of it; it starts on `line`.
+        """The rest of the file in parts. `buffer` is the part that has been read already; it starts on `line`.
 
         `end_of_records(buffer, at_end_of_file)` is the number of bytes at the start of `buffer` that are whole records;
         it must not be 0 at the end of the file. A record that is too long to be parsed becomes a broken record.

@@ -23,7 +23,7 @@ def statement(file: str, name: str, **values: object) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as an SQL identifier, so that upper and lower case and reserved words are safe."""
+    """A name as a quoted SQL identifier, which keeps upper and lower case and may be a reserved word."""
     return '"' + name.replace('"', '""') + '"'
 
 

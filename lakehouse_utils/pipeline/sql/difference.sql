@@ -1,4 +1,4 @@
--- Two statements of `merge.py`. What is in braces is filled in: relations, and lists of columns.
+-- Two statements of `merge.py`. Placeholders in braces are replaced by relations and lists of columns.
 
 
 -- name: difference

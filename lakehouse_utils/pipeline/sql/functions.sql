@@ -10,6 +10,6 @@ CREATE OR REPLACE TEMP MACRO surrogate_key(dimension, id, since) AS
     )
 
 -- name: in_force_from
--- Since when a version applies. The first version of a row also applies to everything that happened before it.
+-- The time from which a version applies. The first version of a row also applies to everything before it.
 CREATE OR REPLACE TEMP MACRO in_force_from(valid_from, is_first) AS
     CASE WHEN is_first THEN TIMESTAMPTZ '1900-01-01 00:00:00+00' ELSE valid_from END

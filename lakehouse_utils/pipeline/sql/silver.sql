@@ -1,10 +1,10 @@
--- The statements of `silver.py`, the same for every source table. What is in braces is filled in: relations, and SQL made
--- from the table's description. The statements are in DuckDB's SQL, as far as other engines have the same.
+-- The statements of `silver.py`, the same for every source table. Placeholders in braces are replaced by relations and
+-- by SQL made from the table's description. The SQL is DuckDB's, without features that the other engines lack.
 
 
 -- name: accepted
--- The rows of {rows}, which come from bronze, that meet all rules, typed. _version_at is the moment from which the values
--- apply, if the source says so.
+-- The rows of {rows} (from bronze) that meet all rules, typed. _version_at is the time from which the values apply, if
+-- the source says so.
 SELECT
     {values},
     {version_at} AS _version_at,
@@ -18,7 +18,7 @@ WHERE
 
 
 -- name: rejected
--- The other rows, as quarantine keeps them. `raw` has the values as they came, as JSON.
+-- The other rows, as quarantine stores them. `raw` has the original values, as JSON.
 SELECT
     _batch,
     _source_file,
@@ -66,9 +66,9 @@ QUALIFY row_number() OVER (
 
 
 -- name: history
--- All versions of each key in {versions}. A version ends when the next one begins, and a version without a change is left
--- out. Of several versions of one moment the newest counts. A version is left out, too, if a newer one began before it,
--- because then it was never in force.
+-- All versions of each key in {versions}. A version ends when the next one begins. A version without a change is left
+-- out. Of several versions with the same time, the newest counts. A version is also left out if a newer one began
+-- before it, because then it was never in force.
 WITH ranked AS (
     SELECT
         {columns},
@@ -110,7 +110,7 @@ FROM changes
 
 
 -- name: late_keys
--- Keys of {accepted} with a row that is older than the one in {current}: their history is built again from all of bronze.
+-- Keys of {accepted} with a row that is older than the one in {current}: their history is rebuilt from all of bronze.
 SELECT DISTINCT {key}
 FROM {accepted} AS accepted
 INNER JOIN {current} AS existing USING ({key})
@@ -118,7 +118,7 @@ WHERE ({not_older}) IS NOT TRUE
 
 
 -- name: versions
--- What the history of the new rows' keys is built from: the new rows and the versions in the history; for late keys, all
+-- The input for the history of the new rows' keys: the new rows and the versions in the history; for late keys, all
 -- rows of bronze.
 SELECT {columns}, _version_at, _batch, _source_file, _source_line, _ingested_at, false AS _is_in_history
 FROM {accepted}

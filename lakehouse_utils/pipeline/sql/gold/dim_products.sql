@@ -1,5 +1,5 @@
--- The products: one row per version of a product (slowly changing dimension, type 2). The names of brand and category
--- are the current ones in all versions.
+-- The products: one row per version of a product (slowly changing dimension, type 2). All versions have the
+-- current names of the brand and the category.
 -- key: product_id, product_sk
 -- reads: silver.products_history, silver.brands, silver.categories
 

@@ -1,4 +1,4 @@
--- The staff: one row per member of staff, in the current state, with the names of store and manager.
+-- The staff: one row per member of staff, in the current state, with the names of the store and the manager.
 -- key: staff_sk
 -- reads: silver.staffs, silver.stores
 

@@ -1,9 +1,9 @@
--- The stocks: one row per store and product, with the quantity of the last batch.
+-- The stocks: one row per store and product, with the quantity from the last batch.
 -- key: store_id, product_id
 -- reads: silver.stocks, silver.products_history, silver.stores
 
 -- name: changed_keys
--- Products with a change since the last refresh; a change of a store affects all products in it.
+-- Products with a change since the last refresh; a change to a store affects all products in it.
 SELECT product_id
 FROM silver.stocks
 WHERE _bronze_version > {stocks_version}

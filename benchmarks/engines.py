@@ -5,7 +5,7 @@
 The engines take turns, and each run is a separate process: CSV to bronze, bronze to silver, then 10,000 changed and new
 lines of one day through both layers, with a MERGE into silver (`merge`). Peak memory is the largest sum over all
 processes that do the work, Sail included and the S3 server not. The time to open the engine is not included. Medians go
-to engines.csv, which notebook 10 reads, and to the figure in docs/engines.md. The first line of engines.csv names the
+to engines.csv, which notebook 10 reads, and to the figure in docs/engines.md; the first line of engines.csv names the
 machine. `--draw` draws the figure again and measures nothing.
 """
 

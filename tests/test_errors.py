@@ -32,4 +32,5 @@ def test_the_hierarchy_in_the_docstring_is_that_of_the_classes():
             depth = len(match[1]) // 4
             path[depth:] = [match[2]]
             drawn[match[2]] = path[depth - 1] if depth else "Exception"
-    assert drawn == {error_class.__name__: error_class.__base__.__name__ for error_class in CLASSES}
+    bases = {error_class.__name__: error_class.__base__.__name__ for error_class in CLASSES}
+    assert drawn == bases, "draw each class below its base class in the docstring of lakehouse_utils/errors.py"

@@ -41,11 +41,21 @@ class GoldTable:
 
     @classmethod
     def load(cls, name: str) -> "GoldTable":
-        """The definition of a gold table."""
+        """The definition of a gold table. Raises LakehouseError, which names the file and the line that it lacks."""
         file = f"gold/{name}"
         head = dict(re.findall(r"^-- (key|reads): (.+)$", sql.text(file), flags=re.MULTILINE))
+        statements = sql.statements(file)
+        for line, is_missing in {
+            "-- key: <column>, ...": "key" not in head,
+            "-- reads: <layer>.<table>, ...": not re.fullmatch(r"\w+\.\w+(, \w+\.\w+)*", head.get("reads", "")),
+            "-- name: rows": "rows" not in statements,
+        }.items():
+            if is_missing:
+                raise LakehouseError(
+                    f"sql/{file}.sql has no line `{line}`. Add it, as in the other files of sql/gold/."
+                )
         reads = [(layer, table) for layer, table in (label.split(".") for label in head["reads"].split(", "))]
-        return cls(name, head["key"].split(", "), reads, sql.statements(file))
+        return cls(name, head["key"].split(", "), reads, statements)
 
     @property
     def fingerprint(self) -> int:
@@ -56,11 +66,19 @@ class GoldTable:
 
 
 def tables() -> list[str]:
-    """The names of all gold tables, each after the tables that it reads: dimensions and facts, then marts."""
+    """The names of all gold tables, each after the tables that it reads: dimensions and facts, then marts.
+
+    Raises LakehouseError if a file's head is incomplete, or names a gold table that has no file.
+    """
     names = {path.name.removesuffix(".sql") for path in (sql.FOLDER / "gold").iterdir() if path.name.endswith(".sql")}
-    sorter = TopologicalSorter(
-        {name: {table for layer, table in GoldTable.load(name).reads if layer == "gold"} for name in names}
-    )
+    upstream = {name: {table for layer, table in GoldTable.load(name).reads if layer == "gold"} for name in names}
+    for name, read in upstream.items():
+        if missing := sorted(read - names):
+            raise LakehouseError(
+                f"sql/gold/{name}.sql reads gold.{missing[0]}, which has no file in sql/gold/."
+                " Change its line `-- reads:`."
+            )
+    sorter = TopologicalSorter(upstream)
     sorter.prepare()
     ordered: list[str] = []
     while sorter.is_active():

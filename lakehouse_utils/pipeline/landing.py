@@ -45,7 +45,7 @@ class LandingFile:
 
 
 class _Entry(NamedTuple):
-    """An entry of a listing. `size_bytes` is None for anything but a regular file; a folder's `path` ends in a slash."""
+    """An entry of a listing. `size_bytes` is None unless it is a regular file; a folder's `path` ends in a slash."""
 
     path: str
     size_bytes: int | None

@@ -5,11 +5,13 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+import duckdb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lakehouse_utils import settings
@@ -88,6 +90,20 @@ class Column(BaseModel):
         ColumnType.parse(value)
         return value
 
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        for rule, value in self._values_of_rules():
+            if not _is_value(str(value), self.sql_type):
+                raise ValueError(f"{rule} has {value!r}, which is not a valid {self.type}")
+        return self
+
+    def _values_of_rules(self) -> Iterator[tuple[str, Any]]:
+        for rule in ("min", "max"):
+            if (value := getattr(self, rule)) is not None:
+                yield rule, value
+        for value in self.allowed or ():
+            yield "allowed", value
+
     @property
     def data_type(self) -> ColumnType:
         """The column's type, parsed."""
@@ -139,6 +155,18 @@ class Source(BaseModel):
     def is_required(self, column: str) -> bool:
         """Whether a row without a value in `column` is quarantined. Key columns are always required."""
         return column in self.key or self.columns[column].required
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()  # its own, because the default connection is the user's
+
+
+@cache
+def _is_value(text: str, sql_type: str) -> bool:
+    """Whether the SQL of a rule can compare values of the type with `text`."""
+    casted = _database().cursor().execute(f"SELECT TRY_CAST(? AS {sql_type}) IS NOT NULL", [text])
+    return casted.fetchone() == (True,)
 
 
 def load(path: Path | str = SHOP) -> dict[str, Source]:

@@ -30,10 +30,11 @@ def updated_readme(text: str) -> str:
 
 def dictionary(path: Path = sources.SHOP) -> str:
     """The tables that the file at `path` describes, as Markdown."""
-    return "\n\n".join(map(_described, sources.load(path).values()))
+    return "\n\n".join(map(section, sources.load(path).values()))
 
 
-def _described(source: Source) -> str:
+def section(source: Source) -> str:
+    """One source table, as Markdown: its key, and the type, rules and meaning of each column."""
     facts = [
         "Key: " + ", ".join(f"`{column}`" for column in source.key),
         f"newest by: `{source.order_by}`" if source.order_by else "newest by: the batch",

@@ -258,9 +258,10 @@ def _github_anchors(markdown: str) -> set[str]:
 
 @guard
 def is_listed_in_readme(book: Book) -> Iterator[str]:
-    readme = (settings.CHECKOUT / "README.md").read_text("utf-8")
-    if not re.search(rf"^\| \[?`{re.escape(book.path.stem)}`", readme, re.MULTILINE):
-        yield f"the course table in README.md has no row for `{book.path.stem}`"
+    link = f"| [`{book.path.stem}`](notebooks/{book.path.stem}.ipynb) |"
+    pages = ("README.md", "README.pt-BR.md")
+    if missing := [page for page in pages if f"\n{link}" not in (settings.CHECKOUT / page).read_text("utf-8")]:
+        yield f"the course table in {' and '.join(missing)} has no row that begins {link}"
 
 
 # -- exercises

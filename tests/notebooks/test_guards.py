@@ -170,7 +170,7 @@ def test_mistake_is_found(mistake: str, tmp_path: Path) -> None:
 
 
 def test_notebook_missing_in_readme_is_found(tmp_path: Path) -> None:
-    """A notebook without a row in README.md's course table has exactly that one finding."""
+    """A notebook without a linked row in the course table of the READMEs has exactly that one finding."""
     found = guards.findings(write_draft(tmp_path, lambda draft: None, "00_elsewhere.ipynb"))
     assert [finding.partition(":")[0] for finding in found] == ["is_listed_in_readme"]
 

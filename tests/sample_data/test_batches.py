@@ -192,7 +192,8 @@ def test_full_load_columns(shop):
         "order_items": "order_id,item_id,product_id,quantity,list_price,discount",
         "stocks": "store_id,product_id,quantity",
     }
-    assert {path.name for path in (out / "2026-01-01").iterdir()} == {f"{table}.csv" for table in contract}
+    written = {path.name.removesuffix(".csv") for path in (out / "2026-01-01").iterdir()}
+    assert written == contract.keys(), "the full load has other tables than `contract` in this test"
     for table, columns in contract.items():
         assert (out / "2026-01-01" / f"{table}.csv").read_bytes().startswith(columns.encode() + b"\n")
         assert broken_rows(out, f"2026-01-01/{table}.csv") == []

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from deltalake import DeltaTable
 
@@ -92,11 +93,18 @@ def contents(lake: Lake) -> dict[str, list[tuple]]:
     return tables
 
 
-def unlike(lake: Lake, expected: dict[str, list[dict]]) -> dict[str, tuple]:
-    """Tables that are not as expected, by name.
+class Difference(NamedTuple):
+    """How a table differs from what is expected: some of the rows, how many there are, and columns that it lacks."""
 
-    The values are three of the missing rows, three of the surplus rows, the number of each, and the missing columns.
-    """
+    missing_rows: list[tuple]
+    surplus_rows: list[tuple]
+    missing: int
+    surplus: int
+    missing_columns: set[str]
+
+
+def unlike(lake: Lake, expected: dict[str, list[dict]]) -> dict[str, Difference]:
+    """Tables that are not as expected, by name."""
     actual = {name: rows(table) for name, table in opened(lake)}
     meaning = _meaning_of_keys(actual)
     different = {}
@@ -111,7 +119,7 @@ def unlike(lake: Lake, expected: dict[str, list[dict]]) -> dict[str, tuple]:
         if actual_counter != expected_counter or missing_columns:
             missing = list((expected_counter - actual_counter).elements())
             surplus = list((actual_counter - expected_counter).elements())
-            different[name] = (missing[:3], surplus[:3], len(missing), len(surplus), missing_columns)
+            different[name] = Difference(missing[:3], surplus[:3], len(missing), len(surplus), missing_columns)
     return different
 
 

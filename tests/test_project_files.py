@@ -38,6 +38,15 @@ def test_lock_holds_what_is_declared():
     assert not re.search(r"https?://|^--|^ +--(?!hash=)", LOCK, re.MULTILINE), "the lock names an index"
 
 
+def test_lock_holds_nothing_that_is_no_longer_declared():
+    """A package that the lock holds for the sake of pyproject.toml is declared there."""
+    declared = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["test"]]
+    names = {canonicalize_name(Requirement(entry).name) for entry in declared}
+    entries = re.split(r"\n(?=\S)", LOCK.strip())
+    direct = {entry.split("==")[0].split("[")[0] for entry in entries if "lakehouse-utils (pyproject.toml)" in entry}
+    assert direct - names == set(), "run `make lock`"
+
+
 def test_lock_holds_the_tools_that_install():
     """The set-up needs nothing from an index that has no hash: not to build the package, and not to install uv."""
     needed = {*PROJECT["build-system"]["requires"], "uv"}

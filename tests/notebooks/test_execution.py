@@ -20,6 +20,7 @@ def test_notebook_reproduces_its_outputs(path: Path, kernel_environment: None, t
     assert comparison.compared >= MIN_COMPARED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in PATHS if path.name[:2] in LARGER_SCALES], ids=lambda path: path.stem)
 def test_notebook_runs_at_a_larger_scale(path: Path, kernel_environment: None, tmp_path: Path) -> None:
     """The notebook runs without an error on two or three times the data."""

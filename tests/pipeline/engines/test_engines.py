@@ -181,7 +181,7 @@ def test_unusual_spellings_are_accepted_or_rejected_alike(tmp_path, s3_state_dir
 # -- one engine continues where the other stopped
 
 
-@pytest.mark.parametrize("first", ["local", "spark"])
+@pytest.mark.parametrize("first", ["local", pytest.param("spark", marks=pytest.mark.slow)])
 def test_engines_taking_turns_give_the_same_rows(first, small, lake, tmp_path, s3_state_dir, prefix):
     """One batch per run, alternating engines; the third batch comes last: late rows meet the other's history."""
     days = sorted(path.name for path in small.iterdir())
@@ -230,7 +230,7 @@ def test_job_killed_on_one_engine_is_completed_by_the_other(
         assert proxy.writes == 0
 
 
-@pytest.mark.parametrize("second", ["spark", "local"])
+@pytest.mark.parametrize("second", [pytest.param("spark", marks=pytest.mark.slow), "local"])
 def test_jobs_of_both_engines_at_the_same_time_give_the_expected_rows(
     second, small, small_expected, s3_state_dir, lake, tmp_path
 ):

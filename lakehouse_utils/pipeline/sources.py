@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from lakehouse_utils import settings
 from lakehouse_utils.errors import DescriptionError
+from lakehouse_utils.pipeline.sql import literal
 
 SHOP = settings.CHECKOUT / "data" / "sources.toml"
 HISTORY_COLUMNS = ("valid_from", "valid_to", "is_first", "is_current")  # added in `<table>_history`
@@ -165,7 +166,8 @@ def _database() -> duckdb.DuckDBPyConnection:
 @cache
 def _is_value(text: str, sql_type: str) -> bool:
     """Whether the SQL of a rule can compare values of the type with `text`."""
-    casted = _database().cursor().execute(f"SELECT TRY_CAST(? AS {sql_type}) IS NOT NULL", [text])
+    # Not as a parameter: DuckDB imports pandas, if it can, to bind one, and that takes a second.
+    casted = _database().cursor().execute(f"SELECT TRY_CAST({literal(text)} AS {sql_type}) IS NOT NULL")
     return casted.fetchone() == (True,)
 
 

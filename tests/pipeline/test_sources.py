@@ -1,5 +1,8 @@
 """The description of source tables: what it may contain, and what is reported about an invalid one."""
 
+import subprocess
+import sys
+
 import pytest
 
 from lakehouse_utils.errors import DescriptionError
@@ -130,3 +133,9 @@ def test_sources_invalid_entry(tmp_path):
     with pytest.raises(DescriptionError) as error:
         described(tmp_path, GOOD.replace('"integer"', '"int"'))
     assert error.value.entry == "visits.columns.id.type"
+
+
+def test_load_does_not_import_pandas():
+    """Loading descriptions with rules does not import pandas, which would delay each start of the job by a second."""
+    code = "import sys; from lakehouse_utils.pipeline import sources; sources.load(); print('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

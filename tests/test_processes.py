@@ -162,7 +162,7 @@ def test_mapped_addresses_are_reported_as_ipv4():
 
 
 def test_unexpected_address_is_refused(folder):
-    """A server that listens elsewhere is refused with the addresses in the message; no address is no error."""
+    """A server that listens elsewhere is refused with the addresses in the message; an empty set is accepted."""
     processes.refuse_addresses(folder, set())
     with pytest.raises(
         LocalServerError, match=r"^The test server was stopped .* addresses: 0\.0\.0\.0:1, 10\.0\.0\.1:2\."

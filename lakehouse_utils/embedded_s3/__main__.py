@@ -3,27 +3,18 @@
 import os
 import shlex
 import sys
-from typing import Any
 
 import click
 
 from lakehouse_utils import settings
+from lakehouse_utils.command_line import CommandGroup
 from lakehouse_utils.embedded_s3.server import Server, ensure, status, stop
-from lakehouse_utils.errors import LakehouseError
 
 # Variables that would send the tools of a shell to another server, or to it with other credentials.
 _UNSET = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ENDPOINT_URL_S3")
 
 
-class _Commands(click.Group):
-    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401  as in click
-        try:
-            return super().invoke(context)
-        except LakehouseError as error:
-            raise click.ClickException(str(error)) from None
-
-
-@click.group(cls=_Commands)
+@click.group(cls=CommandGroup)
 def main() -> None:
     """Start, stop or describe the S3 server of this checkout."""
 

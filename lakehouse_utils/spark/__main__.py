@@ -2,24 +2,15 @@
 
 import os
 import sys
-from typing import Any
 
 import click
 
 from lakehouse_utils import settings
-from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.command_line import CommandGroup
 from lakehouse_utils.spark.cluster import Cluster, start, status, stop
 
 
-class _Commands(click.Group):
-    def invoke(self, context: click.Context) -> Any:  # noqa: ANN401  as in click
-        try:
-            return super().invoke(context)
-        except LakehouseError as error:
-            raise click.ClickException(str(error)) from None
-
-
-@click.group(cls=_Commands)
+@click.group(cls=CommandGroup)
 def main() -> None:
     """Start, stop or describe the Spark cluster of this checkout."""
 

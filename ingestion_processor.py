@@ -62,6 +62,14 @@ def comma_separated(
     "--tables", default="", callback=comma_separated(), help="Only these source and gold tables.  [default: all]"
 )
 @click.option(
+    "--rebuild",
+    "rebuilt_tables",
+    default="",
+    metavar="LAYER.TABLE,...",
+    callback=comma_separated(),
+    help="Build these tables again, and then those built from them.",
+)
+@click.option(
     "--sources",
     "sources_path",
     type=click.Path(path_type=Path),
@@ -85,6 +93,7 @@ def main(
     lake_uri: str | None,
     layers: tuple[str, ...],
     tables: tuple[str, ...],
+    rebuilt_tables: tuple[str, ...],
     sources_path: Path | None,
     engine: str,
     spark_remote: str | None,
@@ -110,7 +119,7 @@ def main(
         with display:
             lake = Lake.open(lake_uri, config)
             context = RunContext(lake, open_engine(engine, lake, spark_remote), display)
-            report = run(context, landing or config.landing, described, Selection(layers, tables))
+            report = run(context, landing or config.landing, described, Selection(layers, tables, rebuilt_tables))
         if report_path:
             write_report(report, report_path)
     except LakehouseError as error:

@@ -4,6 +4,7 @@ The progress of a load is recorded in the table's own log, in the same commit as
 transaction: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#transaction-identifiers
 """
 
+import hashlib
 import io
 import json
 import re
@@ -52,16 +53,20 @@ class Action(NamedTuple):
 
 @dataclass(frozen=True)
 class Commit:
-    """One version of a table: the actions of its commit file, in order."""
+    """One version of a table: the actions of its commit file, in order.
+
+    `digest` is a hash of the file in 63 bits. Two commits with the same digest are the same commit of the same table.
+    """
 
     version: int
     actions: list[Action]
+    digest: int
 
     @classmethod
     def parse(cls, version: int, text: str | bytes) -> Self:
         """The commit that `text`, the content of a commit file, describes."""
         lines = (json.loads(line) for line in text.splitlines() if line.strip())
-        return cls(version, [Action(*next(iter(line.items()))) for line in lines])
+        return cls(version, [Action(*next(iter(line.items()))) for line in lines], digest(text))
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """The fields of the actions of one kind, such as "add", in order."""
@@ -76,6 +81,27 @@ class Commit:
     def operation(self) -> str:
         """What the writer calls the commit, such as "MERGE"; empty if it does not say."""
         return cast("str", self.info.get("operation", ""))
+
+    @property
+    def transactions(self) -> dict[str, int]:
+        """The versions of the application transactions in this commit, by app id."""
+        return {txn["appId"]: txn["version"] for txn in self.of_kind("txn")}
+
+    @property
+    def adds_rows(self) -> bool:
+        """Whether the commit adds files with other rows than those that it removes: OPTIMIZE does not."""
+        return any(add["dataChange"] for add in self.of_kind("add"))
+
+    @property
+    def removes_rows(self) -> bool:
+        """Whether the commit removes files whose rows other files do not hold unchanged."""
+        return any(remove["dataChange"] for remove in self.of_kind("remove"))
+
+
+def digest(text: str | bytes) -> int:
+    """A hash of `text` in 63 bits, the most that fits into the version of an application transaction."""
+    data = text.encode() if isinstance(text, str) else text
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) >> 1
 
 
 class DeltaLog:
@@ -188,30 +214,38 @@ def progress(table: DeltaTable | None, app_id: str) -> int | None:
     return None if table is None else table.transaction_version(app_id)
 
 
-def progress_by_app_id(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:
-    """A function that returns `progress` for an app id. delta-rs reads the log for each app id; this reads it once.
+def transactions(ref: TableRef, table: DeltaTable | None) -> dict[str, int]:
+    """The last version of every application transaction of a table, by app id.
 
-    Raises StorageError if the log cannot be read.
+    delta-rs reads the log once for each app id; this reads it once for all. Raises StorageError if the log cannot be
+    read, and MissingCommitError if it has no single-file checkpoint, and not all commits either.
     """
     versions: dict[str, int] = {}
     if table is None:
-        return versions.get
+        return versions
     log = DeltaLog.of_ref(ref)
     first = 0
     with translate_errors(f"read the log of {ref.label}", ref.lake):
-        if (checkpoint_version := log.checkpoint_version()) is not None:
+        checkpoint_version = log.checkpoint_version()
+        if checkpoint_version is not None and checkpoint_version <= table.version():
             checkpoint = log.checkpoint(checkpoint_version, ["txn"])
-            if checkpoint is None or checkpoint_version > table.version():
-                return partial(progress, table)
-            transactions = checkpoint["txn"].to_pylist()
-            versions = {txn["appId"]: txn["version"] for txn in transactions if txn}
-            first = checkpoint_version + 1
-        try:
-            for commit in log.commits(range(first, table.version() + 1)):
-                versions |= {txn["appId"]: txn["version"] for txn in commit.of_kind("txn")}
-        except MissingCommitError:
-            return partial(progress, table)
-    return versions.get
+            if checkpoint is not None:
+                versions = {txn["appId"]: txn["version"] for txn in checkpoint["txn"].to_pylist() if txn}
+                first = checkpoint_version + 1
+        for commit in log.commits(range(first, table.version() + 1)):
+            versions |= commit.transactions
+    return versions
+
+
+def progress_by_app_id(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:
+    """A function that returns `progress` for an app id, in as few requests as possible.
+
+    Raises StorageError if the log cannot be read.
+    """
+    try:
+        return transactions(ref, table).get
+    except MissingCommitError:
+        return partial(progress, table)
 
 
 # -- files

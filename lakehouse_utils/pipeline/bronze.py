@@ -14,12 +14,11 @@ from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
-from deltalake import DeltaTable, Schema, Transaction
+from deltalake import DeltaTable, Schema
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
-from lakehouse_utils.lake.delta_log import progress_by_app_id
 from lakehouse_utils.pipeline import commits, lineage, quarantine
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.landing import CHANGED_WHILE_READ, Landing, LandingFile
@@ -89,18 +88,22 @@ def refresh(
         refused.append(f"{delivery.file.path}: {error}")
         quarantine.append_refused_file(run.lake, source, delivery.file, delivery.fingerprint, error)
 
-    loaded_fingerprint = progress_by_app_id(ref, table)
+    loaded_fingerprint = commits.transactions_after_restores(ref, table)
+    in_quarantine = quarantine.transactions(run.lake, source)
     new: list[_Delivery] = []
+    lost_broken_records: list[_Delivery] = []
     for file in files:
         try:
             delivery = _Delivery(file, landing.fingerprint(file))
         except UnreadableFileError as error:
             refuse(_Delivery(file), error)
             continue
-        if loaded_fingerprint(delivery.app_id) == delivery.fingerprint:
-            run.progress.on_advance(file.size_bytes)
-        else:
+        if loaded_fingerprint(delivery.app_id) != delivery.fingerprint:
             new.append(delivery)
+        elif in_quarantine(delivery.app_id) == commits.TAKEN_BACK:
+            lost_broken_records.append(delivery)
+        else:
+            run.progress.on_advance(file.size_bytes)
 
     new_files = [delivery.file for delivery in new]
     uploads = run.engine.upload_files(upload, landing, source, new_files, run.progress.on_advance) if new else []
@@ -113,15 +116,36 @@ def refresh(
         except UnreadableFileError as error:
             refuse(delivery, error)
             continue
-        if uploaded.broken_files:
-            upload_broken = partial(_already_uploaded, uploaded.broken_files)
-            quarantine.append(run.lake, source, delivery.app_id, delivery.fingerprint, upload_broken)
+        _quarantine_broken(run.lake, source, delivery, uploaded)
         table = _commit(ref, table, source, delivery, uploaded)
         counts.read += uploaded.read
         counts.added += uploaded.rows
         counts.quarantined += uploaded.broken
+    _quarantine_again(run, landing, source, lost_broken_records, counts)
     counts.version = table.version() if table else None
     return counts, refused
+
+
+def _quarantine_broken(lake: Lake, source: Source, delivery: _Delivery, uploaded: Uploaded) -> None:
+    if uploaded.broken_files:
+        upload_broken = partial(_already_uploaded, uploaded.broken_files)
+        quarantine.append(lake, source, delivery.app_id, delivery.fingerprint, upload_broken)
+
+
+def _quarantine_again(
+    run: RunContext, landing: Landing, source: Source, deliveries: list[_Delivery], counts: TableCounts
+) -> None:
+    """Put the broken records of files into quarantine that a RESTORE took out of it. Bronze has the other rows."""
+    if not deliveries:
+        return
+    files = [delivery.file for delivery in deliveries]
+    uploads = run.engine.upload_files(upload_broken_records, landing, source, files, run.progress.on_advance)
+    for delivery, uploaded in zip(deliveries, uploads, strict=True):
+        if isinstance(uploaded, UnreadableFileError):  # it was readable when it was loaded
+            run.progress.on_note(f"{delivery.file.path}: its broken records are no longer in quarantine ({uploaded})")
+            continue
+        _quarantine_broken(run.lake, source, delivery, uploaded)
+        counts.quarantined += uploaded.broken
 
 
 def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
@@ -134,7 +158,7 @@ def _commit(
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
     table = table or commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
-    return commits.append(ref, table, schema, uploaded.files, Transaction(delivery.app_id, delivery.fingerprint))
+    return commits.append(ref, table, schema, uploaded.files, {delivery.app_id: delivery.fingerprint})
 
 
 def upload(
@@ -145,47 +169,66 @@ def upload(
     An engine may call it in another process. `on_advance` receives the number of bytes of the raw file that have been
     processed since the last call. Raises UnreadableFileError.
     """
-    ingested_at = datetime.now(UTC)
-    uploaded = Uploaded()
-    processed_bytes = 0
-    with landing.open(file) as stream, ThreadPoolExecutor(_WORKERS) as pool:
-        tasks = (partial(_upload_part, lake, file, source, part, ingested_at) for part in read(stream, file, source))
-        for uploaded_part, size_bytes in _results_in_order(pool, tasks):
-            uploaded.add(uploaded_part)
-            # A decompressed part may be larger than the file.
-            size_bytes = min(size_bytes, file.size_bytes - processed_bytes)
-            processed_bytes += size_bytes
-            on_advance(size_bytes)
-    on_advance(file.size_bytes - processed_bytes)
-    if uploaded.read != uploaded.rows + uploaded.broken:
-        raise AssertionError(
-            f"{file.path}: {uploaded.read} records read, but {uploaded.rows} rows and {uploaded.broken} broken records"
-        )
-    return uploaded
+    return _FileUpload(lake, source, file).run(landing, on_advance)
 
 
-def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now: datetime) -> tuple[Uploaded, int]:
-    """What was uploaded for one part of a file, and the size of the part in bytes."""
-    uploaded, size_bytes = Uploaded(), 0
-    for block in parse():
-        size_bytes += block.size_bytes
-        names = [name for name in block.rows.column_names if name != lineage.SOURCE_LINE]
-        uploaded.add(Uploaded(block.read, len(block.rows), len(block.broken), columns=dict.fromkeys(names)))
-        if len(block.rows):
-            lines = block.rows[lineage.SOURCE_LINE]
-            stats = {
-                lineage.BATCH: (file.batch, file.batch),
-                lineage.SOURCE_FILE: (file.path, file.path),
-                lineage.SOURCE_LINE: (lines[0].as_py(), lines[-1].as_py()),
-            }
-            ref = lake.table("bronze", source.name)
-            uploaded.files.append(
-                commits.put_parquet(ref, lineage.add_file_columns(block.rows, file.batch, file.path, now), stats)
+def upload_broken_records(
+    lake: Lake, landing: Landing, source: Source, file: LandingFile, on_advance: Callable[[int], None]
+) -> Uploaded:
+    """Like `upload`, but without the rows."""
+    return _FileUpload(lake, source, file, with_rows=False).run(landing, on_advance)
+
+
+@dataclass(frozen=True)
+class _FileUpload:
+    lake: Lake
+    source: Source
+    file: LandingFile
+    with_rows: bool = True
+    ingested_at: datetime = field(default_factory=partial(datetime.now, UTC))
+
+    def run(self, landing: Landing, on_advance: Callable[[int], None]) -> Uploaded:
+        """See `upload`."""
+        file, uploaded, processed_bytes = self.file, Uploaded(), 0
+        with landing.open(file) as stream, ThreadPoolExecutor(_WORKERS) as pool:
+            tasks = (partial(self._upload_part, part) for part in read(stream, file, self.source))
+            for uploaded_part, size_bytes in _results_in_order(pool, tasks):
+                uploaded.add(uploaded_part)
+                # A decompressed part may be larger than the file.
+                size_bytes = min(size_bytes, file.size_bytes - processed_bytes)
+                processed_bytes += size_bytes
+                on_advance(size_bytes)
+        on_advance(file.size_bytes - processed_bytes)
+        if uploaded.read != uploaded.rows + uploaded.broken:
+            raise AssertionError(
+                f"{file.path}: {uploaded.read} records read, but {uploaded.rows} rows and {uploaded.broken} broken"
+                " records"
             )
-        if block.broken:
-            uploaded.broken_files.append(quarantine.upload_broken_records(lake, source, file, block.broken, now))
-        del block  # frees its memory for the next one
-    return uploaded, size_bytes
+        return uploaded
+
+    def _upload_part(self, parse: Part) -> tuple[Uploaded, int]:
+        """What was uploaded for one part of a file, and the size of the part in bytes."""
+        lake, file = self.lake, self.file
+        uploaded, size_bytes = Uploaded(), 0
+        for block in parse():
+            size_bytes += block.size_bytes
+            names = [name for name in block.rows.column_names if name != lineage.SOURCE_LINE]
+            uploaded.add(Uploaded(block.read, len(block.rows), len(block.broken), columns=dict.fromkeys(names)))
+            if self.with_rows and len(block.rows):
+                lines = block.rows[lineage.SOURCE_LINE]
+                stats = {
+                    lineage.BATCH: (file.batch, file.batch),
+                    lineage.SOURCE_FILE: (file.path, file.path),
+                    lineage.SOURCE_LINE: (lines[0].as_py(), lines[-1].as_py()),
+                }
+                rows = lineage.add_file_columns(block.rows, file.batch, file.path, self.ingested_at)
+                uploaded.files.append(commits.put_parquet(lake.table("bronze", self.source.name), rows, stats))
+            if block.broken:
+                uploaded.broken_files.append(
+                    quarantine.upload_broken_records(lake, self.source, file, block.broken, self.ingested_at)
+                )
+            del block  # frees its memory for the next one
+        return uploaded, size_bytes
 
 
 def _results_in_order(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], _Result]]) -> Iterator[_Result]:

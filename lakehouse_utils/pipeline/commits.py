@@ -1,32 +1,39 @@
 """Rows into Delta tables in two steps: upload Parquet files, then add them in one commit.
 
-A commit also records the table's progress (see `lake/delta_log.py`). Therefore neither a rerun nor a restart after a
+A commit also records what it covers (see `build_record.py`). Therefore neither a rerun nor a restart after a
 crash loses or duplicates a row. Files that were uploaded but never committed are invisible to readers, and
 `vacuum(full=True)` removes them.
 """
 
 import io
 import json
+import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Field, Schema, Transaction
+from deltalake import DeltaTable, Field, Schema
+from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
-from lakehouse_utils.lake import TableRef
-from lakehouse_utils.lake.delta_log import progress
+from lakehouse_utils.lake import TableRef, delta_log
+from lakehouse_utils.lake.delta_log import MissingCommitError, progress
 from lakehouse_utils.lake.s3_errors import translate_errors
+from lakehouse_utils.pipeline import build_record
+from lakehouse_utils.pipeline.build_record import CommitRecord, Transactions
 from lakehouse_utils.pipeline.lineage import SOURCE_LINE
 
 TARGET_FILE_BYTES = 8 << 20  # smaller than usual, because a MERGE rewrites whole files
 _ROW_GROUP_ROWS = 1 << 18
 _SAMPLE_ROWS = 4096  # examined to decide whether to use dictionary encoding for a column
 _SAMPLE_ROWS_PER_VALUE = 8  # dictionary encoding is used above this
+_MAX_ATTEMPTS = 20  # of a commit, if other writers commit first
+_MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longer by as much
 
 Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
 
@@ -79,43 +86,101 @@ def _is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:
 
 
 def append(
-    ref: TableRef, table: DeltaTable | None, schema: pa.Schema, files: list[AddAction], transaction: Transaction
+    ref: TableRef, table: DeltaTable | None, schema: pa.Schema, files: list[AddAction], transactions: Transactions
 ) -> DeltaTable:
-    """Commit uploaded `files` to `table` unless its log already has this `transaction`.
+    """Commit uploaded `files` to `table` unless its log already has these `transactions`.
 
-    The table is created if it is None, and gets the columns of `schema` that it lacks.
+    The table is created if it is None, and gets the columns of `schema` that it lacks. Raises CommitFailedError if
+    other writers committed first in every attempt.
     """
     table = table or create(ref, Schema.from_arrow(schema))
     with translate_errors(f"commit to {ref.label}", ref.lake):
-        existing = {field.name.lower() for field in table.schema().fields}
-        missing = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in existing]
-        if missing:
-            table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
-            table.update_incremental()
-        # Checked as late as possible, because another writer may have committed the same transaction.
-        if progress(table, transaction.app_id) != transaction.version:
-            commit_files(table, files, CommitProperties(app_transactions=[transaction]))
+        for attempt in range(_MAX_ATTEMPTS):
+            try:
+                existing = {field.name.lower() for field in table.schema().fields}
+                missing = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in existing]
+                if missing:
+                    table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
+                    table.update_incremental()
+                # Checked as late as possible, because another writer may have committed the same transactions.
+                if any(progress(table, app_id) != version for app_id, version in transactions.items()):
+                    commit_files(table, files, CommitRecord(transactions))
+                return table
+            except CommitFailedError:  # the files are still good for another attempt
+                if attempt == _MAX_ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, _MAX_PAUSE_S * (attempt + 1)))  # noqa: S311 - no secret
+                table.update_incremental()
         return table
 
 
 def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> DeltaTable:
-    """Create the table without rows unless it exists: if two writers created it with rows, both would succeed."""
+    """Create the table without rows unless it exists: if two writers created it with rows, both would succeed.
+
+    If another writer creates it at the same time, that table is returned, perhaps with other columns.
+    """
     with translate_errors(f"create {ref.label}", ref.lake):
-        return DeltaTable.create(
-            ref.uri,
-            schema,
-            mode="ignore",
-            storage_options=ref.lake.storage_options,
-            configuration=configuration,
-        )
+        try:
+            return DeltaTable.create(
+                ref.uri,
+                schema,
+                mode="ignore",
+                storage_options=ref.lake.storage_options,
+                configuration=configuration,
+                commit_properties=CommitRecord({}).properties(None),
+            )
+        except CommitFailedError:
+            table = ref.open()
+            if table is None:
+                raise
+            return table
 
 
-def commit_files(table: DeltaTable, files: Sequence[AddAction], commit: CommitProperties) -> None:
+def commit_files(table: DeltaTable, files: Sequence[AddAction], commit: CommitRecord) -> None:
     """Add uploaded files to a table, in one commit."""
-    table.create_write_transaction(list(files), "append", table.schema(), commit_properties=commit)
+    table.create_write_transaction(list(files), "append", table.schema(), commit_properties=commit.properties(table))
     table.update_incremental()
 
 
-def record(table: DeltaTable, commit: CommitProperties) -> None:
-    """Commit the table's progress, without rows."""
-    commit_files(table, [], commit)
+def replace_files(table: DeltaTable, files: Sequence[AddAction], schema: Schema, commit: CommitRecord) -> None:
+    """Put uploaded files in place of all files of a table, and give it the columns of `schema`, in one commit."""
+    table.create_write_transaction(list(files), "overwrite", schema, commit_properties=commit.properties(table))
+    table.update_incremental()
+
+
+def record(table: DeltaTable, commit: CommitRecord, engine_commit: int | None = None) -> None:
+    """Commit the table's build record, without rows. For `engine_commit` see `CommitRecord.properties`."""
+    properties = commit.properties(table, engine_commit)
+    table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
+    table.update_incremental()
+
+
+TAKEN_BACK = 0  # recorded in place of a version of a transaction whose rows a RESTORE took back
+
+
+def transactions_after_restores(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:
+    """A function that returns the version last committed under an app id; None if there is none.
+
+    The version is TAKEN_BACK for a transaction whose rows are gone because of a RESTORE. A RESTORE itself keeps the
+    transactions that were committed after the version that it goes back to. So after a RESTORE by another program, this
+    commits the corrected ones.
+    """
+    try:
+        recorded = delta_log.transactions(ref, table)
+        valid = _valid_transactions(ref, table, recorded)
+    except MissingCommitError:
+        return partial(progress, table)
+    if table is not None and valid != recorded:
+        corrected = {app_id: version for app_id, version in valid.items() if recorded[app_id] != version}
+        record(table, CommitRecord(corrected))
+    return valid.get
+
+
+def _valid_transactions(ref: TableRef, table: DeltaTable | None, recorded: dict[str, int]) -> dict[str, int]:
+    restored_to = build_record.read(ref, table).restored_to
+    if restored_to is None:
+        return recorded
+    restored = ref.open(restored_to)
+    valid = _valid_transactions(ref, restored, delta_log.transactions(ref, restored))
+    taken_back = (app_id for app_id, version in recorded.items() if valid.get(app_id) != version)
+    return recorded | {app_id: TAKEN_BACK for app_id in taken_back if not build_record.is_own(app_id)}

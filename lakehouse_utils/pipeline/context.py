@@ -9,13 +9,18 @@ from lakehouse_utils.pipeline.engines.protocol import Engine
 
 @dataclass
 class TableCounts:
-    """What one step did to one table, in rows. `version` is the table's version after the step."""
+    """What one step did to one table, in rows.
+
+    `version` is the table's version after the step. `rebuilt` says why the table was computed from all rows of its
+    inputs; None if only what was new was read.
+    """
 
     read: int = 0
     added: int = 0
     changed: int = 0
     quarantined: int = 0
     version: int | None = None
+    rebuilt: str | None = None
 
 
 class Progress(Protocol):

@@ -7,27 +7,29 @@ The header of a file names the table's key and the tables that it reads. Its sta
 - `rows`: the rows of gold for these keys. What differs from the table is written with one MERGE.
 - `unknown_member`: in a dimension, the row that facts point to when the source names no known member.
 
-The commit records the progress of each table that was read. A new file in the folder is picked up automatically.
+The commit records the position of each table that was read (see `build_record.py`); if it does not hold any more, the
+table is rebuilt: computed for all keys, and what differs is written. A new file
+in the folder is picked up automatically.
 """
 
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable
 
 from lakehouse_utils.errors import LakehouseError, MissingTableError
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.lake.delta_log import is_empty, progress, progress_by_app_id
+from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import sql
+from lakehouse_utils.pipeline import build_record, commits, sql
+from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import Engine, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference
 from lakehouse_utils.pipeline.sql import quoted
-
-_DEFINITION = "definition"  # the app id under which a table's log records the SQL that it was computed with
 
 
 @dataclass(frozen=True)
@@ -99,43 +101,77 @@ def needs(name: str) -> set[str]:
     return sources
 
 
-def refresh(run: RunContext, name: str) -> TableCounts:
+def refresh(run: RunContext, name: str, *, rebuild: str | None = None) -> TableCounts:
     """Bring `gold/<name>` up to date with the tables that it reads; all counts are 0 if it already was.
 
-    Raises MissingTableError if one of these tables does not exist, and LakehouseError if the table was built with other
-    columns.
+    The table is rebuilt if its build record does not hold any more, or if `rebuild` says why; only then it may also get
+    other columns. Raises MissingTableError if one of these tables does not exist, and LakehouseError if the table was
+    built with other columns.
     """
     definition, ref = GoldTable.load(name), run.lake.table("gold", name)
     table = ref.open()
+    record = build_record.read(ref, table)
     inputs = {f"{layer}.{read}": _open_input(run.lake, name, layer, read) for layer, read in definition.reads}
-    now = {label: _progress_of_input(label, read) for label, read in inputs.items()}
-    now[_DEFINITION] = definition.fingerprint
-    progress_under = progress_by_app_id(ref, table)
-    covered = {label: progress_under(label) for label in now}
-    if table is not None and covered == now:
+    transactions = {DEFINITION: definition.fingerprint}
+    changes = []
+    for label, read in inputs.items():
+        input_ref = run.lake.table(*label.split("."))
+        input_record = build_record.read(input_ref, read)
+        changes.append(build_record.changes_since(input_ref, input_record, record.covered(label)))
+        transactions |= _record_input(label, input_record)
+    has_other_sql = record.transactions.get(DEFINITION, definition.fingerprint) != definition.fingerprint
+    why = rebuild or _why_rebuild(record, changes, has_other_sql=has_other_sql)
+    commit = CommitRecord(transactions, rebuilds=why is not None)
+    if table is not None and why is None and not any(change.adds_rows for change in changes):
+        if any(change.is_worth_recording for change in changes):
+            commits.record(table, commit)
         return TableCounts(version=table.version())
+    has_rows = not is_empty(table)
+    if why and has_rows:
+        run.progress.on_note(f"{ref.label} is rebuilt, because {why}")
     for label, read in inputs.items():
         run.engine.define_snapshot(label, read)
-    changed_keys = _find_changed_keys(run.engine, definition, covered)
-    commit = CommitProperties(app_transactions=[Transaction(label, version) for label, version in now.items()])
+    changed_keys = _find_changed_keys(run.engine, definition, {} if why else record.transactions)
     with translate_errors(f"refresh gold.{name}", run.lake):
-        if table is None or is_empty(table):
-            return _fill(run, definition, table, changed_keys, commit)
-        return _merge(run.engine, MergeTarget(table, definition.key, commit), definition, changed_keys)
+        if table is not None and has_rows and not rebuild:
+            _require_columns(run.engine, table, definition, changed_keys)
+        if table is None or not has_rows or rebuild or record.foreign_change or has_other_sql:
+            counts = _fill(run, definition, table, changed_keys, commit)
+        else:
+            counts = _merge(run.engine, MergeTarget(table, definition.key, commit), definition, changed_keys)
+    counts.rebuilt = why if has_rows or rebuild else None
+    return counts
 
 
-def _find_changed_keys(engine: Engine, definition: GoldTable, covered: dict[str, int | None]) -> Relation | None:
-    """The keys that changed since the last refresh: all keys if there was none, or if the SQL changed since.
+def _record_input(label: str, record: BuildRecord) -> dict[str, int]:
+    """What a commit records about an input: its position, and for silver the version of bronze that it covers.
+
+    Rows of silver carry the version of bronze that they were made from, by which changed rows are found.
+    """
+    if record.head is None:
+        return {}
+    layer, table = label.split(".")
+    covered = record.transactions.get(f"bronze.{table.removesuffix('_history')}", 0)
+    return record.head.transactions(label) | ({f"{label} covers": covered} if layer == "silver" else {})
+
+
+def _why_rebuild(record: BuildRecord, changes: list[InputChange], *, has_other_sql: bool) -> str | None:
+    """Why the table has to be computed from all rows, to follow "because"; None if the changed keys are enough."""
+    if record.foreign_change:
+        return f"it {record.foreign_change}"
+    if has_other_sql:
+        return "its SQL has changed"
+    return next((change.rebuild for change in changes if change.rebuild), None)
+
+
+def _find_changed_keys(engine: Engine, definition: GoldTable, covered: Mapping[str, int]) -> Relation | None:
+    """The keys that changed since the last refresh: all keys if nothing is covered.
 
     None for a table that is computed completely.
     """
     if "changed_keys" not in definition.statements:
         return None
-    starts_over = covered[_DEFINITION] != definition.fingerprint
-    versions = {
-        f"{label.split('.')[-1]}_version": -1 if version is None or starts_over else version
-        for label, version in covered.items()
-    }
+    versions = {f"{table}_version": covered.get(f"{layer}.{table} covers", -1) for layer, table in definition.reads}
     return engine.materialize("changed_keys", definition.statements["changed_keys"].format(**versions))
 
 
@@ -143,37 +179,52 @@ def _rows(definition: GoldTable, changed_keys: Relation | None) -> str:
     return definition.statements["rows"].format(changed_keys=changed_keys)
 
 
-def _fill(
-    run: RunContext,
-    definition: GoldTable,
-    table: DeltaTable | None,
-    changed_keys: Relation | None,
-    commit: CommitProperties,
-) -> TableCounts:
-    """Write an empty or new table, with the unknown member if there is one."""
-    engine, rows = run.engine, _rows(definition, changed_keys)
+def _all_rows(engine: Engine, definition: GoldTable, changed_keys: Relation | None) -> str:
+    """SQL for all rows of a table, with the unknown member if there is one; `changed_keys` are all keys."""
+    rows = _rows(definition, changed_keys)
     if unknown_member := definition.statements.get("unknown_member"):
         known, unknown = engine.define_view("known_rows", rows), engine.define_view("unknown_member", unknown_member)
         has_value = engine.columns(unknown)
         values = (quoted(name) if name in has_value else f"NULL AS {quoted(name)}" for name in engine.columns(known))
         rows = f"SELECT * FROM {known} UNION ALL SELECT {', '.join(values)} FROM {unknown}"
-    table = engine.fill_table(run.lake.table("gold", definition.name), table, rows, definition.key, commit)
+    return rows
+
+
+def _fill(
+    run: RunContext,
+    definition: GoldTable,
+    table: DeltaTable | None,
+    changed_keys: Relation | None,
+    commit: CommitRecord,
+) -> TableCounts:
+    """Write all rows of a table; those that it has are replaced without being read, with their columns."""
+    engine, ref = run.engine, run.lake.table("gold", definition.name)
+    rows = _all_rows(engine, definition, changed_keys)
+    table = engine.fill_table(ref, table, rows, definition.key, commit)
     if changed_keys:
         engine.drop(changed_keys)  # the next table needs its memory
     count = table.count()
     return TableCounts(read=count, added=count, version=table.version())
 
 
+def _require_columns(engine: Engine, table: DeltaTable, definition: GoldTable, changed_keys: Relation | None) -> None:
+    desired = engine.define_view("desired_columns", _rows(definition, changed_keys))
+    existing = {field.name for field in table.schema().fields}
+    if different := sorted(set(engine.columns(desired)) ^ existing):
+        raise LakehouseError(
+            f"The columns of gold.{definition.name} are not those of sql/gold/{definition.name}.sql:"
+            f" {', '.join(different)}. Give the table these columns with --rebuild gold.{definition.name}."
+        )
+
+
 def _merge(engine: Engine, target: MergeTarget, definition: GoldTable, changed_keys: Relation | None) -> TableCounts:
     """Write what differs: in the rows of the changed keys, or in all rows."""
     desired = engine.materialize("desired_rows", _rows(definition, changed_keys))
-    if different := sorted(set(engine.columns(desired)) ^ set(target.columns)):
-        raise LakehouseError(
-            f"The columns of gold.{definition.name} are not those of sql/gold/{definition.name}.sql:"
-            f" {', '.join(different)}. Delete {target.table.table_uri.rstrip('/')} and run again."
-        )
     existing = engine.define_snapshot("gold_rows", target.table)
-    if changed_keys:
+    if target.commit.rebuilds:  # keys may be gone; the unknown member, whose own key is NULL, stays
+        is_known = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in definition.key)
+        existing = engine.define_view("known_gold_rows", f"SELECT * FROM {existing} WHERE {is_known}")
+    elif changed_keys:
         key = ", ".join(map(quoted, engine.columns(changed_keys)))
         of_changed_keys = f"SELECT * FROM {existing} SEMI JOIN {changed_keys} USING ({key})"
         existing = engine.define_view("gold_rows_of_changed_keys", of_changed_keys)
@@ -192,17 +243,3 @@ def _open_input(lake: Lake, name: str, layer: str, read: str) -> DeltaTable:
             table=f"{layer}.{read}",
         )
     return table
-
-
-def _progress_of_input(label: str, table: DeltaTable) -> int:
-    """The progress of an input, as a number that grows with each change to its rows.
-
-    For silver it is the version of bronze that it covers, because rows carry that number. For gold it is the sum over
-    the tables that it read. The table's own version is not suitable, because OPTIMIZE changes it too.
-    """
-    layer, name = label.split(".")
-    if layer == "gold":
-        versions = [progress(table, f"{layer}.{read}") for layer, read in GoldTable.load(name).reads]
-    else:
-        versions = [progress(table, f"bronze.{name.removesuffix('_history')}")]
-    return sum(version or 0 for version in versions)

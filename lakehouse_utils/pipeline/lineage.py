@@ -23,7 +23,8 @@ BRONZE_FIELDS = (
     pa.field(INGESTED_AT, pa.timestamp("us", "UTC")),
 )
 BRONZE_SQL_TYPES = {BATCH: "VARCHAR", SOURCE_FILE: "VARCHAR", SOURCE_LINE: "BIGINT", INGESTED_AT: "TIMESTAMPTZ"}
-SILVER_COLUMNS = (VERSION_AT, BATCH, SOURCE_FILE, SOURCE_LINE, BRONZE_VERSION)
+SILVER_ORIGIN = (BATCH, SOURCE_FILE, SOURCE_LINE, BRONZE_VERSION)  # in silver, where a row comes from
+SILVER_COLUMNS = (VERSION_AT, *SILVER_ORIGIN)
 
 
 def add_file_columns(rows: pa.Table, batch: str, source_file: str, ingested_at: datetime) -> pa.Table:

@@ -27,11 +27,16 @@ def merge_rows(
     """MERGE the rows of `source` into a table by its key; an update or insert takes `columns` from the source.
 
     Files that hold no key of the source are skipped: the condition contains ranges of keys from the log's statistics,
-    which engines compare with the same statistics. Raises CommitFailedError if another writer committed first.
+    which engines compare with the same statistics. The commit is recorded even if no row changes. Raises
+    CommitFailedError if another writer committed first.
     """
     same_key = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in target.key)
     ranges = _key_ranges(engine, target.table, source, target.key[0])
-    return engine.merge(target, source, f"{same_key} AND {ranges}", columns, clauses)
+    version = target.table.version()
+    counts = engine.merge(target, source, f"{same_key} AND {ranges}", columns, clauses)
+    if target.table.version() == version:  # a MERGE that changes nothing makes no commit
+        commits.record(target.table, target.commit)
+    return counts
 
 
 def merge_difference(
@@ -40,7 +45,7 @@ def merge_difference(
     """Turn the rows `existing` of a table into the rows `desired`, in one MERGE of the rows that differ.
 
     Both relations have the table's columns. Rows that differ in `ignored_columns` only count as equal. If no row
-    differs, the commit only records the table's progress. Raises CommitFailedError if another writer committed first.
+    differs, the commit only records what it covers. Raises CommitFailedError if another writer committed first.
     """
     table, columns = target.table, target.columns
     compared = [name for name in columns if name not in (*target.key, *ignored_columns)]

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
-from deltalake import Transaction
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
@@ -38,7 +37,23 @@ def append(lake: Lake, source: Source, app_id: str, version: int, upload: Callab
     ref = lake.table("quarantine", source.name)
     table = ref.open()
     if progress(table, app_id) != version:
-        commits.append(ref, table, SCHEMA, upload(), Transaction(app_id, version))
+        commits.append(ref, table, SCHEMA, upload(), {app_id: version})
+
+
+def app_id_of_rejected(source: Source) -> str:
+    """The app id under which the log records which of silver's rejected rows quarantine has."""
+    return f"silver.{source.name}"
+
+
+def transactions(lake: Lake, source: Source) -> Callable[[str], int | None]:
+    """What the log records by app id, with `commits.TAKEN_BACK` for what a RESTORE took back."""
+    ref = lake.table("quarantine", source.name)
+    return commits.transactions_after_restores(ref, ref.open())
+
+
+def lost_rejected_rows(lake: Lake, source: Source) -> bool:
+    """Whether a RESTORE took back rows that silver rejected."""
+    return transactions(lake, source)(app_id_of_rejected(source)) == commits.TAKEN_BACK
 
 
 def append_refused_file(

@@ -17,7 +17,7 @@ from lakehouse_utils.errors import (
 )
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import bronze, gold, silver
+from lakehouse_utils.pipeline import bronze, gold, rebuild, silver
 from lakehouse_utils.pipeline.context import Progress, RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.engines.protocol import Engine
@@ -60,14 +60,22 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of the pipeline to run: `tables` are names of source and gold tables; empty means all."""
+    """Which part of the pipeline to run: `tables` are names of source and gold tables; empty means all.
+
+    `rebuild` names tables, as <layer>.<table>, that are built again from all of their inputs (see `rebuild.py`).
+    """
 
     layers: tuple[str, ...] = LAYERS
     tables: tuple[str, ...] = ()
+    rebuild: tuple[str, ...] = ()
 
     def has_table(self, name: str) -> bool:
         """Whether a source or gold table is part of the run."""
         return not self.tables or name in self.tables
+
+    def rebuild_reason(self, label: str) -> str | None:
+        """Why the table `label` is to be rebuilt; None unless the selection says so."""
+        return rebuild.REASON if label in self.rebuild else None
 
 
 def run(context: RunContext, landing: str, sources: dict[str, Source], selection: Selection = Selection()) -> RunReport:
@@ -78,19 +86,25 @@ def run(context: RunContext, landing: str, sources: dict[str, Source], selection
     """
     started = time.monotonic()
     report = RunReport(context.engine.name, context.lake.root)
+    rebuild.require_known(selection.rebuild, sources)
+    _require_selected(selection)
     context.lake.check_access()
     with context.engine:
+        _start_again(context, Landing(landing, context.lake), sources, selection)
         if "bronze" in selection.layers:
             _run_bronze(context, report, Landing(landing, context.lake), sources, selection)
         if "silver" in selection.layers:
             for source in sources.values():
                 if selection.has_table(source.name):
                     for name in silver.tables(source):
-                        _run_step(context, report, f"silver.{name}", partial(silver.refresh, context, source, name))
+                        why = selection.rebuild_reason(f"silver.{name}")
+                        step = partial(silver.refresh, context, source, name, rebuild=why)
+                        _run_step(context, report, f"silver.{name}", step)
         if "gold" in selection.layers:
             for name in _gold_tables_of(sources, selection, context.progress):
                 if selection.has_table(name):
-                    _run_step(context, report, f"gold.{name}", partial(gold.refresh, context, name))
+                    why = selection.rebuild_reason(f"gold.{name}")
+                    _run_step(context, report, f"gold.{name}", partial(gold.refresh, context, name, rebuild=why))
     report.seconds = time.monotonic() - started
     return report
 
@@ -109,6 +123,31 @@ def open_engine(name: str, lake: Lake, spark_remote: str | None = None) -> Engin
     if spark_remote:
         raise SettingError("--spark-remote requires --engine spark: add it.", setting="--spark-remote")
     return LocalEngine(lake)
+
+
+def _require_selected(selection: Selection) -> None:
+    """Raise SettingError if a table is to be rebuilt that is not part of the run."""
+    for label in selection.rebuild:
+        layer, _, name = label.partition(".")
+        needed = {"bronze", "silver"} if layer == "quarantine" else {layer}
+        if not needed.issubset(selection.layers) or not selection.has_table(name.removesuffix("_history")):
+            raise SettingError(
+                f"--rebuild {label} needs the layer {' and '.join(sorted(needed))} and this table in the run. Change"
+                " --layers or --tables.",
+                setting="--rebuild",
+            )
+
+
+def _start_again(context: RunContext, landing: Landing, sources: dict[str, Source], selection: Selection) -> None:
+    if not selection.rebuild:
+        return
+    files, _ = landing.files()
+    for label in selection.rebuild:
+        name = label.partition(".")[2]
+        of_source = [file for file in files if file.table == name]
+        with translate_errors(f"rebuild {label}", context.lake):
+            context.engine.authorize()
+            rebuild.start_again(context, label, sources.get(name), of_source)
 
 
 def _run_bronze(

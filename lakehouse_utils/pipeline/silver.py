@@ -1,29 +1,31 @@
 """Bronze to silver: typed values, one row per key through MERGE, and history if the description asks for it.
 
-Each table's commit records the version of bronze that it covers. A run reads only the files that bronze has gained
-since then, so the cost of a daily batch depends on the new rows and on the files that they change, not on the size of
-the tables. The rules on values are in `rules.py`, the SQL is in `sql/silver.sql`.
+Each table's commit records the position of bronze that it covers (see `build_record.py`). A run reads only the files
+that bronze has gained since then, so the cost of a daily batch depends on the new rows and on the files that they
+change, not on the size of the tables. When the record does not hold any more, the table is rebuilt: computed from all
+rows of bronze, and what differs is written. The rules on values are in `rules.py`, the SQL is in `sql/silver.sql`.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import DeltaTable
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
 
-from lakehouse_utils.errors import DescriptionError, LakehouseError
+from lakehouse_utils.errors import DescriptionError, MissingTableError
 from lakehouse_utils.lake import TableRef, delta_log
-from lakehouse_utils.lake.delta_log import is_empty, progress
+from lakehouse_utils.lake.delta_log import is_empty, live_files
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import lineage, quarantine, rules
+from lakehouse_utils.pipeline import build_record, commits, lineage, quarantine, rules
+from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference, merge_rows
 from lakehouse_utils.pipeline.sources import HISTORY_COLUMNS, Source
-from lakehouse_utils.pipeline.sql import literal, quoted, statement
+from lakehouse_utils.pipeline.sql import literal, quoted, statement, statements
 
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
@@ -36,58 +38,113 @@ def tables(source: Source) -> list[str]:
     return [*([f"{source.name}_history"] if source.history else []), source.name]
 
 
-def app_id(source: Source) -> str:
-    """The app id under which a silver table's log records the version of bronze that it covers."""
+def input_label(source: Source) -> str:
+    """The input of a source's silver tables, as their build records name it."""
     return f"bronze.{source.name}"
 
 
-def refresh(run: RunContext, source: Source, name: str) -> TableCounts:
+def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None = None) -> TableCounts:
     """Bring `silver/<name>`, one of `tables(source)`, up to date with bronze.
 
-    All counts are 0 if it already was. Without a bronze table, an empty silver table is created, because gold needs it.
-    Raises DescriptionError if the table's columns are not those of the description, and LakehouseError if it was built
-    from another bronze table.
+    All counts are 0 if it already was. The table is rebuilt if its build record does not hold any more, or if `rebuild`
+    says why; only then it may also get other columns. Without a bronze table, an empty silver table is created, because
+    gold needs it.
+
+    Raises DescriptionError if the table's columns are not those of the description, and MissingTableError if bronze is
+    gone although silver has rows.
     """
-    bronze_ref = run.lake.table("bronze", source.name)
-    bronze, table = bronze_ref.open(), run.lake.delta("silver", name)
-    covered_version, bronze_version = progress(table, app_id(source)), bronze.version() if bronze else 0
-    if covered_version is not None and covered_version > bronze_version:
-        raise LakehouseError(
-            f"silver.{name} covers version {covered_version} of bronze.{source.name}, which is at version"
-            f" {bronze_version}: it was built from another bronze table. Delete {run.lake.uri('silver', name)} and the"
-            " gold tables, then run again."
+    label = input_label(source)
+    bronze_ref, ref = run.lake.table("bronze", source.name), run.lake.table("silver", name)
+    bronze, table = bronze_ref.open(), ref.open()
+    if bronze is None and not is_empty(table):
+        raise MissingTableError(
+            f"{ref.label} has rows, but {label}, which it is built from, does not exist at {bronze_ref.uri}. Load the"
+            f" raw files again (--layers bronze), or delete {ref.uri} as well.",
+            table=label,
         )
+    record, bronze_record = build_record.read(ref, table), build_record.read(bronze_ref, bronze)
+    definition = _definition(source, name)
+    change = build_record.changes_since(bronze_ref, bronze_record, record.covered(label), accept_appends=True)
+    why = rebuild or _why_rebuild(record, change, definition)
+    if why is None and name == source.name and quarantine.lost_rejected_rows(run.lake, source):
+        why = f"quarantine.{source.name} was restored to an earlier version"
+    position = bronze_record.head.transactions(label) if bronze_record.head else {}
+    commit = CommitRecord({DEFINITION: definition, **position}, rebuilds=why is not None)
     if table is not None:
-        _require_described_columns(run.lake.table("silver", name), table, source)
-    has_new_version = bronze is not None and covered_version != bronze_version
-    new_files = delta_log.files_added_since(bronze_ref, bronze, covered_version) if bronze and has_new_version else []
-    if table is not None and covered_version is not None and not new_files:
-        return TableCounts(version=table.version())
-    new = _read_new_rows(run, source, bronze, new_files)
-    if name == source.name:
-        return _refresh_current(run, source, table, new)
-    return _refresh_history(run, source, table, new)
+        if rebuild is None:
+            _require_described_columns(ref, table, source)
+        is_still_empty = bronze is None and rebuild is None
+        if is_still_empty or (why is None and not change.added):
+            if change.is_worth_recording:
+                commits.record(table, commit)
+            return TableCounts(version=table.version())
+    has_rows = not is_empty(table)
+    if why and has_rows:
+        run.progress.on_note(f"{ref.label} is rebuilt, because {why}")
+    live = live_files(bronze_ref, bronze) if bronze else []
+    new_files = live if why or table is None else _files_to_read(bronze_ref, change, live)
+    new = replace(
+        _read_new_rows(run, source, bronze, new_files, commit), replaces_all=bool(rebuild or record.foreign_change)
+    )
+    counts = (_refresh_current if name == source.name else _refresh_history)(run, source, table, new)
+    counts.rebuilt = why if has_rows or rebuild else None
+    return counts
+
+
+def _why_rebuild(record: BuildRecord, change: InputChange, definition: int) -> str | None:
+    """Why the table has to be computed from all of bronze, to follow "because"; None if the new rows are enough."""
+    if record.foreign_change:
+        return f"it {record.foreign_change}"
+    if record.transactions.get(DEFINITION, definition) != definition:
+        return "its description or the SQL has changed"
+    return change.rebuild
+
+
+def _definition(source: Source, name: str) -> int:
+    """A number that changes when the description or the SQL would give other rows."""
+    sql = statements("silver")
+    texts = [
+        *(rules.typed_value(column, about) for column, about in source.columns.items()),
+        rules.all_conditions(source),
+        _version_at(source),
+        _newest_first(source),
+        _columns(source),
+        _key(source),
+        sql["accepted"],
+        sql["newest" if name == source.name else "history"],
+    ]
+    return delta_log.digest("\n".join(texts))
+
+
+def _files_to_read(bronze_ref: TableRef, change: InputChange, live: list[str]) -> list[str]:
+    """The new files of bronze; all of them if new ones were compacted since: it does no harm to read a row twice."""
+    added = [f"{bronze_ref.uri}/{add['path']}" for add in change.added]
+    return added if set(live).issuperset(added) else live
 
 
 @dataclass(frozen=True)
 class _NewRows:
-    """The rows that bronze has gained since a silver table was refreshed."""
+    """The rows that bronze has gained since a silver table was refreshed; for a rebuild, all of its rows."""
 
     bronze: DeltaTable | None
-    bronze_version: int
     rows: Relation  # as in bronze
     accepted: Relation  # the rows that meet all rules, typed
+    commit: CommitRecord  # what a commit to silver records when it covers these rows
     is_late: bool  # whether they may belong to an earlier batch than rows that silver already has
+    replaces_all: bool  # whether the rows of silver are replaced without being read
 
-    def commit(self, source: Source) -> CommitProperties:
-        """What a commit to silver records when it covers these rows."""
-        return CommitProperties(app_transactions=[Transaction(app_id(source), self.bronze_version)])
+    @property
+    def bronze_version(self) -> int:
+        """The version of bronze that has these rows."""
+        return self.bronze.version() if self.bronze else 0
 
 
-def _read_new_rows(run: RunContext, source: Source, bronze: DeltaTable | None, new_files: list[str]) -> _NewRows:
+def _read_new_rows(
+    run: RunContext, source: Source, bronze: DeltaTable | None, new_files: list[str], commit: CommitRecord
+) -> _NewRows:
     rows, accepted = _define_rows(run, source, "new_rows", new_files)
     is_late = bronze is not None and _is_late(bronze, new_files)
-    return _NewRows(bronze, bronze.version() if bronze else 0, rows, accepted, is_late)
+    return _NewRows(bronze, rows, accepted, commit, is_late, replaces_all=False)
 
 
 def _define_rows(run: RunContext, source: Source, name: str, files: list[str]) -> tuple[Relation, Relation]:
@@ -117,9 +174,9 @@ def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, 
     """Write the newest version of each key of the new rows, and quarantine the rows that break a rule."""
     ref = run.lake.table("silver", source.name)
     read, accepted = count_rows(run.engine, new.rows), count_rows(run.engine, new.accepted)
-    rejected = _quarantine_rejected(run, source, new)
+    rejected, quarantined = _quarantine_rejected(run, source, new)
     if read != accepted + rejected:
-        raise AssertionError(f"{source.name}: {read} rows read, {accepted} accepted, {rejected} quarantined")
+        raise AssertionError(f"{source.name}: {read} rows read, {accepted} accepted, {rejected} rejected")
     newest = statement(
         "silver",
         "newest",
@@ -129,22 +186,27 @@ def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, 
         newest_first=_newest_first(source),
         bronze_version=new.bronze_version,
     )
-    if table is None or is_empty(table):
-        table = run.engine.fill_table(ref, table, newest, source.key, new.commit(source))
-        return TableCounts(read=read, added=table.count(), quarantined=rejected, version=table.version())
+    if table is None or is_empty(table) or new.replaces_all:
+        table = run.engine.fill_table(ref, table, newest, source.key, new.commit)
+        return TableCounts(read, table.count(), quarantined=quarantined, version=table.version())
+    target = MergeTarget(table, source.key, new.commit)
     newest_rows = run.engine.materialize("newest_rows", newest)
-    values = [*source.columns, *([lineage.VERSION_AT] if source.order_by else [])]
-    differs = _any(f"(target.{quoted(name)} IS DISTINCT FROM source.{quoted(name)})" for name in values)
-    is_newer = f"({_not_older(source, 'source', 'target')}) AND ({differs})"
     with translate_errors(f"merge into {ref.label}", run.lake):
+        if new.commit.rebuilds:
+            existing = run.engine.define_snapshot("silver_rows", table)
+            counts = merge_difference(run.engine, target, newest_rows, existing, lineage.SILVER_ORIGIN)
+            return TableCounts(read, counts.added, counts.changed, quarantined, table.version())
+        values = [*source.columns, *([lineage.VERSION_AT] if source.order_by else [])]
+        differs = _any(f"(target.{quoted(name)} IS DISTINCT FROM source.{quoted(name)})" for name in values)
+        is_newer = f"({_not_older(source, 'source', 'target')}) AND ({differs})"
         merged = merge_rows(
             run.engine,
-            MergeTarget(table, source.key, new.commit(source)),
+            target,
             newest_rows,
             [*source.columns, *lineage.SILVER_COLUMNS],
             [MergeClause("update", is_newer), MergeClause("insert")],
         )
-    return TableCounts(read, merged.inserted, merged.updated, rejected, table.version())
+    return TableCounts(read, merged.inserted, merged.updated, quarantined, table.version())
 
 
 def _versions_of_new_keys(run: RunContext, source: Source, new: _NewRows) -> Relation:
@@ -154,11 +216,11 @@ def _versions_of_new_keys(run: RunContext, source: Source, new: _NewRows) -> Rel
     return run.engine.define_view("versions_of_new_keys", sql)
 
 
-def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> int:
-    """Put the new rows that break a rule into quarantine, and count them.
+def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tuple[int, int]:
+    """Put the new rows that break a rule into quarantine. Returns the number of these rows, and of those to report.
 
-    Quarantine commits before silver does. After a crash in between, or if bronze is read again because it was
-    compacted, some of the rows are already in quarantine; they are not added twice.
+    Quarantine commits before silver does. After a crash in between, or if all of bronze is read again, some of the rows
+    are already in quarantine; they are not added twice. A rebuild reports only those that were added.
     """
     engine, quarantined = run.engine, run.lake.table("quarantine", source.name)
     sql = statement(
@@ -172,18 +234,20 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> int:
     )
     rejected = engine.materialize("rejected_rows", sql)
 
-    def upload() -> list[AddAction]:
-        table = quarantined.open()
-        if table is None:
-            return engine.write_files(quarantined, f"SELECT * FROM {rejected}")
+    added = rejected
+    if (table := quarantined.open()) is not None:
         quarantined_rows = engine.define_snapshot("quarantined_rows", table)
         missing = statement("silver", "not_quarantined", rejected=rejected, quarantined=quarantined_rows)
-        return engine.write_files(quarantined, missing)
+        added = engine.materialize("missing_rows", missing)
+
+    def upload() -> list[AddAction]:
+        return engine.write_files(quarantined, f"SELECT * FROM {added}")
 
     count = count_rows(engine, rejected)
     if count:
-        quarantine.append(run.lake, source, f"silver.{source.name}", new.bronze_version, upload)
-    return count
+        version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
+        quarantine.append(run.lake, source, quarantine.app_id_of_rejected(source), version, upload)
+    return count, count_rows(engine, added) if new.commit.rebuilds else count
 
 
 # -- history
@@ -193,11 +257,23 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
     """Build the history of the new rows' keys again, and write what differs from the table."""
     ref, engine = run.lake.table("silver", f"{source.name}_history"), run.engine
     key = [*source.key, "valid_from"]
-    if table is None or is_empty(table):
+    if table is None or is_empty(table) or new.replaces_all:
         versions = engine.define_view("versions", f"SELECT *, false AS _is_in_history FROM {new.accepted}")
-        table = engine.fill_table(ref, table, _history(source, versions, new), key, new.commit(source))
+        table = engine.fill_table(ref, table, _history(source, versions, new), key, new.commit)
         counts = TableCounts(added=table.count(), version=table.version())
+    elif new.commit.rebuilds:
+        versions = engine.define_view("versions", f"SELECT *, false AS _is_in_history FROM {new.accepted}")
+        desired = engine.materialize("desired_rows", _history(source, versions, new))
+        existing = engine.define_snapshot("history_rows", table)
+        with translate_errors(f"merge into {ref.label}", run.lake):
+            target = MergeTarget(table, key, new.commit)
+            counts = merge_difference(engine, target, desired, existing, {lineage.BRONZE_VERSION})
     else:
+        if engine.query(f"SELECT 1 FROM {new.accepted} WHERE _version_at IS NULL LIMIT 1"):
+            run.progress.on_note(
+                f"{ref.label} keeps no versions of rows without a date: new values replace the earlier ones. Name batches"
+                f" by date, such as 2026-01-31, or set order_by for [{source.name}]"
+            )
         history = engine.define_snapshot("history_rows", table)
         late_keys = engine.materialize("late_keys", _late_keys(run, source, table, new))
         files = _all_files_of_bronze(run, source, new.bronze) if count_rows(engine, late_keys) else []
@@ -217,7 +293,7 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
         of_new_keys = f"SELECT * FROM {history} SEMI JOIN {new.accepted} USING ({_key(source)})"
         existing = engine.define_view("existing_rows", of_new_keys)
         with translate_errors(f"merge into {ref.label}", run.lake):
-            target = MergeTarget(table, key, new.commit(source))
+            target = MergeTarget(table, key, new.commit)
             counts = merge_difference(engine, target, desired, existing, {lineage.BRONZE_VERSION})
     counts.read = count_rows(engine, new.accepted)
     return counts
@@ -250,7 +326,13 @@ def _late_keys(run: RunContext, source: Source, table: DeltaTable, new: _NewRows
     covers the same version of bronze as the history; otherwise every key counts as late.
     """
     current = run.lake.delta("silver", source.name)
-    is_comparable = current is not None and progress(current, app_id(source)) == progress(table, app_id(source))
+    label, current_ref, history_ref = (
+        input_label(source),
+        run.lake.table("silver", source.name),
+        run.lake.table("silver", f"{source.name}_history"),
+    )
+    covered = build_record.read(history_ref, table).covered(label)
+    is_comparable = current is not None and build_record.read(current_ref, current).covered(label) == covered
     if new.is_late or current is None or not is_comparable:
         return f"SELECT DISTINCT {_key(source)} FROM {new.accepted}"
     current_rows = run.engine.define_snapshot("current_rows", current)
@@ -290,8 +372,8 @@ def _require_described_columns(ref: TableRef, table: DeltaTable, source: Source)
     if different:
         raise DescriptionError(
             f"The columns of {ref.label} are not those of [{source.name}] in the source descriptions:"
-            f" {', '.join(different)}. Change the description back, or delete {ref.uri} and the gold tables and run"
-            " again.",
+            f" {', '.join(different)}. Change the description back, or give the table these columns with --rebuild"
+            f" {ref.label}.",
             entry=source.name,
         )
 

@@ -311,21 +311,22 @@ def test_a_version_number_orders_current_state_and_history(lake, landing, descri
     assert sorted(history) == [(1, "a", 1, False), (1, "d", 3, True), (2, "a", 1, False), (2, "b", 2, True)]
 
 
-def test_history_without_order_by_and_dates_follows_the_delivery(lake, landing, described):
-    """Without any other order, a file that is delivered again with a change is a new version."""
+def test_history_without_order_by_and_dates_has_the_last_delivery(lake, landing, described):
+    """A change that nothing dates replaces the earlier values, from the beginning of time, and a note says so."""
     path = described('[t]\nkey=["k"]\nhistory=true\n[t.columns]\nk={type="text"}\nv={type="text"}')
     write(landing, "t.csv", "k,v\na,1\nb,1\n")
     lakes.job(lake, landing, path, layers=LAYERS)
     write(landing, "t.csv", "k,v\na,1\nb,22\n")
-    lakes.job(lake, landing, path, layers=LAYERS)
+    progress = lakes.RecordingProgress()
+    lakes.job(lake, landing, path, progress=progress, layers=LAYERS)
     assert silver_rows(lake, "t") == [{"k": "a", "v": "1"}, {"k": "b", "v": "22"}]
     history = sorted(silver_rows(lake, "t_history"), key=lambda row: (row["k"], row["valid_from"]))
-    assert [(row["k"], row["v"], row["is_current"]) for row in history] == [
-        ("a", "1", True),
-        ("b", "1", False),
-        ("b", "22", True),
+    assert [(row["k"], row["v"], row["is_current"]) for row in history] == [("a", "1", True), ("b", "22", True)]
+    assert {row["valid_from"].isoformat() for row in history} == {"1900-01-01T00:00:00+00:00"}
+    assert progress.sentences == [
+        "silver.t_history keeps no versions of rows without a date: new values replace the earlier ones. Name batches by"
+        " date, such as 2026-01-31, or set order_by for [t]"
     ]
-    assert history[1]["valid_to"] == history[2]["valid_from"]
 
 
 def test_a_late_batch_without_a_date_was_never_in_force(lake, landing, described):
@@ -360,7 +361,7 @@ def test_a_changed_description_of_columns_is_refused(lake, landing, described):
     for more in ('v={type="text"}', 'v={type="decimal(4, 1)"}'):
         with pytest.raises(
             DescriptionError,
-            match=r"^The columns of silver\.t are not those of \[t\] .+: v\. Change the description back, or delete s3://",
+            match=r"^The columns of silver\.t are not those of \[t\] .+: v\. Change the description back, or give the table these columns with --rebuild silver\.t\.",
         ):
             lakes.job(lake, landing, described(columns + more), layers=LAYERS)
     assert lakes.versions(lake) == before

@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
+from deltalake import DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 from duckdb import DuckDBPyConnection
@@ -15,6 +15,7 @@ from lakehouse_utils.lake import Lake, TableRef, compatibility
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits
+from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, MergeTarget, Relation, UploadFile
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
@@ -131,22 +132,23 @@ class LocalEngine:
         ]
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitProperties
+        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
     ) -> DeltaTable:
         """See Engine."""
         order = ", ".join(map(quoted, key))
         rows = self._db.sql(f"SELECT * FROM ({sql}) ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(rows.schema))
-            if not is_empty(table):
+            if not commit.rebuilds and not is_empty(table):
                 raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
             write_deltalake(
                 table,
                 rows,
-                mode="append",
+                mode="overwrite" if commit.rebuilds else "append",
+                schema_mode="overwrite" if commit.rebuilds else None,
                 target_file_size=commits.TARGET_FILE_BYTES,
                 writer_properties=WriterProperties(compression="SNAPPY", max_row_group_size=_ROW_GROUP_ROWS),
-                commit_properties=commit,
+                commit_properties=commit.properties(table),
             )
             return table
 
@@ -160,7 +162,7 @@ class LocalEngine:
             source_alias="source",
             target_alias="target",
             streamed_exec=False,
-            commit_properties=target.commit,
+            commit_properties=target.commit.properties(target.table),
         )
         values = {quoted(name): f"source.{quoted(name)}" for name in columns}
         for clause in clauses:

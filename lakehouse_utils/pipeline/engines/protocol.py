@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable
+from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
+from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 
@@ -42,7 +43,7 @@ class MergeTarget:
 
     table: DeltaTable
     key: Sequence[str]
-    commit: CommitProperties
+    commit: CommitRecord
 
     @property
     def columns(self) -> list[str]:
@@ -148,12 +149,13 @@ class Engine(Protocol):
         """Write the result of `sql` as Parquet files into a table's folder, for a commit to add."""
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitProperties
+        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
     ) -> DeltaTable:
         """Write the result of `sql` into a table that is empty or does not exist yet (None), in one commit.
 
-        The rows are sorted by `key`, so that each file holds a range of keys. Raises CommitFailedError if another
-        writer has filled the table.
+        If the commit rebuilds the table, the result takes the place of the table's rows and columns. The rows are
+        sorted by `key`, so that each file holds a range of keys. Raises CommitFailedError if another writer has filled
+        or changed the table.
         """
 
     def merge(

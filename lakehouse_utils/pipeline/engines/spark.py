@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
@@ -28,6 +28,7 @@ from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits
+from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.engines.dialect import to_spark, view_name
 from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, MergeTarget, Relation, UploadFile
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
@@ -227,17 +228,20 @@ class SparkEngine:
             return actions
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitProperties
+        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
     ) -> DeltaTable:
         """See Engine."""
         order = ", ".join(map(quoted, key))
         schema = _nullable(self._frame(sql).limit(0).toArrow().schema)
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(schema))
-            if not is_empty(table):
+            if not commit.rebuilds and not is_empty(table):
                 raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
             files = self.write_files(ref, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=key[0])
-            commits.commit_files(table, files, commit)
+            if commit.rebuilds:
+                commits.replace_files(table, files, Schema.from_arrow(schema), commit)
+            else:
+                commits.commit_files(table, files, commit)
             return table
 
     def merge(
@@ -256,8 +260,9 @@ class SparkEngine:
                 raise CommitFailedError(str(error).split("\n")[0]) from error
             raise
         table.update_incremental()
-        counts = _counts_of_merge_since(table, version_before)
-        commits.record(table, target.commit)
+        merge_version = _version_of_merge_since(table, version_before)
+        counts = _counts_of_merge(table, merge_version)
+        commits.record(table, target.commit, merge_version)
         return counts
 
 
@@ -343,17 +348,26 @@ def _nullable(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field in schema])
 
 
-def _counts_of_merge_since(table: DeltaTable, version: int) -> MergeCounts:
-    """The counts in the server's MERGE commit after `version`; zeros if it made none because nothing had to change."""
-    for commit in reversed(table.history(table.version() - version)):
+def _version_of_merge_since(table: DeltaTable, version: int) -> int | None:
+    """The version of the server's MERGE commit after `version`; None if it made none because nothing had to change."""
+    for commit in table.history(table.version() - version):
         if commit["operation"] == "MERGE" and not commit.get("engineInfo", "").startswith("delta-rs"):
-            metrics = commit["operationMetrics"]
-            return MergeCounts(
-                inserted=int(metrics["numTargetRowsInserted"]),
-                updated=int(metrics["numTargetRowsUpdated"]),
-                deleted=int(metrics["numTargetRowsDeleted"]),
-            )
-    return MergeCounts(0, 0, 0)
+            return int(commit["version"])
+    return None
+
+
+def _counts_of_merge(table: DeltaTable, version: int | None) -> MergeCounts:
+    """The counts in the MERGE commit of this version; zeros for None."""
+    if version is None:
+        return MergeCounts(0, 0, 0)
+    metrics = next(c for c in table.history(table.version() - version + 1) if c["version"] == version)[
+        "operationMetrics"
+    ]
+    return MergeCounts(
+        inserted=int(metrics["numTargetRowsInserted"]),
+        updated=int(metrics["numTargetRowsUpdated"]),
+        deleted=int(metrics["numTargetRowsDeleted"]),
+    )
 
 
 # -- errors of Spark's client, whose classes do not distinguish these cases: only their text does

@@ -34,13 +34,14 @@ WHERE NOT (
 
 
 -- name: not_quarantined
--- Rejected rows that quarantine does not hold yet.
+-- Rejected rows that quarantine does not hold yet. A row that was delivered again, and is still the same, is held once.
 SELECT rejected.*
 FROM {rejected} AS rejected
 ANTI JOIN {quarantined} AS quarantined
     ON rejected._source_file = quarantined._source_file
     AND rejected._source_line = quarantined._source_line
-    AND rejected._ingested_at = quarantined._ingested_at
+    AND rejected.reason = quarantined.reason
+    AND rejected.raw = quarantined.raw
     AND quarantined.layer = 'silver'
 
 
@@ -68,11 +69,12 @@ QUALIFY row_number() OVER (
 -- name: history
 -- All versions of each key in {versions}. A version ends when the next one begins. A version without a change is left
 -- out. Of several versions with the same time, the newest counts. A version is also left out if a newer one began
--- before it, because then it was never in force.
+-- before it, because then it was never in force. A version without a time applies from the beginning: when it arrived
+-- says nothing about its values, and would give other keys each time that the table is built.
 WITH ranked AS (
     SELECT
         {columns},
-        coalesce(_version_at, _ingested_at) AS valid_from,
+        coalesce(_version_at, TIMESTAMPTZ '1900-01-01 00:00:00+00') AS valid_from,
         row_number() OVER (
             PARTITION BY {key}
             ORDER BY

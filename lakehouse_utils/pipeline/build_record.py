@@ -101,8 +101,8 @@ class InputChange:
     """What happened to an input after the position that a table covers.
 
     `rebuild` says why the table has to be computed from all rows of the input, as a clause; None if what was added is
-    enough. `adds_rows` says whether any row was added or changed. `added` has the add actions of new files, `commits` is
-    the number of commits.
+    enough. `adds_rows` says whether any row was added or changed, `added` has the add actions of new files.
+    `commits` is the number of commits.
     """
 
     rebuild: str | None

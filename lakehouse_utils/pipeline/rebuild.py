@@ -11,8 +11,10 @@ Silver and gold get a commit that replaces all rows, so time travel still reache
 only grow, so their logs are set aside and the tables start again. That also helps if a log is damaged.
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
+import duckdb
 from deltalake import Schema
 from deltalake.exceptions import DeltaError
 
@@ -84,9 +86,14 @@ def set_log_aside(ref: TableRef) -> None:
 def _require_raw_files(run: RunContext, ref: TableRef, files: list[LandingFile]) -> None:
     if (table := None if _is_damaged(ref) else ref.open()) is None:
         return
-    rows = run.engine.define_snapshot("bronze_rows", table)
-    loaded = {path for (path,) in run.engine.query(f"SELECT DISTINCT {SOURCE_FILE} FROM {rows}")}
-    if missing := sorted(loaded - {file.path for file in files}):
+    recorded = delta_log.transactions(ref, table)
+    loaded = {app_id.removeprefix("landing:") for app_id in recorded if app_id.startswith("landing:")}
+    missing = loaded - {file.path for file in files}
+    if missing:
+        with suppress(duckdb.Error, LakehouseError):  # rows that cannot be read do not say where they come from
+            rows = run.engine.define_snapshot("bronze_rows", table)
+            missing &= {path for (path,) in run.engine.query(f"SELECT DISTINCT {SOURCE_FILE} FROM {rows}")}
+    if missing := sorted(missing):
         shown = ", ".join(missing[:_SHOWN_FILES]) + (", ..." if len(missing) > _SHOWN_FILES else "")
         raise LakehouseError(
             f"{ref.label} cannot be rebuilt: it has rows of {len(missing):,} files that are no longer in the landing"

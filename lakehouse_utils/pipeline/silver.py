@@ -271,8 +271,8 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
     else:
         if engine.query(f"SELECT 1 FROM {new.accepted} WHERE _version_at IS NULL LIMIT 1"):
             run.progress.on_note(
-                f"{ref.label} keeps no versions of rows without a date: new values replace the earlier ones. Name batches"
-                f" by date, such as 2026-01-31, or set order_by for [{source.name}]"
+                f"{ref.label} keeps no versions of rows without a date: new values replace the earlier ones. Name"
+                f" batches by date, such as 2026-01-31, or set order_by for [{source.name}]"
             )
         history = engine.define_snapshot("history_rows", table)
         late_keys = engine.materialize("late_keys", _late_keys(run, source, table, new))

@@ -323,10 +323,9 @@ def test_history_without_order_by_and_dates_has_the_last_delivery(lake, landing,
     history = sorted(silver_rows(lake, "t_history"), key=lambda row: (row["k"], row["valid_from"]))
     assert [(row["k"], row["v"], row["is_current"]) for row in history] == [("a", "1", True), ("b", "22", True)]
     assert {row["valid_from"].isoformat() for row in history} == {"1900-01-01T00:00:00+00:00"}
-    assert progress.sentences == [
-        "silver.t_history keeps no versions of rows without a date: new values replace the earlier ones. Name batches by"
-        " date, such as 2026-01-31, or set order_by for [t]"
-    ]
+    (note,) = progress.sentences
+    assert note.startswith("silver.t_history keeps no versions of rows without a date: new values replace the earlier")
+    assert note.endswith("Name batches by date, such as 2026-01-31, or set order_by for [t]")
 
 
 def test_a_late_batch_without_a_date_was_never_in_force(lake, landing, described):
@@ -361,7 +360,7 @@ def test_a_changed_description_of_columns_is_refused(lake, landing, described):
     for more in ('v={type="text"}', 'v={type="decimal(4, 1)"}'):
         with pytest.raises(
             DescriptionError,
-            match=r"^The columns of silver\.t are not those of \[t\] .+: v\. Change the description back, or give the table these columns with --rebuild silver\.t\.",
+            match=r"^The columns of silver\.t are not those of \[t\] .+: v\. Change .+ --rebuild silver\.t\.",
         ):
             lakes.job(lake, landing, described(columns + more), layers=LAYERS)
     assert lakes.versions(lake) == before

@@ -40,7 +40,6 @@ FROM {rejected} AS rejected
 ANTI JOIN {quarantined} AS quarantined
     ON rejected._source_file = quarantined._source_file
     AND rejected._source_line = quarantined._source_line
-    AND rejected.reason = quarantined.reason
     AND rejected.raw = quarantined.raw
     AND quarantined.layer = 'silver'
 

@@ -170,7 +170,9 @@ def transactions_after_restores(ref: TableRef, table: DeltaTable | None) -> Call
         valid = _valid_transactions(ref, table, recorded)
     except MissingCommitError:
         return partial(progress, table)
-    if table is not None and valid != recorded:
+    is_of_earlier_version = not any(map(build_record.is_own, recorded))
+    if table is not None and (valid is not recorded or is_of_earlier_version):
+        # Also without a correction: from now on, the search for a RESTORE ends at this commit.
         corrected = {app_id: version for app_id, version in valid.items() if recorded[app_id] != version}
         record(table, CommitRecord(corrected))
     return valid.get

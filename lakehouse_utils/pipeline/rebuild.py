@@ -93,8 +93,8 @@ def _require_raw_files(run: RunContext, ref: TableRef, files: list[LandingFile])
         with suppress(duckdb.Error, LakehouseError):  # rows that cannot be read do not say where they come from
             rows = run.engine.define_snapshot("bronze_rows", table)
             missing &= {path for (path,) in run.engine.query(f"SELECT DISTINCT {SOURCE_FILE} FROM {rows}")}
-    if missing := sorted(missing):
-        shown = ", ".join(missing[:_SHOWN_FILES]) + (", ..." if len(missing) > _SHOWN_FILES else "")
+    if missing:
+        shown = ", ".join(sorted(missing)[:_SHOWN_FILES]) + (", ..." if len(missing) > _SHOWN_FILES else "")
         raise LakehouseError(
             f"{ref.label} cannot be rebuilt: it has rows of {len(missing):,} files that are no longer in the landing"
             f" ({shown}), and they would be lost. Put these files back, and run again."

@@ -257,13 +257,12 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
     """Build the history of the new rows' keys again, and write what differs from the table."""
     ref, engine = run.lake.table("silver", f"{source.name}_history"), run.engine
     key = [*source.key, "valid_from"]
+    all_versions = engine.define_view("all_versions", f"SELECT *, false AS _is_in_history FROM {new.accepted}")
     if table is None or is_empty(table) or new.replaces_all:
-        versions = engine.define_view("versions", f"SELECT *, false AS _is_in_history FROM {new.accepted}")
-        table = engine.fill_table(ref, table, _history(source, versions, new), key, new.commit)
+        table = engine.fill_table(ref, table, _history(source, all_versions, new), key, new.commit)
         counts = TableCounts(added=table.count(), version=table.version())
     elif new.commit.rebuilds:
-        versions = engine.define_view("versions", f"SELECT *, false AS _is_in_history FROM {new.accepted}")
-        desired = engine.materialize("desired_rows", _history(source, versions, new))
+        desired = engine.materialize("desired_rows", _history(source, all_versions, new))
         existing = engine.define_snapshot("history_rows", table)
         with translate_errors(f"merge into {ref.label}", run.lake):
             target = MergeTarget(table, key, new.commit)

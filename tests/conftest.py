@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.crashed_workers import pytest_handlecrashitem, pytest_terminal_summary  # noqa: F401 - hooks of pytest
 from support.s3_gateway import Gateway
 
 from lakehouse_utils import embedded_s3, settings

@@ -7,15 +7,17 @@ import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import duckdb
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lakehouse_utils import settings
 from lakehouse_utils.errors import DescriptionError
+from lakehouse_utils.pipeline.formats import FileFormat, Format, Texts, ValueSettings
 from lakehouse_utils.pipeline.sql import literal
 
 SHOP = settings.CHECKOUT / "data" / "sources.toml"
@@ -72,18 +74,30 @@ class ColumnType:
         return _DELTA_TYPES.get(self.name, self.name) + self._arguments
 
 
-class Column(BaseModel):
-    """One column: its type as the description writes it, and the rules that a value must meet to get into silver."""
+class Column(ValueSettings):
+    """One column: its type as the description writes it, and the rules that a value must meet to get into silver.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A value setting that is given here overrides that of the table and of the file.
+    """
 
-    type: str
-    description: str = ""
-    required: bool = False
-    min: Any = None
-    max: Any = None
-    allowed: list[Any] | None = None
-    references: str | None = None
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+    type: str = Field(
+        description="integer (64 bits), decimal(precision,scale), double, boolean, date, timestamp or text."
+    )
+    description: str = Field("", description="What the values mean, for readers; the pipeline does not use it.")
+    headers: Texts = Field(
+        [],
+        alias="from",
+        description='What the column is called in the files, if not by its name: one header such as "Nº Sócio", or a list.',
+    )
+    required: bool = Field(False, description="Whether a row without a value here is quarantined.")
+    min: Any = Field(None, description="The smallest valid value.")
+    max: Any = Field(None, description="The largest valid value.")
+    allowed: list[Any] | None = Field(None, description="The only valid values.")
+    pattern: str | None = Field(None, description="A regular expression that the whole text must match.")
+    max_length: int | None = Field(None, ge=1, description="The largest valid number of characters.")
+    references: str | None = Field(None, description="The table.column that the value refers to, for readers.")
 
     @field_validator("type")
     @classmethod
@@ -121,18 +135,18 @@ class Column(BaseModel):
         return self.data_type.name in ("date", "timestamp")
 
 
-class Source(BaseModel):
-    """One source table."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Source(Format):
+    """One source table. The settings of `Format` apply to all its files, except where `formats` overrides them."""
 
     name: str
-    description: str = ""
-    key: list[str] = Field(min_length=1)
-    order_by: str | None = None
-    history: bool = False
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    columns: dict[str, Column] = Field(min_length=1)
+    description: str = Field("", description="What a row is, for readers; the pipeline does not use it.")
+    key: list[str] = Field(min_length=1, description="The columns that identify a row.")
+    order_by: str | None = Field(
+        None, description="The column that orders the versions of a row: silver keeps the one with the greatest value."
+    )
+    history: bool = Field(False, description="Whether silver also keeps every version of a row in <table>_history.")
+    formats: list[FileFormat] = Field([], description="Files with other settings than the table's.")
+    columns: dict[str, Column] = Field(min_length=1, description="All columns, in the order of silver's columns.")
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -149,9 +163,45 @@ class Source(BaseModel):
                 raise ValueError(f"key and order_by must be described columns, but {name!r} is not one of the columns")
         if self.history and (reserved := sorted(set(HISTORY_COLUMNS).intersection(lowered))):
             raise ValueError(f"the column name {reserved[0]} is reserved in a table with history; rename the column")
-        if self.delimiter in '"\r\n':
-            raise ValueError("the delimiter cannot be a quote or a line end")
         return self
+
+    @model_validator(mode="after")
+    def _check_headers(self) -> Self:
+        owners: dict[str, str] = {name.casefold(): name for name in self.columns}
+        for name, column in self.columns.items():
+            for header in column.headers:
+                if owners.setdefault(header.strip().casefold(), name) != name:
+                    raise ValueError(
+                        f"the header {header!r} belongs to the columns {owners[header.strip().casefold()]} and {name};"
+                        " remove one of them"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _check_formats(self) -> Self:
+        for number, format_ in enumerate([self.format, *map(self.format.override, self.formats)]):
+            where = f"entry {number} of formats ({self.formats[number - 1].files!r}): " if number else ""
+            try:
+                format_.check()
+                for name, column in self.columns.items():
+                    where = f"columns.{name}: "
+                    format_.override(column).check()
+            except ValueError as error:
+                raise ValueError(f"{where}{error}") from None
+        return self
+
+    @property
+    def format(self) -> Format:
+        """The settings of files that no entry of `formats` matches."""
+        return Format.model_construct(
+            self.model_fields_set & Format.model_fields.keys(),
+            **{name: getattr(self, name) for name in Format.model_fields},
+        )
+
+    def format_of(self, path: str) -> Format:
+        """The settings of the file at `path`, relative to the landing folder."""
+        entry = next((entry for entry in self.formats if fnmatchcase(path, entry.files)), None)
+        return self.format.override(entry) if entry else self.format
 
     def is_required(self, column: str) -> bool:
         """Whether a row without a value in `column` is quarantined. Key columns are always required."""

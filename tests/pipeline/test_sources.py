@@ -78,8 +78,8 @@ def test_column_type_invalid(type_):
             "key and order_by must be described columns, but 'no' is not one of the columns",
         ),
         (GOOD.replace('["id"]', '["id"]\ndelimiter = ";;"'), "[visits.delimiter]"),
-        (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\""'), "the delimiter cannot be a quote or a line end"),
-        (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\r"'), "the delimiter cannot be a quote or a line end"),
+        (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\""'), "the delimiter and the quote are both '\"'; change one"),
+        (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\r"'), "[visits.delimiter]: the delimiter cannot be a line end"),
         (GOOD.replace('["id"]', '["id"]\nkeys = "id"'), "[visits.keys]: Extra inputs"),
         (
             GOOD.replace('["id"]', '["id"]\nhistory = true') + '\nis_first = { type = "boolean" }',

@@ -100,7 +100,7 @@ class ValueSettings(BaseModel):
     @classmethod
     def _check_formats(cls, value: list[str], info: object) -> list[str]:
         for text in value:
-            date_formats.parse(text, has_time=getattr(info, "field_name", "") == "timestamp_format")
+            date_formats.rewrites(text, has_time=getattr(info, "field_name", "") == "timestamp_format")
         return value
 
     @field_validator("time_zone")

@@ -4,13 +4,10 @@ import csv
 import datetime as dt
 import io
 import json
-import zoneinfo
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from support import lakes
 
@@ -308,3 +305,208 @@ def test_values_in_every_notation(load):
         assert set(reasons(lake, name)) == {
             number + 1 for number, value in enumerate(values.values()) if value is INVALID
         }
+
+
+def test_equal_values_of_different_files(load):
+    """Files with other settings than the table's are read in their own notation, also for the version of a row."""
+    description = """
+[sales]
+key = ["id"]
+order_by = "at"
+decimal = ","
+date_format = "%d/%m/%Y"
+[[sales.formats]]
+files = "us-*/*"
+decimal = "."
+thousands = ","
+date_format = "%m/%d/%Y"
+null_values = ["n/a"]
+[[sales.formats]]
+files = "*/*.jsonl"
+decimal = "."
+date_format = "iso"
+[sales.columns]
+id = { type = "integer" }
+amount = { type = "decimal(10,2)", min = 0.5 }
+at = { type = "date" }
+note = { type = "text" }
+"""
+    files = {
+        "br-2026-03-01/sales.csv": as_csv([["id", "amount", "at", "note"], ["1", "1,5", "02/01/2026", "n/a"]]),
+        "us-2026-03-01/sales.csv": as_csv(
+            [["id", "amount", "at", "note"], ["1", "1,234.5", "01/03/2026", "n/a"], ["2", "1,5", "01/03/2026", ""]]
+        ),
+        "z-2026-03-01/sales.jsonl": json.dumps({"id": 3, "amount": 1.5, "at": "2026-01-04", "note": "n/a"}) + "\n",
+    }
+    lake = load(description, files)
+    assert silver(lake, "sales") == [
+        {"id": 1, "amount": Decimal("1234.50"), "at": dt.date(2026, 1, 3), "note": None},
+        {"id": 3, "amount": Decimal("1.50"), "at": dt.date(2026, 1, 4), "note": "n/a"},
+    ]
+    assert reasons(lake, "sales") == {3: "amount: '1,5' is not a valid decimal(10,2)"}
+    versions = {row["id"]: row["_version_at"] for row in lakes.rows(lake.delta("silver", "sales"))}
+    assert versions[1] == utc(2026, 1, 3)
+
+
+# -- exports of offices, as they are
+
+OFFICES = {
+    "brazil": (
+        """
+[socios]
+key = ["numero"]
+delimiter = ";"
+encoding = "windows-1252"
+skip_rows = 2
+decimal = ","
+thousands = "."
+date_format = "%d/%m/%Y"
+timestamp_format = "%d/%m/%Y %H:%M"
+time_zone = "America/Sao_Paulo"
+true_values = ["Sim"]
+false_values = ["Não"]
+null_values = ["", "-"]
+trim = true
+[socios.columns]
+numero = { type = "integer", from = "Nº Sócio" }
+nome = { type = "text", from = "Nome / Razão social", required = true }
+cpf = { type = "text", from = "CPF", pattern = '\\d{3}\\.\\d{3}\\.\\d{3}-\\d{2}' }
+nascimento = { type = "date", from = "Data de nascimento" }
+mensalidade = { type = "decimal(10,2)", from = "Mensalidade (R$)", min = 0 }
+ativo = { type = "boolean", from = "Ativo?" }
+alterado_em = { type = "timestamp", from = "Última alteração" }
+""",
+        "socios",
+        "Relatório de sócios\nEmitido em 05/03/2026;;;;;;\n"
+        "Nº Sócio;Nome / Razão social;CPF;Data de nascimento;Mensalidade (R$);Ativo?;Última alteração\n"
+        "1.001; João da Conceição ;123.456.789-00;31/12/1980;1.234,50;Sim;01/03/2026 09:15\n"
+        '2;"Padaria ""Pão"";\nFilial";-;-;89,90;NÃO;28/02/2026 23:59\n'
+        "3;Zé;123;31/02/1980;1,234.50;talvez;01/03/2026\n",
+        [
+            {
+                "numero": 1001,
+                "nome": "João da Conceição",
+                "cpf": "123.456.789-00",
+                "nascimento": dt.date(1980, 12, 31),
+                "mensalidade": Decimal("1234.50"),
+                "ativo": True,
+                "alterado_em": utc(2026, 3, 1, 12, 15),
+            },
+            {
+                "numero": 2,
+                "nome": 'Padaria "Pão";\nFilial',
+                "cpf": None,
+                "nascimento": None,
+                "mensalidade": Decimal("89.90"),
+                "ativo": False,
+                "alterado_em": utc(2026, 3, 1, 2, 59),
+            },
+        ],
+        7,
+        r"cpf: '123' does not match \d{3}\.\d{3}\.\d{3}-\d{2}; nascimento: '31/02/1980' is not a valid date; mensalidade:"
+        " '1,234.50' is not a valid decimal(10,2); ativo: 'talvez' is not a valid boolean; alterado_em: '01/03/2026' is"
+        " not a valid timestamp",
+        {"numero": "3", "nome": "Zé", "ativo": "talvez"},
+    ),
+    "germany": (
+        """
+[umsatz]
+key = ["beleg"]
+delimiter = ";"
+encoding = "iso-8859-15"
+decimal = ","
+thousands = "."
+date_format = "%d.%m.%Y"
+true_values = ["ja"]
+false_values = ["nein"]
+[umsatz.columns]
+beleg = { type = "text", from = "Beleg-Nr." }
+datum = { type = "date", from = "Datum" }
+betrag = { type = "decimal(12,2)", from = "Betrag in €" }
+bezahlt = { type = "boolean", from = "Bezahlt" }
+strasse = { type = "text", from = "Straße", max_length = 12 }
+""",
+        "umsatz",
+        "Beleg-Nr.;Datum;Betrag in €;Bezahlt;Straße\n"
+        "A-1;31.01.2026;1.234.567,89;ja;Königstraße\n"
+        "A-2;01.02.2026;-0,5;Nein;\n"
+        "A-3;2026-02-01;5;x;Königstraße 17\n",
+        [
+            {
+                "beleg": "A-1",
+                "datum": dt.date(2026, 1, 31),
+                "betrag": Decimal("1234567.89"),
+                "bezahlt": True,
+                "strasse": "Königstraße",
+            },
+            {
+                "beleg": "A-2",
+                "datum": dt.date(2026, 2, 1),
+                "betrag": Decimal("-0.50"),
+                "bezahlt": False,
+                "strasse": None,
+            },
+        ],
+        4,
+        "datum: '2026-02-01' is not a valid date; bezahlt: 'x' is not a valid boolean; strasse: 'Königstraße 17' is longer"
+        " than 12 characters",
+        {"beleg": "A-3", "strasse": "Königstraße 17"},
+    ),
+    "france": (
+        """
+[ventes]
+key = ["numero"]
+delimiter = ";"
+encoding = "latin-1"
+decimal = ","
+thousands = " "
+date_format = "%d/%m/%y"
+true_values = ["oui"]
+false_values = ["non"]
+time_zone = "Europe/Paris"
+timestamp_format = "%d/%m/%Y %H:%M:%S"
+[ventes.columns]
+numero = { type = "integer", from = "N° de vente" }
+jour = { type = "date", from = "Date" }
+montant = { type = "double", from = "Montant H.T." }
+livre = { type = "boolean", from = "Livré" }
+saisie = { type = "timestamp", from = "Saisie le" }
+""",
+        "ventes",
+        "N° de vente;Date;Montant H.T.;Livré;Saisie le\n"
+        "1;31/01/26;1\u00a0234,5;Oui;31/07/2026 08:00:00\n"
+        "2;31/01/26;1.234,5;Oui;29/03/2026 02:30:00\n",
+        [
+            {
+                "numero": 1,
+                "jour": dt.date(2026, 1, 31),
+                "montant": 1234.5,
+                "livre": True,
+                "saisie": utc(2026, 7, 31, 6),
+            }
+        ],
+        3,
+        "montant: '1.234,5' is not a valid double; saisie: '29/03/2026 02:30:00' is not a valid timestamp",
+        {"numero": "2", "livre": "Oui"},
+    ),
+}
+
+
+_BRONZE_READS_ENCODINGS = False  # whether bronze reads `encoding` and `skip_rows`
+
+
+@pytest.mark.parametrize("office", OFFICES)
+def test_the_export_of_an_office_reaches_silver(load, office):
+    """A file as an office exports it needs only a description; quarantine has its lines and the raw text."""
+    description, table, text, rows, line, reason, raw = OFFICES[office]
+    encoding = {"brazil": "cp1252", "germany": "iso-8859-15", "france": "latin-1"}[office]
+    if not _BRONZE_READS_ENCODINGS:
+        description = "\n".join(x for x in description.splitlines() if not x.startswith(("encoding", "skip_rows")))
+        encoding = "utf-8"
+        if office == "brazil":
+            text, line = text.split("\n", 2)[2], line - 2
+    lake = load(description, {f"2026-03-05/{table}.csv": text.encode(encoding)})
+    assert silver(lake, table) == sorted(rows, key=lambda row: str(next(iter(row.values()))).zfill(9))
+    assert reasons(lake, table) == {line: reason}
+    (quarantined,) = lakes.rows(lake.delta("quarantine", table))
+    assert json.loads(quarantined["raw"]).items() >= raw.items()

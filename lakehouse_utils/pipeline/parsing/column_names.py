@@ -14,7 +14,8 @@ _REPLACEMENTS = str.maketrans(dict.fromkeys([*map(chr, range(32)), *" ,;{}()=\x7
 def column_name(name: str, source: Source, position: int = 0) -> str:
     """The name in lower case and as Delta accepts it; a described column gets the description's spelling.
 
-    A header that a described column gives with `from` is that column. A name that is empty or starts with `_`, as the pipeline's own columns do, gets the prefix `column`.
+    A header that a described column gives with `from` is that column. A name that is empty or starts with `_`, as the
+    pipeline's own columns do, gets the prefix `column`.
     """
     header = name.strip().casefold()
     for described, column in source.columns.items():

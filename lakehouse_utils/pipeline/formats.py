@@ -48,9 +48,15 @@ class ValueSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    decimal: str = Field(".", description='The character before the decimals of a number: "." or ",".')
+    decimal: str = Field(
+        ".",
+        json_schema_extra={"enum": [".", ","]},
+        description='The character before the decimals of a number: "." or ",".',
+    )
     thousands: str = Field(
-        "", description='The character between groups of three digits: ".", ",", "\'" or " "; "" for none.'
+        "",
+        json_schema_extra={"enum": ["", ".", ",", "'", " "]},
+        description='The character between groups of three digits: ".", ",", "\'" or " "; "" for none.',
     )
     date_format: Texts = Field(
         [],

@@ -377,11 +377,13 @@ ativo = { type = "boolean", from = "Ativo?" }
 alterado_em = { type = "timestamp", from = "Última alteração" }
 """,
         "socios",
-        ("Relatório de sócios\nEmitido em 05/03/2026;;;;;;\n"
-        "Nº Sócio;Nome / Razão social;CPF;Data de nascimento;Mensalidade (R$);Ativo?;Última alteração\n"
-        "1.001; João da Conceição ;123.456.789-00;31/12/1980;1.234,50;Sim;01/03/2026 09:15\n"
-        '2;"Padaria ""Pão"";\nFilial";-;-;89,90;NÃO;28/02/2026 23:59\n'
-        "3;Zé;123;31/02/1980;1,234.50;talvez;01/03/2026\n"),
+        (
+            "Relatório de sócios\nEmitido em 05/03/2026;;;;;;\n"
+            "Nº Sócio;Nome / Razão social;CPF;Data de nascimento;Mensalidade (R$);Ativo?;Última alteração\n"
+            "1.001; João da Conceição ;123.456.789-00;31/12/1980;1.234,50;Sim;01/03/2026 09:15\n"
+            '2;"Padaria ""Pão"";\nFilial";-;-;89,90;NÃO;28/02/2026 23:59\n'
+            "3;Zé;123;31/02/1980;1,234.50;talvez;01/03/2026\n"
+        ),
         [
             {
                 "numero": 1001,
@@ -403,9 +405,11 @@ alterado_em = { type = "timestamp", from = "Última alteração" }
             },
         ],
         7,
-        (r"cpf: '123' does not match \d{3}\.\d{3}\.\d{3}-\d{2}; nascimento: '31/02/1980' is not a valid date; mensalidade:"
-        " '1,234.50' is not a valid decimal(10,2); ativo: 'talvez' is not a valid boolean; alterado_em: '01/03/2026' is"
-        " not a valid timestamp"),
+        (
+            r"cpf: '123' does not match \d{3}\.\d{3}\.\d{3}-\d{2}; nascimento: '31/02/1980' is not a valid date; mensalidade:"
+            " '1,234.50' is not a valid decimal(10,2); ativo: 'talvez' is not a valid boolean; alterado_em: '01/03/2026' is"
+            " not a valid timestamp"
+        ),
         {"numero": "3", "nome": "Zé", "ativo": "talvez"},
     ),
     "germany": (
@@ -427,10 +431,12 @@ bezahlt = { type = "boolean", from = "Bezahlt" }
 strasse = { type = "text", from = "Straße", max_length = 12 }
 """,
         "umsatz",
-        ("Beleg-Nr.;Datum;Betrag in €;Bezahlt;Straße\n"
-        "A-1;31.01.2026;1.234.567,89;ja;Königstraße\n"
-        "A-2;01.02.2026;-0,5;Nein;\n"
-        "A-3;2026-02-01;5;x;Königstraße 17\n"),
+        (
+            "Beleg-Nr.;Datum;Betrag in €;Bezahlt;Straße\n"
+            "A-1;31.01.2026;1.234.567,89;ja;Königstraße\n"
+            "A-2;01.02.2026;-0,5;Nein;\n"
+            "A-3;2026-02-01;5;x;Königstraße 17\n"
+        ),
         [
             {
                 "beleg": "A-1",
@@ -448,8 +454,10 @@ strasse = { type = "text", from = "Straße", max_length = 12 }
             },
         ],
         4,
-        ("datum: '2026-02-01' is not a valid date; bezahlt: 'x' is not a valid boolean; strasse: 'Königstraße 17' is longer"
-        " than 12 characters"),
+        (
+            "datum: '2026-02-01' is not a valid date; bezahlt: 'x' is not a valid boolean; strasse: 'Königstraße 17' is longer"
+            " than 12 characters"
+        ),
         {"beleg": "A-3", "strasse": "Königstraße 17"},
     ),
     "france": (
@@ -473,9 +481,11 @@ livre = { type = "boolean", from = "Livré" }
 saisie = { type = "timestamp", from = "Saisie le" }
 """,
         "ventes",
-        ("N° de vente;Date;Montant H.T.;Livré;Saisie le\n"
-        "1;31/01/26;1\u00a0234,5;Oui;31/07/2026 08:00:00\n"
-        "2;31/01/26;1.234,5;Oui;29/03/2026 02:30:00\n"),
+        (
+            "N° de vente;Date;Montant H.T.;Livré;Saisie le\n"
+            "1;31/01/26;1\u00a0234,5;Oui;31/07/2026 08:00:00\n"
+            "2;31/01/26;1.234,5;Oui;29/03/2026 02:30:00\n"
+        ),
         [
             {
                 "numero": 1,

@@ -9,6 +9,7 @@ from functools import cache
 
 from lakehouse_utils.pipeline import date_formats
 from lakehouse_utils.pipeline.describe.samples import Sample
+from lakehouse_utils.pipeline.formats import FALSE_VALUES, TRUE_VALUES
 
 # Words for a missing value, if the other values of the column are then of a type other than text.
 NULL_WORDS = (
@@ -55,6 +56,15 @@ _NOTATIONS: dict[Notation, re.Pattern[str]] = {
     (".", "'"): re.compile(r"[+-]?(\d{1,3}(['\u2019]\d{3})+|\d*)(\.\d+)?"),
 }
 _PLAIN = (".", "")
+# The settings for values in the standard notation, by type.
+_NUMBER = {"decimal": ".", "thousands": ""}
+_STANDARD_SETTINGS: dict[str, dict[str, str | list[str]]] = {
+    "decimal": _NUMBER,
+    "double": _NUMBER,
+    "boolean": {"true_values": list(TRUE_VALUES), "false_values": list(FALSE_VALUES)},
+    "date": {"date_format": date_formats.ISO},
+    "timestamp": {"timestamp_format": date_formats.ISO},
+}
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
 _MAX_INTEGER_DIGITS = 18
 _MAX_DECIMAL_DIGITS = 38
@@ -92,15 +102,23 @@ def guess(sample: Sample) -> list[Guess]:
     for about, values in facts:
         if not about.type:
             _guess_type(about, values, notation, day_first)
+        for name, value in _STANDARD_SETTINGS.get(about.type.partition("(")[0], {}).items():
+            about.settings.setdefault(name, value)
     return [about for about, _ in facts]
+
+
+def count_missing(about: Guess, texts: Iterable[str | None], null_values: Collection[str], *, trim: bool) -> None:
+    """Note whether the column has missing values, and whether it is unique, with these settings of the table."""
+    values = [text.strip() if text and trim else text for text in texts]
+    present = [value for value in values if value is not None and value not in null_values]
+    about.has_missing = len(present) < len(values)
+    about.is_unique = bool(values) and len(set(present)) == len(values)
 
 
 def _facts(header: str, texts: list[str | None], stored_type: str | None) -> tuple[Guess, set[str]]:
     """What is known of a column whatever its type, and its different values without spaces around them."""
     present = [text for text in texts if text not in (None, "", "NULL")]
     about = Guess(header, stored_type or "")
-    about.is_unique = bool(texts) and len(present) == len(texts) == len(set(texts))
-    about.has_missing = len(present) < len(texts)
     about.has_spaces = any(text != text.strip() for text in present if text)
     return about, {text.strip() for text in present if text and text.strip()}
 
@@ -116,8 +134,6 @@ def _guess_type(about: Guess, values: set[str], notation: Notation, day_first: b
         if others and check(about, others, notation, day_first):
             if null_words:
                 about.settings["null_values"] = ["", "NULL", *(word for word in null_words if word != "NULL")]
-                about.has_missing = True
-                about.is_unique = False
             return
     about.type = "text"
 

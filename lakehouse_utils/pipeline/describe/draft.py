@@ -9,21 +9,34 @@ from itertools import combinations, groupby
 from pathlib import Path
 
 from lakehouse_utils.pipeline.describe import samples
-from lakehouse_utils.pipeline.describe.columns import Guess, guess
+from lakehouse_utils.pipeline.date_formats import ISO
+from lakehouse_utils.pipeline.describe.columns import Guess, count_missing, guess
 from lakehouse_utils.pipeline.describe.samples import Sample
+from lakehouse_utils.pipeline.formats import FALSE_VALUES, NULL_VALUES, TRUE_VALUES
 from lakehouse_utils.pipeline.sources import HISTORY_COLUMNS
 
-_VALUE_SETTINGS = (
-    "decimal",
-    "thousands",
-    "date_format",
-    "timestamp_format",
-    "true_values",
-    "false_values",
-    "null_values",
+# Settings that belong together.
+_SETTINGS = (
+    ("decimal", "thousands"),
+    ("date_format",),
+    ("timestamp_format",),
+    ("true_values", "false_values"),
 )
-_DEFAULTS = {"decimal": ".", "thousands": ""}
+_DEFAULTS: dict[str, object] = {
+    "decimal": ".",
+    "thousands": "",
+    "date_format": ISO,
+    "timestamp_format": ISO,
+    "true_values": list(TRUE_VALUES),
+    "false_values": list(FALSE_VALUES),
+    "null_values": list(NULL_VALUES),
+    "delimiter": ",",
+    "quote": '"',
+    "encoding": "utf-8",
+    "skip_rows": 0,
+}
 _LIKELY_KEY = re.compile(r"(^|_)(id|ids|key|code|cod|codigo|no|nr|num|numero|number|nummer|uuid)($|_)")
+_KEY_TYPES = ("integer", "text", "date", "timestamp")
 _MAX_KEY_COLUMNS = 3
 _MAX_KEY_CANDIDATES = 8
 
@@ -46,6 +59,9 @@ def _section(table: str, of_table: list[Sample]) -> str:
     guesses = guess(merged)
     names = _names(merged.headers)
     settings = _settings_of_table(guesses)
+    null_values = settings.get("null_values", NULL_VALUES)
+    for index, about in enumerate(guesses):
+        count_missing(about, (row[index] for row in merged.rows), null_values, trim="trim" in settings)
     key, notes = _key(merged, guesses, names)
     lines = [f"[{name}]"]
     if name != table:
@@ -56,15 +72,18 @@ def _section(table: str, of_table: list[Sample]) -> str:
     for setting, value in of_table[0].reading.items():
         comment = "  # a guess" if setting in ("encoding", "skip_rows") else ""
         lines.append(f"{setting} = {_toml(value)}{comment}")
-    lines += [f"{setting} = {_toml(value)}" for setting, value in settings.items()]
-    if any(about.has_spaces for about in guesses if about.type == "text"):
-        lines.append("trim = true  # some texts have spaces around them")
+    lines += [
+        f"{setting} = {_toml(value)}{'  # some texts have spaces around them' if setting == 'trim' else ''}"
+        for setting, value in settings.items()
+        if value != _DEFAULTS.get(setting)
+    ]
     for sample in of_table[1:]:
         if sample.reading != of_table[0].reading:
-            lines += ["", f"[[{name}.formats]]", f"files = {_toml('*' + sample.path.name)}"]
-            defaults = {"delimiter": ",", "quote": '"', "encoding": "utf-8", "skip_rows": 0}
-            for setting in {**of_table[0].reading, **sample.reading}:
-                lines.append(f"{setting} = {_toml(sample.reading.get(setting, defaults[setting]))}")
+            lines += ["", f"[[{name}.formats]]", f"files = {_toml(_files(sample, of_table[0]))}"]
+            lines += [
+                f"{setting} = {_toml(sample.reading.get(setting, _DEFAULTS[setting]))}"
+                for setting in of_table[0].reading | sample.reading
+            ]
     lines += ["", f"[{name}.columns]"]
     width = max(map(len, names))
     lines += [
@@ -74,9 +93,15 @@ def _section(table: str, of_table: list[Sample]) -> str:
     return "\n".join(lines)
 
 
+def _files(sample: Sample, other: Sample) -> str:
+    """A pattern for the path of a file below the landing folder that does not match the `other` one."""
+    path = sample.path
+    return f"*{path.name}" if path.name != other.path.name else f"*{path.absolute().parent.name}/{path.name}"
+
+
 def _column_line(padded: str, name: str, about: Guess, settings: dict[str, object], key: list[str]) -> str:
     entries = [f'type = "{about.type}"']
-    if about.header != name:
+    if about.header.lower() != name:
         entries.append(f"from = {_toml(about.header)}")
     if not about.has_missing and name not in key:
         entries.append("required = true")
@@ -90,17 +115,17 @@ def _column_line(padded: str, name: str, about: Guess, settings: dict[str, objec
 def _settings_of_table(guesses: list[Guess]) -> dict[str, object]:
     """The value settings that most columns that need one have in common; the others are given at the column."""
     settings: dict[str, object] = {}
-    for setting in _VALUE_SETTINGS:
-        values = Counter(json.dumps(about.settings[setting]) for about in guesses if setting in about.settings)
-        if values and (common := json.loads(values.most_common(1)[0][0])) != _DEFAULTS.get(setting):
-            settings[setting] = common
-    if "null_values" in settings:
-        words = [word for about in guesses for word in about.settings.get("null_values", [])]
+    for names in _SETTINGS:
+        values = Counter(
+            json.dumps([about.settings[name] for name in names]) for about in guesses if names[0] in about.settings
+        )
+        if values:
+            settings |= zip(names, json.loads(values.most_common(1)[0][0]), strict=True)
+    words = [word for about in guesses for word in about.settings.pop("null_values", [])]
+    if words:
         settings["null_values"] = list(dict.fromkeys(words))
-        for about in guesses:
-            about.settings.pop("null_values", None)
-    if "thousands" in settings and "decimal" not in settings and settings["thousands"] == ".":
-        settings["decimal"] = ","
+    if any(about.has_spaces for about in guesses if about.type == "text"):
+        settings["trim"] = True
     return settings
 
 
@@ -111,12 +136,13 @@ def _key(sample: Sample, guesses: list[Guess], names: list[str]) -> tuple[list[s
         is_key_type = guesses[index].type in ("integer", "text")
         return not _LIKELY_KEY.search(_identifier(names[index])), not is_key_type, index
 
-    single = sorted((index for index, about in enumerate(guesses) if about.is_unique), key=likelihood)
+    possible = [index for index, about in enumerate(guesses) if about.type in _KEY_TYPES]
+    single = sorted((index for index in possible if guesses[index].is_unique), key=likelihood)
     if single:
         others = ", ".join(names[index] for index in single[1:5])
         note = f"a guess: unique in the sample{f'; so are {others}' if others else ''}"
         return [names[single[0]]], note
-    complete = sorted((index for index, about in enumerate(guesses) if not about.has_missing), key=likelihood)
+    complete = sorted((index for index in possible if not guesses[index].has_missing), key=likelihood)
     for count in range(2, _MAX_KEY_COLUMNS + 1):
         for columns in combinations(complete[:_MAX_KEY_CANDIDATES], count):
             if len({tuple(row[index] for index in columns) for row in sample.rows}) == len(sample.rows):
@@ -148,7 +174,7 @@ def _merge(of_table: list[Sample]) -> Sample:
 def _names(headers: Iterable[str]) -> list[str]:
     names: list[str] = []
     for header in headers:
-        name = base = header if _is_name(header) else _identifier(header)
+        name = base = _identifier(header).lower()
         number = 1
         while name.casefold() in (taken.casefold() for taken in names) or name in HISTORY_COLUMNS:
             number += 1

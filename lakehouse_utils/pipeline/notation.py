@@ -107,8 +107,8 @@ class Reader:
         """SQL for a timestamp whose text, if it has no offset, is in a time zone and not in UTC as `value` assumes.
 
         When clocks are set back, a time occurs twice: it is the first of the two. When they are set forward, a time
-        does not occur at all: it is NULL. Engines differ on both, so that is computed here: by the offset of the day before,
-        which is the one of the first of two equal times.
+        does not occur at all: it is NULL. Engines differ on both, so that is computed here: by the offset of the day
+        before, which is the one of the first of two equal times.
         """
         if zone == "UTC":
             return value

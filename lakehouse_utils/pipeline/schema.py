@@ -28,7 +28,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _moved(node: Any) -> Any:  # noqa: ANN401  any part of a JSON document
-    """References to `$defs` as references to `definitions`, where draft 7 of JSON Schema, which editors know, has them."""
+    """References to `$defs` as references to `definitions`: draft 7 of JSON Schema, which editors know, has them there."""
     if isinstance(node, dict):
         return {key: _moved(value) for key, value in node.items()}
     if isinstance(node, list):

@@ -59,7 +59,7 @@ class Column(ValueSettings):
     headers: Texts = Field(
         [],
         alias="from",
-        description='What the column is called in the files, if not by its name: a header such as "Nº Sócio", or a list.',
+        description='What the files call the column, if not by its name: a header such as "Nº Sócio", or a list.',
     )
     required: bool = Field(False, description="Whether a row without a value here is quarantined.")
     min: Any = Field(None, description="The smallest valid value.")

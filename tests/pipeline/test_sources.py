@@ -147,7 +147,7 @@ def test_column_type_invalid(type_):
         ),
         (
             GOOD.replace('["id"]', '["id"]\ndate_format = "%d/%b/%Y"'),
-            "[visits.date_format]: '%d/%b/%Y' has the directive '%b', which is not supported; use %d %m %Y %y, or 'iso'",
+            "[visits.date_format]: '%d/%b/%Y' has the directive '%b', which is not supported; use %d %m %Y %y, or",
         ),
         (
             GOOD.replace('["id"]', '["id"]\ndate_format = ["%d/%m/%Y", "%d/%m"]'),

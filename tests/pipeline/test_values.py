@@ -406,9 +406,9 @@ alterado_em = { type = "timestamp", from = "Última alteração" }
         ],
         7,
         (
-            r"cpf: '123' does not match \d{3}\.\d{3}\.\d{3}-\d{2}; nascimento: '31/02/1980' is not a valid date; mensalidade:"
-            " '1,234.50' is not a valid decimal(10,2); ativo: 'talvez' is not a valid boolean; alterado_em: '01/03/2026' is"
-            " not a valid timestamp"
+            r"cpf: '123' does not match \d{3}\.\d{3}\.\d{3}-\d{2}; nascimento: '31/02/1980' is not a valid date;"
+            " mensalidade: '1,234.50' is not a valid decimal(10,2); ativo: 'talvez' is not a valid boolean;"
+            " alterado_em: '01/03/2026' is not a valid timestamp"
         ),
         {"numero": "3", "nome": "Zé", "ativo": "talvez"},
     ),
@@ -455,8 +455,8 @@ strasse = { type = "text", from = "Straße", max_length = 12 }
         ],
         4,
         (
-            "datum: '2026-02-01' is not a valid date; bezahlt: 'x' is not a valid boolean; strasse: 'Königstraße 17' is longer"
-            " than 12 characters"
+            "datum: '2026-02-01' is not a valid date; bezahlt: 'x' is not a valid boolean; strasse: 'Königstraße 17'"
+            " is longer than 12 characters"
         ),
         {"beleg": "A-3", "strasse": "Königstraße 17"},
     ),

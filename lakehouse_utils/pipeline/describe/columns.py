@@ -57,7 +57,7 @@ _NOTATIONS: dict[Notation, re.Pattern[str]] = {
 }
 _PLAIN = (".", "")
 # The settings for values in the standard notation, by type.
-_NUMBER = {"decimal": ".", "thousands": ""}
+_NUMBER: dict[str, str | list[str]] = {"decimal": ".", "thousands": ""}
 _STANDARD_SETTINGS: dict[str, dict[str, str | list[str]]] = {
     "decimal": _NUMBER,
     "double": _NUMBER,

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations, groupby
 from pathlib import Path
+from typing import Any
 
-from lakehouse_utils.pipeline.describe import samples
 from lakehouse_utils.pipeline.date_formats import ISO
+from lakehouse_utils.pipeline.describe import samples
 from lakehouse_utils.pipeline.describe.columns import Guess, count_missing, guess
 from lakehouse_utils.pipeline.describe.samples import Sample
 from lakehouse_utils.pipeline.formats import FALSE_VALUES, NULL_VALUES, TRUE_VALUES
@@ -99,7 +100,7 @@ def _files(sample: Sample, other: Sample) -> str:
     return f"*{path.name}" if path.name != other.path.name else f"*{path.absolute().parent.name}/{path.name}"
 
 
-def _column_line(padded: str, name: str, about: Guess, settings: dict[str, object], key: list[str]) -> str:
+def _column_line(padded: str, name: str, about: Guess, settings: dict[str, Any], key: list[str]) -> str:
     entries = [f'type = "{about.type}"']
     if about.header.lower() != name:
         entries.append(f"from = {_toml(about.header)}")
@@ -112,9 +113,9 @@ def _column_line(padded: str, name: str, about: Guess, settings: dict[str, objec
     return f"{padded} = {{ {', '.join(entries)} }}{comment}"
 
 
-def _settings_of_table(guesses: list[Guess]) -> dict[str, object]:
+def _settings_of_table(guesses: list[Guess]) -> dict[str, Any]:
     """The value settings that most columns that need one have in common; the others are given at the column."""
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     for names in _SETTINGS:
         values = Counter(
             json.dumps([about.settings[name] for name in names]) for about in guesses if names[0] in about.settings

@@ -63,8 +63,8 @@ def read(path: Path) -> Sample:
 
 def _read_text(path: Path) -> tuple[str, str, bool]:
     """The start of a file, its encoding, and whether the start is all of the file."""
-    opened = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")
-    with opened as stream:
+    with path.open("rb") as file:
+        stream = gzip.GzipFile(fileobj=file) if path.suffix.lower() == ".gz" else file
         data = stream.read(SAMPLE_BYTES)
         is_complete = not stream.read(1)
     encoding = _guess_encoding(data)
@@ -125,7 +125,7 @@ def _sniff(text: str) -> tuple[str, str]:
             sniffed, quote = "", ""
     if sniffed in tuple(_DELIMITERS):
         delimiter = sniffed
-    return delimiter, quote if quote in ("'",) and '"' not in start else '"'
+    return delimiter, quote if quote == "'" and '"' not in start else '"'
 
 
 def _lines_before_header(text: str, delimiter: str, parse: dict[str, Any]) -> int:
@@ -185,7 +185,7 @@ def _type(arrow: pa.DataType) -> str | None:
         return "integer"
     if pa.types.is_floating(arrow):
         return "double"
-    if pa.types.is_decimal(arrow) and arrow.precision <= 38 and 0 <= arrow.scale <= arrow.precision:  # noqa: PLR2004
+    if pa.types.is_decimal(arrow) and arrow.precision <= 38 and 0 <= arrow.scale <= arrow.precision:
         return f"decimal({arrow.precision},{arrow.scale})"
     if pa.types.is_date(arrow):
         return "date"

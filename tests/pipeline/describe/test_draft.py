@@ -34,7 +34,8 @@ LINES = (
     "sensor\tmeasured at\tvalue\nA\t2026-01-01T10:00Z\t1.5e-3\nA\t2026-01-01T11:00Z\t2\nB\t2026-01-01T10:00Z\t7.25\n"
 )
 JSON = (
-    '{"id": 1, "page": "home", "seconds": 1.5, "day": "2026-01-01", "ok": true, "tags": ["a"], "big": 12345678901234567890}\n'
+    '{"id": 1, "page": "home", "seconds": 1.5, "day": "2026-01-01", "ok": true, "tags": ["a"],'
+    ' "big": 12345678901234567890}\n'
     '{"id": 2, "page": null, "seconds": 12.25, "day": "2026-01-02", "ok": false}\n'
 )
 

@@ -28,7 +28,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _moved(node: Any) -> Any:  # noqa: ANN401  any part of a JSON document
-    """References to `$defs` as references to `definitions`: draft 7 of JSON Schema, which editors know, has them there."""
+    """References to `$defs` as references to `definitions`, as in draft 7 of JSON Schema, which editors know."""
     if isinstance(node, dict):
         return {key: _moved(value) for key, value in node.items()}
     if isinstance(node, list):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import lakes
 
+from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.run import open_engine
 
@@ -520,3 +521,20 @@ def test_the_export_of_an_office_reaches_silver(load, office):
     assert reasons(lake, table) == {line: reason}
     (quarantined,) = lakes.rows(lake.delta("quarantine", table))
     assert json.loads(quarantined["raw"]).items() >= raw.items()
+
+
+def test_the_worked_example_of_the_documentation(load):
+    """The export in docs/your-own-data.md gets to silver with the description there, as the page says."""
+    page = (settings.CHECKOUT / "docs" / "your-own-data.md").read_text(encoding="utf-8")
+    export = page.partition("two title lines:\n\n```\n")[2].partition("```")[0]
+    description = page.partition("<!-- sources of an office -->\n\n```toml\n")[2].partition("```")[0]
+    encoding = "cp1252"
+    if not _BRONZE_READS_ENCODINGS:
+        description = "\n".join(x for x in description.splitlines() if not x.startswith(("encoding", "skip_rows")))
+        export, encoding = export.split("\n", 2)[2], "utf-8"
+    lake = load(description, {"2026-03-05/socios.csv": export.encode(encoding)})
+    assert reasons(lake, "socios") == {}
+    rows = {row["numero"]: row for row in silver(lake, "socios")}
+    assert (rows[1001]["mensalidade"], rows[1001]["nascimento"]) == (Decimal("1234.50"), dt.date(1980, 12, 31))
+    assert rows[1001]["alterado_em"] == utc(2026, 3, 1, 12, 15)
+    assert (rows[1002]["cpf"], rows[1002]["nascimento"], rows[1002]["ativo"]) == (None, None, False)

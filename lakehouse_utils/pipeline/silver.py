@@ -150,7 +150,10 @@ def _read_new_rows(
 def _define_rows(run: RunContext, source: Source, name: str, files: list[str]) -> tuple[Relation, Relation]:
     """The rows of these files of bronze, with all described columns; and those of them that meet all rules, typed."""
     rows = run.engine.define_files(name, files, dict.fromkeys(source.columns, "VARCHAR") | lineage.BRONZE_SQL_TYPES)
-    values = (f"{rules.typed_value(column, about)} AS {quoted(column)}" for column, about in source.columns.items())
+    if prepared := rules.prepared_columns(source):
+        sql = f"SELECT *, {', '.join(prepared)} FROM {rows}"
+        rows = run.engine.define_view(f"{name}_prepared", sql)
+    values = (f"{rules.typed_value(source, column)} AS {quoted(column)}" for column in source.columns)
     sql = statement(
         "silver",
         "accepted",
@@ -404,7 +407,7 @@ def _version_at(source: Source) -> str:
     """
     moments = [_BATCH_DATE]
     if source.order_by is not None and _orders_by_time(source):
-        moments.insert(0, rules.typed_value(source.order_by, source.columns[source.order_by]))
+        moments.insert(0, rules.typed_value(source, source.order_by))
     return f"coalesce({', '.join(f'CAST({moment} AS TIMESTAMPTZ)' for moment in moments)})"
 
 

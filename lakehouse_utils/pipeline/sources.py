@@ -5,85 +5,69 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import duckdb
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lakehouse_utils import settings
 from lakehouse_utils.errors import DescriptionError
+from lakehouse_utils.pipeline import bounds, patterns
+from lakehouse_utils.pipeline.column_types import ColumnType
+from lakehouse_utils.pipeline.formats import FileFormat, Format, Texts, ValueSettings
 from lakehouse_utils.pipeline.sql import literal
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 SHOP = settings.CHECKOUT / "data" / "sources.toml"
 HISTORY_COLUMNS = ("valid_from", "valid_to", "is_first", "is_current")  # added in `<table>_history`
 
-_MAX_DECIMAL_PRECISION = 38
-_DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
-_SQL_TYPES = {
-    "integer": "BIGINT",
-    "double": "DOUBLE",
-    "boolean": "BOOLEAN",
-    "date": "DATE",
-    "timestamp": "TIMESTAMPTZ",
-    "text": "VARCHAR",
+_ADVICE = {
+    "date": "; write it as 2026-01-31",
+    "timestamp": "; write it as 2026-01-31 18:30:00",
+    "boolean": "; write true or false",
 }
-_DELTA_TYPES = {"integer": "long", "text": "string"}  # the other types have the same name in Delta
+# Kinds of pydantic's errors.
+_EXPECTED = {
+    "bool_type": "true or false",
+    "string_type": "a text in quotes",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "dict_type": "a section with settings",
+    "model_type": "a section with settings",
+    "model_attributes_type": "a section with settings",
+}
 
 
-@dataclass(frozen=True)
-class ColumnType:
-    """The type of a column: `name` is integer, double, boolean, date, timestamp, text or decimal.
+class Column(ValueSettings):
+    """One column: its type as the description writes it, and the rules that a value must meet to get into silver.
 
-    Integers have 64 bits, timestamps are in UTC. Only a decimal has a precision and a scale, in digits.
+    A value setting that is given here overrides that of the table and of the file.
     """
 
-    name: str
-    precision: int | None = None
-    scale: int | None = None
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
-    @classmethod
-    @cache
-    def parse(cls, text: str) -> Self:
-        """The type that a description calls `text`, such as `integer` or `decimal(10,2)`. Raises ValueError."""
-        if text in _SQL_TYPES:
-            return cls(text)
-        if match := _DECIMAL.fullmatch(text):
-            precision, scale = int(match[1]), int(match[2])
-            if 0 < precision <= _MAX_DECIMAL_PRECISION and scale <= precision:
-                return cls("decimal", precision, scale)
-        raise ValueError(f"{text!r} is not a valid type; use {', '.join(_SQL_TYPES)} or decimal(precision,scale)")
-
-    @property
-    def _arguments(self) -> str:
-        return "" if self.precision is None else f"({self.precision},{self.scale})"
-
-    @property
-    def sql(self) -> str:
-        """The type in DuckDB's SQL."""
-        return _SQL_TYPES.get(self.name, self.name.upper()) + self._arguments
-
-    @property
-    def delta(self) -> str:
-        """The name of Delta's primitive type."""
-        return _DELTA_TYPES.get(self.name, self.name) + self._arguments
-
-
-class Column(BaseModel):
-    """One column: its type as the description writes it, and the rules that a value must meet to get into silver."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    type: str
-    description: str = ""
-    required: bool = False
-    min: Any = None
-    max: Any = None
-    allowed: list[Any] | None = None
-    references: str | None = None
+    type: str = Field(
+        description="integer (64 bits), decimal(precision,scale), double, boolean, date, timestamp or text."
+    )
+    description: str = Field("", description="What the values mean, for readers; the pipeline does not use it.")
+    headers: Texts = Field(
+        [],
+        alias="from",
+        description='What the files call the column, if not by its name: a header such as "Nº Sócio", or a list.',
+    )
+    required: bool = Field(False, description="Whether a row without a value here is quarantined.")
+    min: Any = Field(None, description="The smallest valid value.")
+    max: Any = Field(None, description="The largest valid value.")
+    allowed: list[Any] | None = Field(None, description="The only valid values.")
+    pattern: str | None = Field(None, description="A regular expression that the whole text must match.")
+    max_length: int | None = Field(None, ge=1, description="The largest valid number of characters.")
+    references: str | None = Field(None, description="The table.column that the value refers to, for readers.")
 
     @field_validator("type")
     @classmethod
@@ -91,11 +75,33 @@ class Column(BaseModel):
         ColumnType.parse(value)
         return value
 
+    @field_validator("pattern")
+    @classmethod
+    def _check_pattern(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                _run_pattern(patterns.portable(value))
+            except (ValueError, duckdb.Error) as error:
+                reason = str(error).removeprefix("Invalid Input Error: ")
+                raise ValueError(f"{value!r} is not a supported regular expression: {reason}") from None
+        return value
+
     @model_validator(mode="after")
     def _check_values(self) -> Self:
         for rule, value in self._values_of_rules():
-            if not _is_value(str(value), self.sql_type):
-                raise ValueError(f"{rule} has {value!r}, which is not a valid {self.type}")
+            try:
+                exact = bounds.parse(value, self.data_type)
+                if rule == "allowed" and bounds.exactly(value, self.data_type) is None:
+                    raise ValueError
+            except ValueError:
+                advice = _ADVICE.get(self.data_type.name, "")
+                raise ValueError(f"{rule} has {_as_written(value)}, which is not a valid {self.type}{advice}") from None
+            if rule == "max" and self.min is not None and bounds.is_below(exact, self.min, self.data_type):
+                raise ValueError(
+                    f"min ({_as_written(self.min)}) is greater than max ({_as_written(self.max)}); change one of them"
+                )
+        if self.allowed is not None and not self.allowed:
+            raise ValueError("allowed is an empty list; list the valid values, or remove it")
         return self
 
     def _values_of_rules(self) -> Iterator[tuple[str, Any]]:
@@ -121,18 +127,18 @@ class Column(BaseModel):
         return self.data_type.name in ("date", "timestamp")
 
 
-class Source(BaseModel):
-    """One source table."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class Source(Format):
+    """One source table. The settings of `Format` apply to all its files, except where `formats` overrides them."""
 
     name: str
-    description: str = ""
-    key: list[str] = Field(min_length=1)
-    order_by: str | None = None
-    history: bool = False
-    delimiter: str = Field(",", min_length=1, max_length=1)
-    columns: dict[str, Column] = Field(min_length=1)
+    description: str = Field("", description="What a row is, for readers; the pipeline does not use it.")
+    key: list[str] = Field(min_length=1, description="The columns that identify a row.")
+    order_by: str | None = Field(
+        None, description="The column that orders the versions of a row: silver keeps the one with the greatest value."
+    )
+    history: bool = Field(False, description="Whether silver also keeps every version of a row in <table>_history.")
+    formats: list[FileFormat] = Field([], description="Files with other settings than the table's.")
+    columns: dict[str, Column] = Field(min_length=1, description="All columns, in the order of silver's columns.")
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -149,9 +155,45 @@ class Source(BaseModel):
                 raise ValueError(f"key and order_by must be described columns, but {name!r} is not one of the columns")
         if self.history and (reserved := sorted(set(HISTORY_COLUMNS).intersection(lowered))):
             raise ValueError(f"the column name {reserved[0]} is reserved in a table with history; rename the column")
-        if self.delimiter in '"\r\n':
-            raise ValueError("the delimiter cannot be a quote or a line end")
         return self
+
+    @model_validator(mode="after")
+    def _check_headers(self) -> Self:
+        owners: dict[str, str] = {name.casefold(): name for name in self.columns}
+        for name, column in self.columns.items():
+            for header in column.headers:
+                if owners.setdefault(header.strip().casefold(), name) != name:
+                    raise ValueError(
+                        f"the header {header!r} belongs to the columns {owners[header.strip().casefold()]} and {name};"
+                        " remove one of them"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        for number, format_ in enumerate([self.format, *map(self.format.override, self.formats)]):
+            where = f"entry {number} of formats ({self.formats[number - 1].files!r}): " if number else ""
+            try:
+                format_.check()
+                for name, column in self.columns.items():
+                    where = f"columns.{name}: "
+                    format_.override(column).check()
+            except ValueError as error:
+                raise ValueError(f"{where}{error}") from None
+        return self
+
+    @property
+    def format(self) -> Format:
+        """The settings of files that no entry of `formats` matches."""
+        return Format.model_construct(
+            self.model_fields_set & Format.model_fields.keys(),
+            **{name: getattr(self, name) for name in Format.model_fields},
+        )
+
+    def format_of(self, path: str) -> Format:
+        """The settings of the file at `path`, relative to the landing folder."""
+        entry = next((entry for entry in self.formats if re.fullmatch(patterns.of_files(entry.files), path)), None)
+        return self.format.override(entry) if entry else self.format
 
     def is_required(self, column: str) -> bool:
         """Whether a row without a value in `column` is quarantined. Key columns are always required."""
@@ -163,12 +205,16 @@ def _database() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()  # its own, because the default connection is the user's
 
 
-@cache
-def _is_value(text: str, sql_type: str) -> bool:
-    """Whether the SQL of a rule can compare values of the type with `text`."""
+def _run_pattern(pattern: str) -> None:
+    """Raise duckdb.Error if DuckDB cannot run the regular expression."""
     # Not as a parameter: DuckDB imports pandas, if it can, to bind one, and that takes a second.
-    casted = _database().cursor().execute(f"SELECT TRY_CAST({literal(text)} AS {sql_type}) IS NOT NULL")
-    return casted.fetchone() == (True,)
+    _database().cursor().execute(f"SELECT regexp_full_match('', {literal(pattern)})").fetchone()
+
+
+def _as_written(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def load(path: Path | str = SHOP) -> dict[str, Source]:
@@ -198,13 +244,52 @@ def load(path: Path | str = SHOP) -> dict[str, Source]:
 
 
 def _load_source(path: Path | str, name: str, section: object) -> Source:
-    try:
-        return Source.model_validate({"name": name, **section} if isinstance(section, dict) else section)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        entry = ".".join([name, *(str(part) for part in problem["loc"])])
-        reason = problem["msg"].removeprefix("Value error, ")
-        raise DescriptionError(
+    def invalid(location: Iterable[object], reason: str) -> DescriptionError:
+        entry = ".".join([name, *map(str, location)])
+        return DescriptionError(
             f"{path}: [{entry}]: {reason}. The comment at the top of data/sources.toml explains the format.",
             entry=entry,
-        ) from None
+        )
+
+    if not isinstance(section, dict):
+        raise invalid([], f"it must be a section with settings, and not {_as_written(section)}")
+    if "name" in section:
+        raise invalid(["name"], "a section cannot have the setting name; the name of the table is the section's")
+    try:
+        return Source.model_validate({"name": name, **section})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise invalid(problem["loc"], _reason(problem)) from None
+
+
+def _reason(problem: "ErrorDetails") -> str:
+    """What is wrong with an entry, and what is allowed there."""
+    location, written = problem["loc"], problem["input"]
+    context = problem.get("ctx", {})
+    match problem["type"]:
+        case "extra_forbidden":
+            names = _settings_at(location)
+            nearest = get_close_matches(str(location[-1]), names, 1)
+            hint = f"did you mean {nearest[0]}?" if nearest else f"the settings are {', '.join(names)}"
+            return f"there is no setting {str(location[-1])!r} here; {hint}".rstrip("?") + ("?" if nearest else "")
+        case "missing":
+            return f"the setting {location[-1]} is missing; add it"
+        case "too_short":
+            return "it must have at least one entry"
+        case "string_too_short" | "string_too_long" if "delimiter" in location or "quote" in location:
+            return f"{written!r} is not one character"
+        case "string_too_short":
+            return "it cannot be empty"
+        case "greater_than_equal":
+            return f"it must be at least {context['ge']}, and not {written}"
+        case kind if kind in _EXPECTED:
+            return f"it must be {_EXPECTED[kind]}, and not {_as_written(written)}"
+    return problem["msg"].removeprefix("Value error, ")
+
+
+def _settings_at(location: tuple[int | str, ...]) -> list[str]:
+    """The names of the settings that the description may have where an unknown one is."""
+    models: dict[str, type[ValueSettings]] = {"columns": Column, "formats": FileFormat}
+    model = models.get(str(location[0]), Source)
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    return [name for name in names if model is not Source or name != "name"]

@@ -1,5 +1,6 @@
 """The description of source tables: what it may contain, and what is reported about an invalid one."""
 
+import pickle
 import subprocess
 import sys
 
@@ -66,9 +67,9 @@ def test_column_type_invalid(type_):
         ("", "does not describe any table. See data/sources.toml for an example."),
         ("[visits", "is not valid TOML"),
         (b"# \xff", "is not valid TOML"),
-        ("visits = 1", "[visits]"),
-        (GOOD.replace('key = ["id"]', ""), "[visits.key]: Field required"),
-        (GOOD.replace('["id"]', "[]"), "[visits.key]"),
+        ("visits = 1", "[visits]: it must be a section with settings, and not 1."),
+        (GOOD.replace('key = ["id"]', ""), "[visits.key]: the setting key is missing; add it."),
+        (GOOD.replace('["id"]', "[]"), "[visits.key]: it must have at least one entry."),
         (
             GOOD.replace('["id"]', '["no"]'),
             "key and order_by must be described columns, but 'no' is not one of the columns",
@@ -77,10 +78,13 @@ def test_column_type_invalid(type_):
             GOOD.replace('["id"]', '["id"]\norder_by = "no"'),
             "key and order_by must be described columns, but 'no' is not one of the columns",
         ),
-        (GOOD.replace('["id"]', '["id"]\ndelimiter = ";;"'), "[visits.delimiter]"),
-        (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\""'), "the delimiter cannot be a quote or a line end"),
-        (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\r"'), "the delimiter cannot be a quote or a line end"),
-        (GOOD.replace('["id"]', '["id"]\nkeys = "id"'), "[visits.keys]: Extra inputs"),
+        (GOOD.replace('["id"]', '["id"]\ndelimiter = ";;"'), "[visits.delimiter]: ';;' is not one character."),
+        (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\""'), "the delimiter and the quote are both '\"'; change one"),
+        (GOOD.replace('["id"]', '["id"]\ndelimiter = "\\r"'), "[visits.delimiter]: the delimiter cannot be a line end"),
+        (
+            GOOD.replace('["id"]', '["id"]\nkeys = "id"'),
+            "[visits.keys]: there is no setting 'keys' here; did you mean key?",
+        ),
         (
             GOOD.replace('["id"]', '["id"]\nhistory = true') + '\nis_first = { type = "boolean" }',
             "the column name is_first is reserved in a table with history; rename the column",
@@ -95,6 +99,160 @@ def test_column_type_invalid(type_):
         (
             GOOD + 'n = { type = "decimal(4,2)", allowed = [1, 100] }',
             "allowed has 100, which is not a valid decimal(4,2)",
+        ),
+        # unknown and misspelt settings
+        (GOOD.replace("type", "typ", 1), "[visits.columns.id.type]: the setting type is missing; add it."),
+        (
+            GOOD + 'n = { type = "text", requierd = true }',
+            "[visits.columns.n.requierd]: there is no setting 'requierd' here; did you mean required?",
+        ),
+        (
+            GOOD + 'n = { type = "text", skip_rows = 1 }',
+            "[visits.columns.n.skip_rows]: there is no setting 'skip_rows'",
+        ),
+        (
+            GOOD.replace('["id"]', '["id"]\nxyz = 1'),
+            "[visits.xyz]: there is no setting 'xyz' here; the settings are decimal, thousands, ",
+        ),
+        (GOOD.replace('["id"]', '["id"]\nname = "x"'), "[visits.name]: a section cannot have the setting name"),
+        # wrong types
+        (GOOD.replace('["id"]', '"id"'), "[visits.key]: it must be a list, and not 'id'."),
+        (GOOD.replace('["id"]', "[1]"), "[visits.key.0]: it must be a text in quotes, and not 1."),
+        (
+            GOOD.replace('["id"]', '["id"]\nhistory = "yes"'),
+            "[visits.history]: it must be true or false, and not 'yes'.",
+        ),
+        (
+            GOOD.replace('["id"]', '["id"]\nskip_rows = "2"'),
+            "[visits.skip_rows]: it must be a whole number, and not '2'.",
+        ),
+        (GOOD.replace('["id"]', '["id"]\nskip_rows = -1'), "[visits.skip_rows]: it must be at least 0, and not -1."),
+        (GOOD + "n = 1", "[visits.columns.n]: it must be a section with settings, and not 1."),
+        (
+            GOOD + 'n = { type = "text", max_length = 0 }',
+            "[visits.columns.n.max_length]: it must be at least 1, and not 0.",
+        ),
+        # values of settings
+        (
+            GOOD.replace('["id"]', '["id"]\nencoding = "utf-9"'),
+            "[visits.encoding]: 'utf-9' is not a supported encoding; use utf-8, windows-1252, latin-1, iso-8859-15, ",
+        ),
+        (
+            GOOD.replace('["id"]', '["id"]\nencoding = "shift-jis"'),
+            "[visits.encoding]: 'shift-jis' is not a supported encoding; use utf-8, ",
+        ),
+        (
+            GOOD.replace('["id"]', '["id"]\ntime_zone = "Brasilia"'),
+            "[visits.time_zone]: 'Brasilia' is not a valid time zone; use an IANA name such as \"America/Sao_Paulo\".",
+        ),
+        (
+            GOOD.replace('["id"]', '["id"]\ndate_format = "%d/%b/%Y"'),
+            "[visits.date_format]: '%d/%b/%Y' has the directive '%b', which is not supported; use %d %m %Y %y, or",
+        ),
+        (
+            GOOD.replace('["id"]', '["id"]\ndate_format = ["%d/%m/%Y", "%d/%m"]'),
+            "'%d/%m' is not a complete date; it needs %d, %m and one of %Y and %y",
+        ),
+        (GOOD.replace('["id"]', '["id"]\ndate_format = "dd/mm/yyyy"'), "'dd/mm/yyyy' is not a complete date"),
+        (
+            GOOD.replace('["id"]', '["id"]\ntimestamp_format = "%d/%m/%Y %I:%M"'),
+            "[visits.timestamp_format]: '%d/%m/%Y %I:%M' has %I without %p; add %p.",
+        ),
+        (GOOD.replace('["id"]', '["id"]\ntimestamp_format = "%d/%m/%Y %d"'), "has the directive '%d' twice"),
+        (
+            GOOD.replace('["id"]', '["id"]\ndecimal = ","\nthousands = ","'),
+            "[visits]: decimal and thousands are both ','; change one of them.",
+        ),
+        (GOOD.replace('["id"]', '["id"]\nthousands = "."'), "[visits]: decimal and thousands are both '.'"),
+        (
+            GOOD.replace('["id"]', '["id"]\ndecimal = ","') + 'n = { type = "double", thousands = "," }',
+            "[visits]: columns.n: decimal and thousands are both ','",
+        ),
+        (
+            GOOD + '[[visits.formats]]\nfiles = "*/a.csv"\nthousands = "."',
+            "[visits]: entry 1 of formats ('*/a.csv'): decimal and thousands are both '.'",
+        ),
+        (GOOD.replace('["id"]', '["id"]\ndecimal = ";"'), "[visits.decimal]: ';' is not a valid decimal character"),
+        (
+            GOOD.replace('["id"]', '["id"]\nthousands = "_"'),
+            "[visits.thousands]: '_' is not a valid thousands separator",
+        ),
+        (GOOD.replace('["id"]', '["id"]\nquote = "\'\'"'), "[visits.quote]: \"''\" is not one character."),
+        (
+            GOOD.replace('["id"]', '["id"]\nquote = "é"'),
+            "[visits.quote]: 'é' is not a valid quote; use an ASCII character",
+        ),
+        (
+            GOOD.replace('["id"]', '["id"]\ntrue_values = ["Sim", "S"]\nfalse_values = ["s"]'),
+            "[visits]: 's' is in true_values and in false_values; remove it from one of them.",
+        ),
+        (GOOD.replace('["id"]', '["id"]\ntrue_values = []'), "[visits.true_values]: it must have at least one entry."),
+        (
+            GOOD + '[[visits.formats]]\ndelimiter = ";"',
+            "[visits.formats.0.files]: the setting files is missing; add it.",
+        ),
+        (
+            GOOD + '[[visits.formats]]\nfiles = "*"\nhistory = true',
+            "[visits.formats.0.history]: there is no setting 'history' here; the settings are decimal, ",
+        ),
+        # headers
+        (
+            GOOD + 'a = { type = "text", from = "Nº" }\nb = { type = "text", from = ["x", "nº "] }',
+            "[visits]: the header 'nº ' belongs to the columns a and b; remove one of them.",
+        ),
+        (GOOD + 'a = { type = "text", from = "ID" }', "[visits]: the header 'ID' belongs to the columns id and a"),
+        # patterns
+        (
+            GOOD + 'a = { type = "text", pattern = "[a-z" }',
+            "[visits.columns.a.pattern]: '[a-z' is not a supported regular expression: a [ is not closed by a ]",
+        ),
+        (
+            GOOD + 'a = { type = "text", pattern = "a**" }',
+            "'a**' is not a supported regular expression: bad repetition",
+        ),
+        (
+            GOOD + 'a = { type = "text", pattern = "(?i)a" }',
+            "(?i is not supported, because engines understand it differently",
+        ),
+        (GOOD + 'a = { type = "text", pattern = "(?=a)b" }', "(?= is not supported"),
+        (
+            GOOD + "a = { type = \"text\", pattern = '\\bx' }",
+            "\\b is not supported, because engines understand it differently",
+        ),
+        (
+            GOOD + "a = { type = \"text\", pattern = '(x)\\1' }",
+            "\\1 is not supported, because engines understand it differently",
+        ),
+        # rules that do not fit the type
+        (
+            GOOD + 'n = { type = "integer", min = "ten" }',
+            "[visits.columns.n]: min has 'ten', which is not a valid integer.",
+        ),
+        (
+            GOOD + 'd = { type = "date", min = "01/01/2020" }',
+            "[visits.columns.d]: min has '01/01/2020', which is not a valid date; write it as 2026-01-31.",
+        ),
+        (
+            GOOD + 't = { type = "text", allowed = [] }',
+            "[visits.columns.t]: allowed is an empty list; list the valid values",
+        ),
+        (
+            GOOD + 'n = { type = "integer", allowed = [1, 1.5] }',
+            "[visits.columns.n]: allowed has 1.5, which is not a valid",
+        ),
+        (
+            GOOD + 'n = { type = "decimal(4,2)", allowed = [0.105] }',
+            "allowed has 0.105, which is not a valid decimal(4,2)",
+        ),
+        (
+            GOOD + 'n = { type = "integer", min = true }',
+            "[visits.columns.n]: min has true, which is not a valid integer.",
+        ),
+        (GOOD + 'n = { type = "double", max = nan }', "[visits.columns.n]: max has nan, which is not a valid double."),
+        (GOOD + 'n = { type = "integer", min = 5, max = 4 }', "min (5) is greater than max (4); change one of them."),
+        (
+            GOOD + 'd = { type = "date", min = 2020-01-01T10:00:00 }',
+            "min has 2020-01-01 10:00:00, which is not a valid date",
         ),
         (GOOD + 'ID = { type = "text" }', "two columns have the same name"),
         (GOOD + '_own = { type = "text" }', "'_own' is not a valid name"),
@@ -139,3 +297,36 @@ def test_load_does_not_import_pandas():
     """Loading descriptions with rules does not import pandas, which would delay each start of the job by a second."""
     code = "import sys; from lakehouse_utils.pipeline import sources; sources.load(); print('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_wide_or_exact_bound_is_accepted(tmp_path):
+    """A bound may have more digits than the type, and may be a date or time of TOML."""
+    text = GOOD + 'n = { type = "decimal(4,2)", max = 1000 }\nm = { type = "integer", max = 9.5 }\n'
+    text += "d = { type = \"date\", min = 2020-01-01, max = '2021-01-01' }\n"
+    text += 't = { type = "timestamp", min = 2020-01-01T00:00:00Z }'
+    assert len(described(tmp_path, text)["visits"].columns) == 6
+
+
+def test_headers_and_formats_of_files(tmp_path):
+    """`from` is one header or a list; an entry of formats overrides settings for the files that it matches first."""
+    text = GOOD.replace('["id"]', '["id"]\nencoding = "cp1252"\ndecimal = ","').replace(
+        '"integer" }', '"integer", from = "Nº" }'
+    )
+    text += 'n = { type = "double", from = ["a", "b"] }\n'
+    text += '[[visits.formats]]\nfiles = "2026-*/lisbon.csv"\ndelimiter = ";"\nencoding = "UTF8"\n'
+    text += '[[visits.formats]]\nfiles = "*/l*.csv"\ndelimiter = "|"\n'
+    visits = described(tmp_path, text)["visits"]
+    assert [column.headers for column in visits.columns.values()] == [["Nº"], [], ["a", "b"]]
+    assert (visits.format.encoding, visits.format.decimal, visits.format.delimiter) == ("windows-1252", ",", ",")
+    first, second, other = (visits.format_of(path) for path in ("2026-1/lisbon.csv", "2025/lima.csv", "x/porto.csv"))
+    assert (first.delimiter, first.encoding, first.decimal) == (";", "utf-8", ",")
+    assert (second.delimiter, second.encoding) == ("|", "windows-1252")
+    assert other == visits.format
+
+
+def test_sources_can_be_sent_to_a_worker(tmp_path):
+    """A description keeps which settings were given when it is pickled for another process."""
+    text = GOOD + '[[visits.formats]]\nfiles = "a"\ndelimiter = ";"\n'
+    visits = pickle.loads(pickle.dumps(described(tmp_path, text)["visits"]))
+    assert visits.format_of("a").delimiter == ";"
+    assert visits.format_of("a").encoding == "utf-8"

@@ -5,6 +5,7 @@ are replaced by their definitions, and the dots in the names of relations are re
 any.
 """
 
+import re
 from collections.abc import Callable
 from functools import cache
 
@@ -17,6 +18,9 @@ try:
     from sqlglot import exp
 except ImportError as error:
     raise EngineError(MISSING_PACKAGES.format(error)) from None
+
+# Functions of `sql/functions.sql` that Spark has under another name.
+_SPARK_FUNCTIONS = {"utc_of_local": "TO_UTC_TIMESTAMP", "local_of_utc": "FROM_UTC_TIMESTAMP"}
 
 
 @cache
@@ -56,6 +60,8 @@ def _rewrite_nodes(tree: exp.Expr, rewrite: Callable[[exp.Expr], exp.Expr]) -> e
 
 
 def _inline_function(node: exp.Expr) -> exp.Expr:
+    if isinstance(node, exp.Anonymous) and node.name in _SPARK_FUNCTIONS:
+        return exp.Anonymous(this=_SPARK_FUNCTIONS[node.name], expressions=node.expressions)
     if not isinstance(node, exp.Anonymous) or node.name not in _functions():
         return node
     parameters, definition = _functions()[node.name]
@@ -85,6 +91,10 @@ def _translate(node: exp.Expr) -> exp.Expr:
         case exp.RegexpFullMatch():
             pattern = exp.Literal.string(rf"\A(?:{node.expression.name})\z")
             return exp.Anonymous(this="REGEXP_LIKE", expressions=[node.this, pattern])
+        case exp.RegexpReplace():  # Spark's groups are $1, and it always replaces all matches
+            replacement = re.sub(r"\\(\d)", r"$\1", node.args["replacement"].name)
+            arguments = [node.this, node.expression, exp.Literal.string(replacement)]
+            return exp.Anonymous(this="REGEXP_REPLACE", expressions=arguments)
         case exp.DayOfWeekIso():
             from_sunday = exp.Anonymous(this="DAYOFWEEK", expressions=[node.this])
             return exp.paren(exp.paren(from_sunday + 5) % 7 + 1)

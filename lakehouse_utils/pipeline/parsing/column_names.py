@@ -14,8 +14,13 @@ _REPLACEMENTS = str.maketrans(dict.fromkeys([*map(chr, range(32)), *" ,;{}()=\x7
 def column_name(name: str, source: Source, position: int = 0) -> str:
     """The name in lower case and as Delta accepts it; a described column gets the description's spelling.
 
-    A name that is empty or starts with `_`, as the pipeline's own columns do, gets the prefix `column`.
+    A header that a described column gives with `from` is that column. A name that is empty or starts with `_`, as the
+    pipeline's own columns do, gets the prefix `column`.
     """
+    header = name.strip().casefold()
+    for described, column in source.columns.items():
+        if any(header == given.strip().casefold() for given in column.headers):
+            return described
     accepted = name.strip().translate(_REPLACEMENTS).lower()
     if not accepted or accepted.startswith("_"):
         accepted = f"column{accepted or f'_{position}'}"
@@ -41,9 +46,17 @@ def column_names(names: list[str], source: Source) -> list[str]:
     if not source.columns.keys() & unique.keys():
         raise UnreadableFileError(
             f"none of its columns ({', '.join(names)[:_SHOWN_CHARACTERS]!r}) is described for the table {source.name};"
-            f" check that the file has a header and that its delimiter is {source.delimiter!r}"
+            f" check that the file has a header and that its delimiter is {source.delimiter!r}, or set delimiter in the"
+            f" table's section, such as delimiter = {_likely_delimiter(names, source)}"
         )
     return list(unique)
+
+
+def _likely_delimiter(names: list[str], source: Source) -> str:
+    """The delimiter, as TOML, that the header of a file with the wrong one seems to have; otherwise an example."""
+    counts = {delimiter: "".join(names).count(delimiter) for delimiter in ";\t|," if delimiter != source.delimiter}
+    likely = max(counts, key=lambda delimiter: counts[delimiter])
+    return '"\\t"' if likely == "\t" else f'"{likely}"'
 
 
 def refuse_too_many_columns(columns: Sized) -> None:

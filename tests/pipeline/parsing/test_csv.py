@@ -234,7 +234,13 @@ def test_csv_without_rows(data):
     ("data", "reason"),
     [
         (b"1,a,b\n2,c,d\n", "check that the file has a header"),
-        (b"id;name;note\n1;a;b\n", "check that the file has a header and that its delimiter is ','"),
+        (
+            b"id;name;note\n1;a;b\n",
+            (
+                "check that the file has a header and that its delimiter is ',', or set"
+                ' delimiter in the table\'s section, such as delimiter = ";"'
+            ),
+        ),
         ("id,name\n1,a\n".encode("utf-16"), "the file is encoded as UTF-16; save it as UTF-8"),
         (
             "id,name\n1,a\n".encode("utf-16-le"),

@@ -104,7 +104,8 @@ def _definition(source: Source, name: str) -> int:
     """A number that changes when the description or the SQL would give other rows."""
     sql = statements("silver")
     texts = [
-        *(rules.typed_value(column, about) for column, about in source.columns.items()),
+        *rules.prepared_columns(source),
+        *(rules.typed_value(source, column) for column in source.columns),
         rules.all_conditions(source),
         _version_at(source),
         _newest_first(source),

@@ -216,6 +216,11 @@ class RunDisplay:
         else:
             self._output.print(f"{layer}.{table}: {describe(counts)}")
 
+    def on_table_failed(self, layer: str, table: str) -> None:
+        """See Progress."""
+        self._bars.remove_task(self._bar)
+        self._errors.print(f"{layer}.{table} could not be brought up to date")
+
     def on_note(self, sentence: str) -> None:
         """See Progress."""
         if not self._quiet:

@@ -21,6 +21,7 @@ from botocore import exceptions as botocore_errors
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from lakehouse_utils import machine_errors
 from lakehouse_utils.errors import (
     AccessDeniedError,
     AwsConfigurationError,
@@ -83,6 +84,8 @@ def translate_errors(action: str, lake: S3Access) -> Iterator[None]:
         causes = list(_causes(error))
         for cause in causes:
             _hide_keys(cause)
+        if machine_error := machine_errors.recognize(error, action):
+            raise machine_error from error
         for cause in causes:
             symptom = _recognize(cause)
             if isinstance(symptom, _Refusal):

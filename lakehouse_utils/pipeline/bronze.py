@@ -14,15 +14,16 @@ from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
-from deltalake import DeltaTable, Schema, Transaction
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.delta_log import progress_by_app_id
+from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, lineage, quarantine
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
-from lakehouse_utils.pipeline.landing import CHANGED_WHILE_READ, Landing, LandingFile
+from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
 from lakehouse_utils.pipeline.parsing import Part, read
 from lakehouse_utils.pipeline.parsing.column_names import refuse_too_many_columns
 from lakehouse_utils.pipeline.sources import Source
@@ -38,6 +39,7 @@ class Uploaded:
     """Parquet files in the folders of bronze and quarantine that no commit has added yet, and what is in them.
 
     `read`, `rows` and `broken` count records; `columns` are the names of bronze's columns, in the file's order.
+    `fingerprint` is that of the raw file's content (see `landing.py`).
     """
 
     read: int = 0
@@ -46,6 +48,7 @@ class Uploaded:
     files: list[AddAction] = field(default_factory=list)
     broken_files: list[AddAction] = field(default_factory=list)
     columns: dict[str, None] = field(default_factory=dict)
+    fingerprint: int = 0
 
     def add(self, other: "Uploaded") -> None:
         """Add what was uploaded for a later part of the same file. Raises UnreadableFileError for too many columns."""
@@ -58,17 +61,45 @@ class Uploaded:
         refuse_too_many_columns(self.columns)
 
 
-@dataclass(frozen=True)
-class _Delivery:
-    """One delivery of a file. If the file is delivered again with other content, its fingerprint is different."""
+class _LoadedFiles:
+    """What bronze's log says about the files that are loaded: the fingerprint of each, under its path."""
 
-    file: LandingFile
-    fingerprint: int = 0
+    def __init__(self, landing: Landing, recorded: Callable[[str], int | None]) -> None:
+        self._landing = landing
+        self._recorded = recorded
+        self.to_record: list[Transaction] = []  # what makes the next comparison of a file cheap, or possible
 
-    @property
-    def app_id(self) -> str:
-        """The name under which the tables' logs record the fingerprint of the loaded file."""
-        return f"landing:{self.file.path}"
+    def has(self, file: LandingFile) -> bool:
+        """Whether bronze has this content of this path. Raises UnreadableFileError and MachineError.
+
+        The content of a file is read only if neither an unchanged ETag nor a hint of an earlier run says what it is.
+        """
+        loaded, etag = self._recorded(_app_id(file)), self._landing.etag_fingerprint(file)
+        if loaded is None:
+            return False
+        if etag is not None and etag == self._recorded(_etag_app_id(file)):
+            return True
+        if etag is not None and loaded == self._landing.earlier_fingerprint(file):
+            return True
+        fingerprint = self._landing.fingerprint(file)
+        if loaded == fingerprint:
+            if etag is not None:
+                self.to_record.append(Transaction(_etag_app_id(file), etag))
+            return True
+        if loaded != self._landing.earlier_fingerprint(file):
+            return False
+        self.to_record.append(Transaction(_app_id(file), fingerprint))
+        return True
+
+
+def _app_id(file: LandingFile) -> str:
+    """The name under which the tables' logs record the fingerprint of the loaded file."""
+    return f"landing:{file.path}"
+
+
+def _etag_app_id(file: LandingFile) -> str:
+    """The name under which bronze's log records the fingerprint of the ETag of the loaded object."""
+    return f"etag:{file.path}"
 
 
 def refresh(
@@ -78,50 +109,58 @@ def refresh(
 
     Returns the counts over all new files, and a sentence for each file that cannot be read at all; such a file is
     recorded in quarantine and does not stop the others. `counts` has the counts of an earlier attempt that failed; this
-    attempt adds to them.
+    attempt adds to them. Raises MachineError if this machine cannot go on, with a full disk for example.
     """
     ref = run.lake.table("bronze", source.name)
     table: DeltaTable | None = ref.open()
     counts = TableCounts() if counts is None else counts
     refused: list[str] = []
 
-    def refuse(delivery: _Delivery, error: UnreadableFileError) -> None:
-        refused.append(f"{delivery.file.path}: {error}")
-        quarantine.append_refused_file(run.lake, source, delivery.file, delivery.fingerprint, error)
+    def refuse(file: LandingFile, error: UnreadableFileError) -> None:
+        refused.append(f"{printable(file.path)}: {error}")
+        quarantine.append_refused_file(run.lake, source, file, _fingerprints(landing, file), error)
 
-    loaded_fingerprint = progress_by_app_id(ref, table)
-    new: list[_Delivery] = []
+    loaded = _LoadedFiles(landing, progress_by_app_id(ref, table))
+    new: list[LandingFile] = []
     for file in files:
         try:
-            delivery = _Delivery(file, landing.fingerprint(file))
+            is_loaded = loaded.has(file)
         except UnreadableFileError as error:
-            refuse(_Delivery(file), error)
+            refuse(file, error)
             continue
-        if loaded_fingerprint(delivery.app_id) == delivery.fingerprint:
+        if is_loaded:
             run.progress.on_advance(file.size_bytes)
         else:
-            new.append(delivery)
+            new.append(file)
+    if table is not None and loaded.to_record:
+        with translate_errors(f"commit to {ref.label}", run.lake):
+            commits.record(table, CommitProperties(app_transactions=loaded.to_record))
 
-    new_files = [delivery.file for delivery in new]
-    uploads = run.engine.upload_files(upload, landing, source, new_files, run.progress.on_advance) if new else []
-    for delivery, uploaded in zip(new, uploads, strict=True):
-        try:
-            if isinstance(uploaded, UnreadableFileError):
-                raise uploaded
-            if landing.fingerprint(delivery.file) != delivery.fingerprint:
-                raise UnreadableFileError(CHANGED_WHILE_READ)
-        except UnreadableFileError as error:
-            refuse(delivery, error)
+    uploads = run.engine.upload_files(upload, landing, source, new, run.progress.on_advance) if new else []
+    for file, uploaded in zip(new, uploads, strict=True):
+        if isinstance(uploaded, UnreadableFileError):
+            refuse(file, uploaded)
             continue
         if uploaded.broken_files:
             upload_broken = partial(_already_uploaded, uploaded.broken_files)
-            quarantine.append(run.lake, source, delivery.app_id, delivery.fingerprint, upload_broken)
-        table = _commit(ref, table, source, delivery, uploaded)
+            quarantine.append(run.lake, source, _app_id(file), uploaded.fingerprint, upload_broken)
+        table = _commit(ref, table, source, landing, file, uploaded)
         counts.read += uploaded.read
         counts.added += uploaded.rows
         counts.quarantined += uploaded.broken
     counts.version = table.version() if table else None
+    landing.save_hints()
     return counts, refused
+
+
+def _fingerprints(landing: Landing, file: LandingFile) -> list[int]:
+    """What identifies this delivery of a file that cannot be loaded, and perhaps not even be read."""
+    earlier = None
+    try:
+        earlier = landing.earlier_fingerprint(file)
+        return [landing.fingerprint(file) if landing.etag_fingerprint(file) is None else earlier, earlier]
+    except UnreadableFileError:
+        return [0 if earlier is None else earlier]
 
 
 def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
@@ -129,12 +168,14 @@ def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
 
 
 def _commit(
-    ref: TableRef, table: DeltaTable | None, source: Source, delivery: _Delivery, uploaded: Uploaded
+    ref: TableRef, table: DeltaTable | None, source: Source, landing: Landing, file: LandingFile, uploaded: Uploaded
 ) -> DeltaTable:
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
     table = table or commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
-    return commits.append(ref, table, schema, uploaded.files, Transaction(delivery.app_id, delivery.fingerprint))
+    etag = landing.etag_fingerprint(file)
+    hint = [] if etag is None else [Transaction(_etag_app_id(file), etag)]
+    return commits.append(ref, table, schema, uploaded.files, Transaction(_app_id(file), uploaded.fingerprint), *hint)
 
 
 def upload(
@@ -148,14 +189,16 @@ def upload(
     ingested_at = datetime.now(UTC)
     uploaded = Uploaded()
     processed_bytes = 0
-    with landing.open(file) as stream, ThreadPoolExecutor(_WORKERS) as pool:
-        tasks = (partial(_upload_part, lake, file, source, part, ingested_at) for part in read(stream, file, source))
+    with landing.open(file) as opened, ThreadPoolExecutor(_WORKERS) as pool:
+        parts = read(opened.stream, file, source)
+        tasks = (partial(_upload_part, lake, file, source, part, ingested_at) for part in parts)
         for uploaded_part, size_bytes in _results_in_order(pool, tasks):
             uploaded.add(uploaded_part)
             # A decompressed part may be larger than the file.
             size_bytes = min(size_bytes, file.size_bytes - processed_bytes)
             processed_bytes += size_bytes
             on_advance(size_bytes)
+        uploaded.fingerprint = opened.fingerprint
     on_advance(file.size_bytes - processed_bytes)
     if uploaded.read != uploaded.rows + uploaded.broken:
         raise AssertionError(

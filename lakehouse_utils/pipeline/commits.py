@@ -79,11 +79,16 @@ def _is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:
 
 
 def append(
-    ref: TableRef, table: DeltaTable | None, schema: pa.Schema, files: list[AddAction], transaction: Transaction
+    ref: TableRef,
+    table: DeltaTable | None,
+    schema: pa.Schema,
+    files: list[AddAction],
+    transaction: Transaction,
+    *more_transactions: Transaction,
 ) -> DeltaTable:
     """Commit uploaded `files` to `table` unless its log already has this `transaction`.
 
-    The table is created if it is None, and gets the columns of `schema` that it lacks.
+    `more_transactions` are recorded in the same commit. The table is created if it is None, and gets the columns of `schema` that it lacks.
     """
     table = table or create(ref, Schema.from_arrow(schema))
     with translate_errors(f"commit to {ref.label}", ref.lake):
@@ -94,7 +99,7 @@ def append(
             table.update_incremental()
         # Checked as late as possible, because another writer may have committed the same transaction.
         if progress(table, transaction.app_id) != transaction.version:
-            commit_files(table, files, CommitProperties(app_transactions=[transaction]))
+            commit_files(table, files, CommitProperties(app_transactions=[transaction, *more_transactions]))
         return table
 
 

@@ -42,14 +42,19 @@ def append(lake: Lake, source: Source, app_id: str, version: int, upload: Callab
 
 
 def append_refused_file(
-    lake: Lake, source: Source, file: LandingFile, fingerprint: int, error: UnreadableFileError
+    lake: Lake, source: Source, file: LandingFile, fingerprints: Sequence[int], error: UnreadableFileError
 ) -> None:
-    """Record that `file` cannot be read at all, once per delivery of the file."""
+    """Record that `file` cannot be read at all, once per delivery of the file.
+
+    The first of `fingerprints` is recorded; each of them means this delivery.
+    """
 
     def upload() -> list[AddAction]:
         return [upload_broken_records(lake, source, file, [BrokenRecord(None, "", str(error))], datetime.now(UTC))]
 
-    append(lake, source, f"refused:{file.path}", fingerprint, upload)
+    app_id = f"refused:{file.path}"
+    if progress(lake.delta("quarantine", source.name), app_id) not in fingerprints:
+        append(lake, source, app_id, fingerprints[0], upload)
 
 
 def upload_broken_records(

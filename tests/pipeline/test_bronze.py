@@ -131,10 +131,10 @@ def test_bronze_counts_after_a_conflict(folder, monkeypatch):
     folder.deliver("2/things.csv", "id,name\n3,c\n")
     commit, failures = bronze._commit, [CommitFailedError("another writer was quicker")]
 
-    def second_fails(ref, table, source, delivery, uploaded):
-        if delivery.file.batch == "2" and failures:
+    def second_fails(ref, table, source, landing, file, uploaded):
+        if file.batch == "2" and failures:
             raise failures.pop()
-        return commit(ref, table, source, delivery, uploaded)
+        return commit(ref, table, source, landing, file, uploaded)
 
     monkeypatch.setattr(bronze, "_commit", second_fails)
     report = run(run_context(folder.lake), folder.address, {"things": THINGS}, Selection(("bronze",)))
@@ -293,7 +293,7 @@ def test_bronze_object_changes_after_it_was_listed(how, s3):
     s3.deliver("1/things.csv", "id\n1\n")
     s3.deliver("2/things.csv", "id\n2\n")
     landing = Landing(s3.address, s3.lake)
-    files, _ = landing.files()
+    files, *_ = landing.files()
     s3.remove("1/things.csv")
     if how == "changed":
         s3.deliver("1/things.csv", "id\n3\n")

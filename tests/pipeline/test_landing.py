@@ -23,7 +23,7 @@ def test_landing_files_of_a_folder(folder, tmp_path):
     (tmp_path / "3" / "loop").symlink_to(tmp_path / "3")
     (tmp_path / "4").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/4/M\xfc.csv")).write_text("id\n1\n")
-    files, ignored = Landing(str(tmp_path), folder.lake).files()
+    files, ignored, _ = Landing(str(tmp_path), folder.lake).files()
     assert [(file.batch, file.table, file.path, file.format, file.gzipped) for file in files] == [
         (".", "things", "things.csv", "csv", False),
         ("1", "Things", "1/Things.CSV.GZ", "csv", True),
@@ -44,7 +44,7 @@ def test_landing_files_on_s3(s3):
     for path in ["things.csv", "1/things.csv", "1/deep/things.csv", "1/deep/er/things.csv", "1/x.txt"]:
         s3.deliver(path, "id\n1\n")
     s3.deliver("1/empty/", "")
-    files, ignored = Landing(s3.address, s3.lake).files()
+    files, ignored, _ = Landing(s3.address, s3.lake).files()
     assert [file.path for file in files] == ["things.csv", "1/things.csv"]
     assert [sentence.split(" is ignored: ")[0] for sentence in ignored] == ["1/deep/", "1/x.txt"]
 

@@ -7,6 +7,8 @@ LakehouseError
 │   ├── NotAnS3ServerError        something answers, but it is not an S3 server
 │   ├── CertificateError          the server's certificate is not trusted, or the server does not use TLS
 │   ├── ServerBusyError           the server throttles requests or keeps failing (HTTP 5xx)
+│   ├── IncompleteAnswerError     the server's answers end before they are complete
+│   ├── KeyTooLongError           the name of an object is longer than S3 allows
 │   ├── StorageFullError          the server's disk is full, or a quota is used up
 │   ├── GoneError                 an object of a table no longer exists
 │   ├── BucketNotFoundError       the bucket does not exist
@@ -87,6 +89,14 @@ class CertificateError(StorageError):
 
 class ServerBusyError(StorageError):
     """The server throttled the request, or kept failing after several retries."""
+
+
+class IncompleteAnswerError(StorageError):
+    """The server ended an answer before it was complete."""
+
+
+class KeyTooLongError(StorageError):
+    """The key of an object is longer than S3 allows."""
 
 
 class StorageFullError(StorageError):

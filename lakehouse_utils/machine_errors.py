@@ -5,8 +5,12 @@ They end the job, whatever was being read or written when they occurred: the nex
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+if sys.platform != "win32":
+    import resource
 
 from lakehouse_utils.errors import LakehouseError, MachineError
 
@@ -46,6 +50,29 @@ _PHRASES = {
 _LOCAL_ONLY = _MEANINGS.keys() - {errno.EAGAIN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO}
 
 _NO_TEMPORARY_FOLDER = "No usable temporary directory"  # tempfile's words; usually all disks are full or read-only
+
+_USUAL_OPEN_FILES, _NEEDED_OPEN_FILES = 4096, 128
+
+
+def raise_open_file_limit() -> None:
+    """Let this process open as many files as the system allows, but at least a usual number.
+
+    With too few, libraries crash or hang instead of raising an error. Raises MachineError.
+    """
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _USUAL_OPEN_FILES if hard == resource.RLIM_INFINITY else min(_USUAL_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            soft = wanted
+    if soft != resource.RLIM_INFINITY and soft < _NEEDED_OPEN_FILES:
+        raise MachineError(
+            f"Only {soft} files may be open at the same time, and the job needs {_NEEDED_OPEN_FILES}. Raise the limit"
+            " (`ulimit -n 1024`), and start again.",
+            code="EMFILE",
+        )
 
 
 def recognize(error: BaseException, action: str) -> MachineError | None:

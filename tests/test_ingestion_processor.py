@@ -94,12 +94,15 @@ def test_quiet_prints_nothing(job, shop):
 
 
 def test_an_unreadable_file_is_named_even_when_quiet(job, shop):
-    """A file that cannot be read is named on stderr and in the report, and makes --strict exit with 3."""
+    """A file that cannot be read is named on stderr and in the report, and makes the job exit with 4 in every run."""
     (shop / "landing" / "other.parquet").write_bytes(b"no parquet")
-    result = job("--quiet", "--strict", "--report", shop / "r.json")
-    assert result.exit_code == 3
-    assert result.stderr.startswith("Could not read other.parquet: ") and result.stdout == ""
-    assert json.loads((shop / "r.json").read_text())["refused"][0].startswith("other.parquet: ")
+    for strict in (["--strict"], [], []):
+        result = job("--quiet", *strict, "--report", shop / "r.json")
+        assert result.exit_code == 4
+        assert result.stderr.startswith("Could not read other.parquet: ") and result.stdout == ""
+        report = json.loads((shop / "r.json").read_text())
+        assert report["refused"][0].startswith("other.parquet: ")
+        assert (report["status"], report["exit_code"]) == ("refused", 4)
 
 
 def test_report_has_counts_and_versions(job, shop, prefix):
@@ -108,8 +111,8 @@ def test_report_has_counts_and_versions(job, shop, prefix):
     report = json.loads((shop / "report.json").read_text(encoding="utf-8"))
     assert list(report)[:4] == ["engine", "lake", "seconds", "rows"]
     assert (report["engine"], report["lake"]) == ("local", prefix)
-    assert report["rows"]["bronze.t"] == {"read": 4, "added": 3, "changed": 0, "quarantined": 1, "version": 1}
-    assert report["rows"]["silver.t"] == {"read": 3, "added": 2, "changed": 0, "quarantined": 1, "version": 1}
+    assert report["rows"]["bronze.t"] == {"read": 4, "added": 3, "changed": 0, "quarantined": 1, "version": 1, "last_batch": "."}
+    assert report["rows"]["silver.t"] == {"read": 3, "added": 2, "changed": 0, "quarantined": 1, "version": 1, "last_batch": "."}
 
 
 def test_only_selected_layers_and_tables_run(job):

@@ -100,6 +100,11 @@ class Account:
         return "https://s3.amazonaws.com"
 
     @property
+    def full_disk(self) -> str | None:
+        """The folder in which the server keeps its data, if it is on this machine and its disk is full."""
+        return None
+
+    @property
     def session(self) -> boto3.Session:
         """The boto3.Session, which finds the credentials and refreshes those of a role."""
         with self._lock:
@@ -151,6 +156,11 @@ class EmbeddedAccount(Account):
         self._state_dir = state_dir
         self._server: embedded_s3.Server | None = None
         self._checked_at = 0.0  # when it last answered, by the monotonic clock
+
+    @property
+    def full_disk(self) -> str | None:
+        """The folder in which the server keeps its data, if its disk is full."""
+        return embedded_s3.full_disk(self._state_dir)
 
     def _ensure_server(self) -> embedded_s3.Server:
         with self._lock:

@@ -147,6 +147,7 @@ class Lake:
             proxy_variable=settings.proxy_variable(self._account.known_endpoint),
             is_embedded=self.is_embedded,
             lakehouse_uri_is_set=self._account.lakehouse_uri_is_set,
+            full_disk=self._account.full_disk,
         )
 
     @property

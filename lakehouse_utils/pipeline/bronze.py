@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
@@ -102,25 +103,48 @@ def _etag_app_id(file: LandingFile) -> str:
     return f"etag:{file.path}"
 
 
+@dataclass
+class Attempts:
+    """What the attempts to load files into one table have done so far; a further attempt adds to it.
+
+    `unconfirmed` are the files, by path, whose commit was sent but not answered: it may have succeeded or not.
+    """
+
+    counts: TableCounts = field(default_factory=TableCounts)
+    unconfirmed: dict[str, Uploaded] = field(default_factory=dict)
+
+    def count(self, uploaded: Uploaded) -> None:
+        """Count the records of a file that is loaded now."""
+        self.counts.read += uploaded.read
+        self.counts.added += uploaded.rows
+        self.counts.quarantined += uploaded.broken
+
+
 def refresh(
-    run: RunContext, landing: Landing, source: Source, files: list[LandingFile], counts: TableCounts | None = None
+    run: RunContext, landing: Landing, source: Source, files: list[LandingFile], attempts: Attempts | None = None
 ) -> tuple[TableCounts, list[str]]:
     """Load each of `files` that `bronze/<table>` does not have yet, in order.
 
     Returns the counts over all new files, and a sentence for each file that cannot be read at all; such a file is
-    recorded in quarantine and does not stop the others. `counts` has the counts of an earlier attempt that failed; this
-    attempt adds to them. Raises MachineError if this machine cannot go on, with a full disk for example.
+    recorded in quarantine and does not stop the others. `attempts` is what earlier attempts that failed have done.
+    Raises MachineError if this machine cannot go on, with a full disk for example.
     """
     ref = run.lake.table("bronze", source.name)
     table: DeltaTable | None = ref.open()
-    counts = TableCounts() if counts is None else counts
+    attempts = attempts or Attempts()
+    counts = attempts.counts
     refused: list[str] = []
 
     def refuse(file: LandingFile, error: UnreadableFileError) -> None:
         refused.append(f"{printable(file.path)}: {error}")
         quarantine.append_refused_file(run.lake, source, file, _fingerprints(landing, file), error)
 
-    loaded = _LoadedFiles(landing, progress_by_app_id(ref, table))
+    recorded = progress_by_app_id(ref, table)
+    for file in files:
+        uploaded = attempts.unconfirmed.pop(file.path, None)
+        if uploaded is not None and recorded(_app_id(file)) == uploaded.fingerprint:
+            attempts.count(uploaded)
+    loaded = _LoadedFiles(landing, recorded)
     new: list[LandingFile] = []
     for file in files:
         try:
@@ -144,11 +168,16 @@ def refresh(
         if uploaded.broken_files:
             upload_broken = partial(_already_uploaded, uploaded.broken_files)
             quarantine.append(run.lake, source, _app_id(file), uploaded.fingerprint, upload_broken)
-        table = _commit(ref, table, source, landing, file, uploaded)
-        counts.read += uploaded.read
-        counts.added += uploaded.rows
-        counts.quarantined += uploaded.broken
+        attempts.unconfirmed[file.path] = uploaded
+        try:
+            table = _commit(ref, table, source, landing, file, uploaded)
+        except CommitFailedError:  # so it is certain that the commit was not made
+            del attempts.unconfirmed[file.path]
+            raise
+        attempts.count(attempts.unconfirmed.pop(file.path))
     counts.version = table.version() if table else None
+    refused_paths = {sentence.partition(": ")[0] for sentence in refused}
+    counts.last_batch = max((file.batch for file in files if printable(file.path) not in refused_paths), default=None)
     landing.save_hints()
     return counts, refused
 

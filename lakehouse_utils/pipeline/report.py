@@ -1,9 +1,11 @@
 """The report of a run: what it did, in memory and as a JSON file for machines."""
 
+import errno
 import json
 import os
 import subprocess
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -90,22 +92,29 @@ class ReportFile:
 
     def write(self) -> None:
         """Write the report as it is now. Raises SettingError if the file cannot be written."""
-        if self._path.exists() and not self._path.is_file():  # such as /dev/stdout
-            self._write_to(self._path)
+        path = self._path.resolve()  # a link stays a link
+        if path.exists() and not path.is_file():  # such as /dev/stdout
+            self._write_to(path)
             return
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            self._write_to(temporary)
-            temporary.replace(self._path)
+            temporary.write_text(self._text(), "utf-8")
+            temporary.replace(path)
         except OSError as error:
-            raise self._error(error) from None
+            # A file that can be written, in a folder that cannot, or that is mounted by itself into a container.
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS) or not path.exists():
+                raise self._error(error) from None
+            self._write_to(path)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _text(self) -> str:
+        return json.dumps(self._report.as_json(), indent=2) + "\n"
 
     def _write_to(self, path: Path) -> None:
         try:
-            with path.open("w", encoding="utf-8") as file:
-                file.write(json.dumps(self._report.as_json(), indent=2) + "\n")
+            path.write_text(self._text(), "utf-8")
         except OSError as error:
             raise self._error(error) from None
 

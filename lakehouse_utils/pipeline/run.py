@@ -17,6 +17,7 @@ from lakehouse_utils.errors import (
     ExpiredCredentialsError,
     FailedTablesError,
     GoneError,
+    IncompleteAnswerError,
     LakehouseError,
     MachineError,
     MemoryLimitError,
@@ -36,7 +37,7 @@ from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
 from lakehouse_utils.pipeline.report import RunReport
 from lakehouse_utils.pipeline.sources import Source
 
-__all__ = ["ENGINES", "LAYERS", "RunReport", "Selection", "open_engine", "run"]
+__all__ = ["ENGINES", "LAYERS", "RunReport", "Selection", "is_interrupted_query", "open_engine", "run"]
 
 LAYERS = ("bronze", "silver", "gold")
 ENGINES = ("local", "spark")
@@ -47,8 +48,7 @@ _MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longe
 _MAX_OUTAGE_S = 45.0
 _MIN_ATTEMPTS = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
-_PASSING = (ServerBusyError, ServerUnreachableError, GoneError)
-_INTERRUPTED = "Query interrupted"  # DuckDB's RuntimeError after Ctrl+C differs from others only in its text
+_PASSING = (ServerBusyError, ServerUnreachableError, IncompleteAnswerError, GoneError)
 # Errors that concern the whole run: other tables would fail too.
 _END_THE_RUN = (StorageError, MachineError, SettingError, EngineError)
 
@@ -124,6 +124,11 @@ def open_engine(name: str, lake: Lake, spark_remote: str | None = None) -> Engin
     return LocalEngine(lake)
 
 
+def is_interrupted_query(error: BaseException) -> bool:
+    """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that differs from others only in its text."""
+    return str(error) == "Query interrupted"
+
+
 class _Steps:
     """Runs one step per table, and goes on with independent tables after one has failed."""
 
@@ -152,13 +157,15 @@ class _Steps:
             report.failed[label] = " ".join(str(error).split())
             progress.on_table_failed(layer, table)
         else:
+            batches = [report.rows[name].last_batch for name in needed if name in report.rows]
+            counts.last_batch = counts.last_batch or max(filter(None, batches), default=None)
             report.rows[label] = counts
             progress.on_table_end(layer, table, counts)
 
     def _is_about_one_table(self, error: Exception) -> bool:
         if isinstance(error, LakehouseError):
             return not isinstance(error, _END_THE_RUN)
-        if str(error) == _INTERRUPTED:
+        if is_interrupted_query(error):
             return False
         return self.context.engine.name == "local"  # a Spark server may be gone: the engine finds that out
 
@@ -191,10 +198,10 @@ def _bronze_step(
     context: RunContext, report: RunReport, landing: Landing, source: Source, files: list[LandingFile]
 ) -> Callable[[], TableCounts]:
     """The step that loads these files into one bronze table. A further attempt adds to the counts of the last one."""
-    counts = TableCounts()
+    attempts = bronze.Attempts()
 
     def step() -> TableCounts:
-        _, refused = bronze.refresh(context, landing, source, files, counts)
+        counts, refused = bronze.refresh(context, landing, source, files, attempts)
         report.refused += refused
         for sentence in refused:
             context.progress.on_refused_file(sentence)
@@ -256,7 +263,7 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
         attempt = 1
         while True:
             try:
-                with translate_errors(f"bring {label} up to date", context.lake):
+                with translate_errors(f"bring {label} up to date", context.lake, objects_must_exist=True):
                     context.engine.authorize()
                     return step()
             except ExpiredCredentialsError:
@@ -299,10 +306,11 @@ def repeat_passing_faults(
             if attempt > 1:
                 check_access()
             return action()
-        except passing:
+        except passing as error:
             now = time.monotonic()
             first_failure = first_failure or now
-            if now - first_failure > _MAX_OUTAGE_S and attempt >= _MIN_ATTEMPTS:
+            is_over = isinstance(error, GoneError) or now - first_failure > _MAX_OUTAGE_S
+            if is_over and attempt >= _MIN_ATTEMPTS:
                 raise
         longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
         time.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret

@@ -108,7 +108,12 @@ def report_path_in(arguments: list[str]) -> Path | None:
     help="DuckDB in this process, or a Spark server.",
 )
 @click.option("--spark-remote", metavar="sc://...", help="A running Spark Connect server.  [default: start Sail]")
-@click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write a report of the run as JSON, also if it fails.")
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path),
+    help="Write a report of the run as JSON, also if it fails.",
+)
 @click.option(
     "--strict",
     is_flag=True,
@@ -219,7 +224,13 @@ def fail(sentence: str, verbose: bool, code: int = EXIT_ERROR) -> NoReturn:
 def plain_console(file: "Output | None" = None, *, stderr: bool = False, quiet: bool = False) -> Console:
     """A console that prints text unchanged, even [red] or :apple: in the name of a file or in an error."""
     return Console(
-        file=cast("IO[str]", file), highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=stderr, quiet=quiet
+        file=cast("IO[str]", file),
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        stderr=stderr,
+        quiet=quiet,
     )
 
 

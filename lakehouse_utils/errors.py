@@ -144,7 +144,7 @@ class ExpiredCredentialsError(CredentialsError):
 
 
 class MachineError(LakehouseError):
-    """This machine cannot go on: a disk is full or broken, or memory or open files ran out.
+    """A disk of this machine is full or broken, or its memory or open files ran out, so the work cannot go on.
 
     `code` is the operating system's name for the problem, such as "ENOSPC".
     """

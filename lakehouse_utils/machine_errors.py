@@ -14,7 +14,10 @@ if sys.platform != "win32":
 
 from lakehouse_utils.errors import LakehouseError, MachineError
 
-_DISK_FULL = ("the disk is full", "Free some space, or set TMPDIR to a folder on another disk if it is the one with /tmp.")
+_DISK_FULL = (
+    "the disk is full",
+    "Free some space, or set TMPDIR to a folder on another disk if it is the one with /tmp.",
+)
 _TOO_MANY_FILES = ("too many files are open", "Raise the limit (`ulimit -n 1024`).")
 _NO_MEMORY = ("memory ran out", "Stop other programs, or use a machine with more memory.")
 _BROKEN = ("the disk or network drive does not work", "Check it, and the system's log.")

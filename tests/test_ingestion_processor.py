@@ -111,8 +111,22 @@ def test_report_has_counts_and_versions(job, shop, prefix):
     report = json.loads((shop / "report.json").read_text(encoding="utf-8"))
     assert list(report)[:4] == ["engine", "lake", "seconds", "rows"]
     assert (report["engine"], report["lake"]) == ("local", prefix)
-    assert report["rows"]["bronze.t"] == {"read": 4, "added": 3, "changed": 0, "quarantined": 1, "version": 1, "last_batch": "."}
-    assert report["rows"]["silver.t"] == {"read": 3, "added": 2, "changed": 0, "quarantined": 1, "version": 1, "last_batch": "."}
+    assert report["rows"]["bronze.t"] == {
+        "read": 4,
+        "added": 3,
+        "changed": 0,
+        "quarantined": 1,
+        "version": 1,
+        "last_batch": ".",
+    }
+    assert report["rows"]["silver.t"] == {
+        "read": 3,
+        "added": 2,
+        "changed": 0,
+        "quarantined": 1,
+        "version": 1,
+        "last_batch": ".",
+    }
 
 
 def test_only_selected_layers_and_tables_run(job):

@@ -8,7 +8,9 @@ _PHRASES = {
     ),
     re.compile(r"No table metadata or protocol found"): "the first commit files are missing from its log",
     re.compile(r"Invalid Checkpoint"): "the checkpoint that `_last_checkpoint` names is missing from its log",
-    re.compile(r"Json error: |Invalid JSON in log record|Failed to parse.{0,40}log"): "a commit file in its log is damaged",
+    re.compile(
+        r"Json error: |Invalid JSON in log record|Failed to parse.{0,40}log"
+    ): "a commit file in its log is damaged",
     re.compile(r"(Kernel error: Arrow error|DeltaKernel ParquetError)"): "a checkpoint in its log is damaged",
     re.compile(r"magic bytes (at end of|not found)|Couldn't deserialize thrift|Invalid Parquet file: corrupt"): (
         "one of its data files is damaged"

@@ -401,7 +401,7 @@ def _recognize_boto3(error: BaseException) -> _Symptom | _Refusal | None:
     if isinstance(error, urllib3_errors.ProtocolError):  # while boto3 reads the body of an answer
         return _Symptom(_INCOMPLETE)
     if isinstance(error, RetriesExceededError):  # S3's transfer of a file, after several cut-off answers
-        return _recognize_boto3(error.last_exception) or _Symptom(_INCOMPLETE)
+        return _Symptom(_INCOMPLETE)
     if isinstance(error, BotoCoreError | ResponseParserError):
         classes = (base for base in type(error).__mro__ if base in _BY_BOTOCORE_CLASS)
         return next((_Symptom(_BY_BOTOCORE_CLASS[base]) for base in classes), None)

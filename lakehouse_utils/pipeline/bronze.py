@@ -15,7 +15,6 @@ from typing import TypeVar
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
-from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
@@ -75,7 +74,7 @@ class _LoadedFiles:
 
         The content of a file is read only if neither an unchanged ETag nor a hint of an earlier run says what it is.
         """
-        loaded, etag = self._recorded(_app_id(file)), self._landing.etag_fingerprint(file)
+        loaded, etag = self._recorded(_app_id(file.path)), self._landing.etag_fingerprint(file)
         if loaded is None:
             return False
         if etag is not None and etag == self._recorded(_etag_app_id(file)):
@@ -89,13 +88,13 @@ class _LoadedFiles:
             return True
         if loaded != self._landing.earlier_fingerprint(file):
             return False
-        self.to_record.append(Transaction(_app_id(file), fingerprint))
+        self.to_record.append(Transaction(_app_id(file.path), fingerprint))
         return True
 
 
-def _app_id(file: LandingFile) -> str:
+def _app_id(path: str) -> str:
     """The name under which the tables' logs record the fingerprint of the loaded file."""
-    return f"landing:{file.path}"
+    return f"landing:{path}"
 
 
 def _etag_app_id(file: LandingFile) -> str:
@@ -107,7 +106,7 @@ def _etag_app_id(file: LandingFile) -> str:
 class Attempts:
     """What the attempts to load files into one table have done so far; a further attempt adds to it.
 
-    `unconfirmed` are the files, by path, whose commit was sent but not answered: it may have succeeded or not.
+    `unconfirmed` are the files, by path, whose commit failed: if only its answer was lost, it may have succeeded.
     """
 
     counts: TableCounts = field(default_factory=TableCounts)
@@ -118,6 +117,15 @@ class Attempts:
         self.counts.read += uploaded.read
         self.counts.added += uploaded.rows
         self.counts.quarantined += uploaded.broken
+
+    def confirm(self, table: DeltaTable, recorded: Callable[[str], int | None]) -> None:
+        """Count the unconfirmed files whose commit succeeded after all. Another job may have loaded the same files."""
+        live = set(pa.table(table.get_add_actions(flatten=True))["path"].to_pylist())
+        for path, uploaded in self.unconfirmed.items():
+            is_loaded = recorded(_app_id(path)) == uploaded.fingerprint
+            if is_loaded and live.issuperset(add.path for add in uploaded.files):
+                self.count(uploaded)
+        self.unconfirmed.clear()
 
 
 def refresh(
@@ -140,10 +148,8 @@ def refresh(
         quarantine.append_refused_file(run.lake, source, file, _fingerprints(landing, file), error)
 
     recorded = progress_by_app_id(ref, table)
-    for file in files:
-        uploaded = attempts.unconfirmed.pop(file.path, None)
-        if uploaded is not None and recorded(_app_id(file)) == uploaded.fingerprint:
-            attempts.count(uploaded)
+    if table is not None and attempts.unconfirmed:
+        attempts.confirm(table, recorded)
     loaded = _LoadedFiles(landing, recorded)
     new: list[LandingFile] = []
     for file in files:
@@ -160,20 +166,20 @@ def refresh(
         with translate_errors(f"commit to {ref.label}", run.lake):
             commits.record(table, CommitProperties(app_transactions=loaded.to_record))
 
+    quarantined = run.lake.table("quarantine", source.name)
+    refused_before = progress_by_app_id(quarantined, quarantined.open() if new else None)
     uploads = run.engine.upload_files(upload, landing, source, new, run.progress.on_advance) if new else []
     for file, uploaded in zip(new, uploads, strict=True):
         if isinstance(uploaded, UnreadableFileError):
             refuse(file, uploaded)
             continue
+        if recorded(_app_id(file.path)) is not None or refused_before(quarantine.refused_app_id(file)) is not None:
+            quarantine.resolve(run.lake, source, file, _app_id(file.path), uploaded.fingerprint)
         if uploaded.broken_files:
             upload_broken = partial(_already_uploaded, uploaded.broken_files)
-            quarantine.append(run.lake, source, _app_id(file), uploaded.fingerprint, upload_broken)
+            quarantine.append(run.lake, source, _app_id(file.path), uploaded.fingerprint, upload_broken)
         attempts.unconfirmed[file.path] = uploaded
-        try:
-            table = _commit(ref, table, source, landing, file, uploaded)
-        except CommitFailedError:  # so it is certain that the commit was not made
-            del attempts.unconfirmed[file.path]
-            raise
+        table = _commit(ref, table, source, uploaded, _transactions(landing, file, uploaded))
         attempts.count(attempts.unconfirmed.pop(file.path))
     counts.version = table.version() if table else None
     refused_paths = {sentence.partition(": ")[0] for sentence in refused}
@@ -197,14 +203,19 @@ def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
 
 
 def _commit(
-    ref: TableRef, table: DeltaTable | None, source: Source, landing: Landing, file: LandingFile, uploaded: Uploaded
+    ref: TableRef, table: DeltaTable | None, source: Source, uploaded: Uploaded, transactions: list[Transaction]
 ) -> DeltaTable:
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
     table = table or commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
+    return commits.append(ref, table, schema, uploaded.files, *transactions)
+
+
+def _transactions(landing: Landing, file: LandingFile, uploaded: Uploaded) -> list[Transaction]:
+    """What the commit of a file records about it."""
     etag = landing.etag_fingerprint(file)
     hint = [] if etag is None else [Transaction(_etag_app_id(file), etag)]
-    return commits.append(ref, table, schema, uploaded.files, Transaction(_app_id(file), uploaded.fingerprint), *hint)
+    return [Transaction(_app_id(file.path), uploaded.fingerprint), *hint]
 
 
 def upload(

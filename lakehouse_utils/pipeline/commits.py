@@ -88,19 +88,25 @@ def append(
 ) -> DeltaTable:
     """Commit uploaded `files` to `table` unless its log already has this `transaction`.
 
-    `more_transactions` are recorded in the same commit. The table is created if it is None, and gets the columns of `schema` that it lacks.
+    `more_transactions` are recorded in the same commit. The table is created if it is None, and gets the columns of
+    `schema` that it lacks.
     """
     table = table or create(ref, Schema.from_arrow(schema))
     with translate_errors(f"commit to {ref.label}", ref.lake):
-        existing = {field.name.lower() for field in table.schema().fields}
-        missing = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in existing]
-        if missing:
-            table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
-            table.update_incremental()
+        add_missing_columns(table, schema)
         # Checked as late as possible, because another writer may have committed the same transaction.
         if progress(table, transaction.app_id) != transaction.version:
             commit_files(table, files, CommitProperties(app_transactions=[transaction, *more_transactions]))
         return table
+
+
+def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:
+    """Give `table` the columns of `schema` that it lacks."""
+    existing = {field.name.lower() for field in table.schema().fields}
+    missing = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in existing]
+    if missing:
+        table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
+        table.update_incremental()
 
 
 def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> DeltaTable:

@@ -18,7 +18,7 @@ import tempfile
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -186,13 +186,12 @@ class Landing:
                     raise UnreadableFileError(CHANGED_WHILE_READ)
             return
         # Downloaded completely: Parquet is read from its end, and an interrupted download is resumed.
-        with translate_machine_errors(f"download {self.address}/{printable(file.path)}"):
-            temporary = tempfile.TemporaryFile()
-        with temporary:
+        with ExitStack() as stack:
             with translate_machine_errors(f"download {self.address}/{printable(file.path)}"):
-                self._download(self._lake, file, cast("BinaryIO", temporary))
+                temporary = cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile()))
+                self._download(self._lake, file, temporary)
                 temporary.seek(0)
-            yield cast("BinaryIO", temporary)
+            yield temporary
 
     def _local_path(self, file: LandingFile) -> Path:
         """The path of a file in the landing folder. Raises UnreadableFileError for a link that leads outside."""
@@ -322,7 +321,7 @@ def _is_utf8(name: str) -> bool:
 
 def _leads_outside(path: Path, landing: Path) -> bool:
     """Whether a link on the way from the landing folder to `path` leads outside the folder, which may be a link too."""
-    return not os.path.realpath(path).startswith(os.path.join(os.path.realpath(landing), ""))
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(landing))
 
 
 def _is_link_outside(path: Path, landing: Path) -> bool:

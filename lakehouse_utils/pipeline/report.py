@@ -128,7 +128,7 @@ def _git_commit() -> str | None:
     """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
     command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     folder, _, commit = done.stdout.strip().rpartition("\n")

@@ -29,10 +29,10 @@ from lakehouse_utils.errors import (
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import bronze, gold, silver
+from lakehouse_utils.pipeline.content_hints import ContentHints
 from lakehouse_utils.pipeline.context import Progress, RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.engines.protocol import Engine
-from lakehouse_utils.pipeline.content_hints import ContentHints
 from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
 from lakehouse_utils.pipeline.report import RunReport
 from lakehouse_utils.pipeline.sources import Source
@@ -137,9 +137,7 @@ class _Steps:
         self.report = report
         self._errors: dict[str, Exception] = {}
 
-    def run(
-        self, label: str, step: Callable[[], TableCounts], needed: set[str], size_bytes: int | None = None
-    ) -> None:
+    def run(self, label: str, step: Callable[[], TableCounts], needed: set[str], size_bytes: int | None = None) -> None:
         """Bring one table up to date and report it, unless a table that it needs could not be brought up to date."""
         progress, report = self.context.progress, self.report
         if unavailable := sorted(needed & (self._errors.keys() | set(report.skipped))):
@@ -255,8 +253,8 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
     """Run a step. Run it again from the start if credentials expired or another writer committed first.
 
     The same is done for faults that pass, such as a reset connection (see `repeat_passing_faults`). A repeated step
-    reads from the tables' logs what has been done. A commit fails only if another writer's commit succeeded, so two jobs
-    that run at the same time both make progress.
+    reads from the tables' logs what has been done. A commit fails only if another writer's commit succeeded, so two
+    jobs that run at the same time both make progress.
     """
 
     def attempts() -> TableCounts:
@@ -280,7 +278,8 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
             except duckdb.OutOfMemoryException as error:
                 raise MemoryLimitError(
                     f"Could not bring {label} up to date: DuckDB needs more memory than its limit"
-                    f" ({str(error).splitlines()[0]}). Look for very long values in the raw files, or use --engine spark.",
+                    f" ({str(error).splitlines()[0]}). Look for very long values in the raw files, or use --engine"
+                    " spark.",
                     table=label,
                 ) from error
             attempt += 1

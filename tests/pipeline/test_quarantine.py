@@ -17,7 +17,9 @@ INGESTED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def rows(lake):
     """The rows of quarantine in the order of their reasons, without the time of ingestion."""
-    table_rows = lake.delta("quarantine", "things").to_pyarrow_table().drop_columns(["_ingested_at"]).to_pylist()
+    table_rows = (
+        lake.delta("quarantine", "things").to_pyarrow_table().drop_columns(["_ingested_at", "resolved_at"]).to_pylist()
+    )
     return sorted(table_rows, key=lambda row: row["reason"])
 
 

@@ -20,6 +20,7 @@ from boto3.exceptions import Boto3Error, RetriesExceededError
 from botocore import exceptions as botocore_errors
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import RetriesExceededError as TransferRetriesExceededError
 from urllib3 import exceptions as urllib3_errors
 
 from lakehouse_utils import machine_errors
@@ -400,7 +401,9 @@ def _recognize_boto3(error: BaseException) -> _Symptom | _Refusal | None:
         return _Symptom(_INCOMPLETE)
     if isinstance(error, urllib3_errors.ProtocolError):  # while boto3 reads the body of an answer
         return _Symptom(_INCOMPLETE)
-    if isinstance(error, RetriesExceededError):  # S3's transfer of a file, after several cut-off answers
+    if isinstance(
+        error, RetriesExceededError | TransferRetriesExceededError
+    ):  # S3's transfer of a file, after several cut-off answers
         return _Symptom(_INCOMPLETE)
     if isinstance(error, BotoCoreError | ResponseParserError):
         classes = (base for base in type(error).__mro__ if base in _BY_BOTOCORE_CLASS)

@@ -296,6 +296,10 @@ class _LocalFile(io.FileIO):
         with _translate_read_errors(self._shown_path):
             return super().readinto(buffer)
 
+    def read(self, size: int = -1) -> bytes | None:
+        with _translate_read_errors(self._shown_path):
+            return super().read(size)
+
     def readall(self) -> bytes:
         with _translate_read_errors(self._shown_path):
             return super().readall()

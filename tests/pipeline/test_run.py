@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from support import crashes, lakes
 from support.s3_gateway import Gateway
 
-from lakehouse_utils import embedded_s3
+from lakehouse_utils import embedded_s3, settings
 from lakehouse_utils.lake import Lake
 
 ONE_TABLE = """
@@ -191,6 +193,40 @@ def test_two_jobs_at_the_same_time_give_the_expected_rows(
     before = lakes.versions(lake)
     assert not lakes.job(lake, small).changed_anything
     assert lakes.versions(lake) == before
+
+
+# -- a full disk
+
+
+def small_disk(size: str, folder: Path) -> tuple[str, ...]:
+    """What starts a program for which `folder` is a disk of this size; skips the test where that is not allowed."""
+    mount = f'mount -t tmpfs -o size={size} tmpfs {folder} && exec "$0" "$@"'
+    command = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount)
+    if not shutil.which("unshare") or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount a small disk")
+    return command
+
+
+def run_job(
+    arguments: list, environment: dict[str, str], command: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    line = [*command, sys.executable, settings.CHECKOUT / "ingestion_processor.py", *arguments]
+    return subprocess.run([*map(str, line)], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_job_on_a_full_disk_ends_with_1_and_refuses_no_file(s3, s3_state_dir, keys, tmp_path):
+    """A raw file on S3 that does not fit on the local disk ends the job, and is loaded when there is space again."""
+    (tmp_path / "sources.toml").write_text('[things]\nkey=["id"]\n[things.columns]\nid={type="integer"}\n')
+    s3.deliver("1/things.csv", "id\n" + "".join(f"{number}\n" for number in range(1_000_000)))
+    (tmp_path / "disk").mkdir()
+    arguments = ["--lake", s3.lake.root, "--landing", s3.address, "--sources", tmp_path / "sources.toml", "--quiet"]
+    environment = keys | {"TMPDIR": str(tmp_path / "disk")}
+    done = run_job(arguments, environment, small_disk("2m", tmp_path / "disk"))
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("Error: Could not ") and "the disk is full" in done.stderr
+    assert s3.lake.delta("quarantine", "things") is None
+    assert run_job(arguments, environment).returncode == 0
+    assert s3.lake.delta("silver", "things").count() == 1_000_000
 
 
 # -- expiring tokens

@@ -138,8 +138,8 @@ def test_report_has_counts_and_versions(job, shop, prefix):
 def test_report_says_how_and_when_the_run_ended(job, shop, prefix):
     """The report identifies the run, the code and the end; each run has an ID of its own."""
     reports = []
-    for arguments in ([], ["--strict"]):
-        (shop / "landing" / "t.csv").write_text(f"k\n1\nx{arguments}\n", encoding="utf-8")
+    for number, arguments in enumerate([[], ["--strict"]]):
+        (shop / "landing" / "t.csv").write_text(f"k\n{number}\nx{number}\n", encoding="utf-8")
         job("--report", shop / "report.json", *arguments)
         reports.append(json.loads((shop / "report.json").read_text(encoding="utf-8")))
     assert [(report["status"], report["exit_code"]) for report in reports] == [("quarantined", 0), ("quarantined", 3)]

@@ -463,7 +463,7 @@ _PHRASES = {
     re.compile(r"certificate|SSL|TLS|InvalidContentType"): _UNTRUSTED,
     re.compile(
         r"response body error|list response body|error reading a body|error decoding response body|IncompleteMessage"
-        r"|end of file before message length|Failed to read connection|content.length mismatch",
+        r"|end of file before message length|Failed to read connection|partial file|content.length mismatch",
         re.IGNORECASE,
     ): _INCOMPLETE,
     re.compile(

@@ -274,7 +274,7 @@ class _Symptom:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """An HTTP status 400 or 403 without its reason. `otherwise` is the problem if a diagnosis finds nothing better."""
+    """An HTTP status 400, 403 or 404 without its reason. `otherwise` is the problem if a diagnosis finds nothing better."""
 
     code: str
     otherwise: _Problem | None = None
@@ -470,8 +470,9 @@ _PHRASES = {
         r"error sending request|tcp connect error|Could not connect to server|Could not resolve|Timeout was reached"
         r"|operation timed out|connection closed before|Server returned nothing"
     ): _UNREACHABLE,
-    re.compile(r"<!DOCTYPE|<html|ETag Header missing|GET error.*\(HTTP 40[45][^)]*\)\Z"): _NOT_S3,
+    re.compile(r"<!DOCTYPE|<html|ETag Header missing|GET error.*\(HTTP 405[^)]*\)\Z"): _NOT_S3,
 }
+_NOT_FOUND_BY_DUCKDB = re.compile(r"GET error.*\(HTTP 404[^)]*\)\Z")  # from S3, or from a server of another kind
 _NAMES = re.compile(r"\w+://\S+|'[^']*'|\"[^\"]*\"|[^\s<]*\w/\S*")  # of tables and files: they may contain any word
 
 
@@ -479,6 +480,8 @@ def _search(message: str, code_pattern: str, status_pattern: str) -> _Symptom | 
     if code := re.search(code_pattern, message):
         return _recognize_code(code[1])
     without_names = _NAMES.sub("", message)
+    if _NOT_FOUND_BY_DUCKDB.search(without_names):
+        return _Refusal("404", _GONE)
     by_phrase = next((problem for phrase, problem in _PHRASES.items() if phrase.search(without_names)), None)
     if status := re.search(status_pattern, message):
         return _recognize_code(status[status.lastindex or 0], by_phrase)

@@ -296,7 +296,7 @@ class _LocalFile(io.FileIO):
         with _translate_read_errors(self._shown_path):
             return super().readinto(buffer)
 
-    def read(self, size: int = -1) -> bytes | None:
+    def read(self, size: int | None = -1) -> bytes | Any:  # noqa: ANN401 - as in typeshed
         with _translate_read_errors(self._shown_path):
             return super().read(size)
 

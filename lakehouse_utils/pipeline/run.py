@@ -87,7 +87,8 @@ def run(
     steps = _Steps(context, report)
     try:
         # A wrong address must not keep a user waiting, so a server that does not answer at all is not waited for.
-        repeat_passing_faults(context.lake.check_access, context.lake.check_access, passing=(ServerBusyError,))
+        at_start = (ServerBusyError, IncompleteAnswerError)
+        repeat_passing_faults(context.lake.check_access, context.lake.check_access, passing=at_start)
         with context.engine:
             if "bronze" in selection.layers:
                 _run_bronze(steps, Landing(landing, context.lake, ContentHints(context.state_path)), sources, selection)

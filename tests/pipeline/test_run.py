@@ -171,8 +171,8 @@ def test_job_killed_between_gold_tables_is_completed_by_the_next(
     assert lakes.unlike(lake, small_expected) == {}
 
 
-def test_job_whose_s3_server_is_killed_ends_in_one_sentence(small, small_expected, tmp_path):
-    """The job fails with one sentence or finishes, and the next run completes it. The server is the test's own."""
+def test_job_whose_s3_server_is_killed_starts_it_again(small, small_expected, tmp_path):
+    """If the embedded server ends in the middle of the job, it is started again, and the job finishes."""
     state_dir = tmp_path / "state"
     lake = lakes.at(embedded_s3.ensure(state_dir).uri + "/killed", state_dir)
     environment, output = lakes.environment(state_dir), tmp_path / "output"
@@ -184,11 +184,7 @@ def test_job_whose_s3_server_is_killed_ends_in_one_sentence(small, small_expecte
             time.sleep(0.05)
         embedded_s3.stop(state_dir)
         process.join()
-        lines = output.read_text().splitlines()
-        assert process.exitcode in (0, 1)
-        if process.exitcode:
-            assert lines[-1].startswith("Error: Could not ") and "Traceback" not in output.read_text(), lines
-        assert crashes.run(arguments, environment, output) == 0, output.read_text()
+        assert process.exitcode == 0, output.read_text()
         assert lakes.unlike(lake, small_expected) == {}
     finally:
         embedded_s3.stop(state_dir)

@@ -25,6 +25,7 @@ class FaultyProxy:
     def __init__(self, rate: float, seed: int) -> None:
         self.endpoint = ""
         self.rate = rate
+        self.kinds = KINDS
         self.counts: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -32,7 +33,7 @@ class FaultyProxy:
     def draw(self) -> str:
         """What happens to the next request: one of KINDS, or none."""
         with self._lock:
-            kind = self._random.choice(KINDS) if self._random.random() < self.rate else "none"
+            kind = self._random.choice(self.kinds) if self._random.random() < self.rate else "none"
             self.counts[kind] += 1
             return kind
 

@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, *_: Any) -> None:  # noqa: ANN401 - as in socketserver
+    def handle_error(self, *_: Any) -> None:
         error = sys.exception()
         if not isinstance(error, ConnectionError):  # a client that hangs up is not an error
             sys.stderr.write(f"A request could not be recorded: {error!r}\n")

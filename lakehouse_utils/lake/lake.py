@@ -87,7 +87,7 @@ class Lake:
             config.endpoint_url,
             config.region,
             config.ca_bundle,
-            lakehouse_uri_is_set=config.lakehouse_uri is not None,
+            lakehouse_uri_is_set=config.lakehouse_uri is not None and uri is None,
         )
 
     def sibling(self, uri: str) -> "Lake":

@@ -59,7 +59,6 @@ class StorageLocation:
     proxy_variable: str | None  # the variable that sends requests through a proxy, if any
     is_embedded: bool  # then advice about AWS_ENDPOINT_URL would be wrong
     lakehouse_uri_is_set: bool  # else advice to unset it would be wrong
-    endpoint_is_set: bool = True  # else advice to check AWS_ENDPOINT_URL would be wrong
     full_disk: str | None = None  # the folder of the embedded server, if its disk is full
 
 
@@ -261,7 +260,7 @@ _UNTRUSTED = _Problem(
     "Check http or https in AWS_ENDPOINT_URL, and the certificate files in AWS_CA_BUNDLE and, if it is set,"
     " SSL_CERT_FILE.",
 )
-_USE_EMBEDDED_SERVER = " To use the embedded server instead, unset LAKEHOUSE_URI."
+_USE_EMBEDDED_SERVER = " To use the embedded server instead, remove LAKEHOUSE_URI from the environment and .env."
 
 
 @dataclass(frozen=True)
@@ -274,7 +273,10 @@ class _Symptom:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """An HTTP status 400, 403 or 404 without its reason. `otherwise` is the problem if a diagnosis finds nothing better."""
+    """An HTTP status 400, 403 or 404 without its reason.
+
+    `otherwise` is the problem if a diagnosis finds nothing better.
+    """
 
     code: str
     otherwise: _Problem | None = None

@@ -294,7 +294,9 @@ def test_no_credentials_at_all(gateway, prefix):
 def test_no_credentials_with_lakehouse_uri(gateway, prefix):
     """Where LAKEHOUSE_URI is set, the message also says that unsetting it leads to the embedded server."""
     lake = open_lake(None, {"AWS_ENDPOINT_URL": gateway.endpoint, "LAKEHOUSE_URI": prefix})
-    assert "To use the embedded server instead, unset LAKEHOUSE_URI." in str(translated_error(lake, "delta-rs"))
+    assert "To use the embedded server instead, remove LAKEHOUSE_URI from the environment and .env." in str(
+        translated_error(lake, "delta-rs")
+    )
 
 
 def test_half_a_pair_of_keys(gateway, prefix):
@@ -390,11 +392,9 @@ def test_the_embedded_servers_full_disk(lake, monkeypatch):
     """If the embedded server fails and its disk is full, that is the reason."""
     monkeypatch.setattr(server, "_MIN_FREE_BYTES", 1 << 60)
     error = ClientError({"Error": {"Code": "InternalError"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "PutObject")
-    with pytest.raises(
-        StorageFullError, match=r"the disk of .*/s3 is full, where the embedded S3 server keeps its data"
-    ):
-        with translate_errors("write", lake):
-            raise error
+    sentence = r"the disk of .*/s3 is full, where the embedded S3 server keeps its data"
+    with pytest.raises(StorageFullError, match=sentence), translate_errors("write", lake):
+        raise error
 
 
 def test_a_page_that_is_not_s3s_404(gateway, prefix):

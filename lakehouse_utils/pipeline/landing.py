@@ -75,7 +75,8 @@ class _Entry(NamedTuple):
 class Listing(NamedTuple):
     """What is in a landing folder: the files to load, and one sentence for each other entry.
 
-    `ignored` are entries that are no raw files, `refused` are links that lead outside the folder.
+    `ignored` are entries that are no raw files, `refused` are links that lead outside the folder, and batches that
+    cannot be listed.
     """
 
     files: list[LandingFile]
@@ -127,10 +128,11 @@ class Landing:
             if entry.leads_outside:
                 refused.append(f"{shown_path}: {LEADS_OUTSIDE}")
                 continue
+            if not name and len(folders) == 1:
+                refused.append(f"{shown_path}: the folder cannot be listed; check its permissions")
+                continue
             if len(folders) > 1 or "" in folders:
                 shown_path, reason = "/".join(shown_path.split("/")[:2]) + "/", "it is deeper than <batch>/<table>"
-            elif not name:
-                reason = "the folder cannot be listed"
             elif not _is_utf8(entry.path):
                 reason = "its name is not valid UTF-8"
             elif entry.size_bytes is None or not (match := _FILE_NAME.fullmatch(name)):

@@ -133,6 +133,16 @@ def test_landing_links_that_lead_outside(folder, tmp_path):
     assert [path for path, *_ in supplier.loaded()] == ["1/things.csv", "2/things.csv"]
 
 
+@pytest.mark.skipif(not os.geteuid(), reason="root may list any folder")
+def test_landing_folder_of_a_batch_that_cannot_be_listed(folder, tmp_path):
+    """A batch whose files are not known is refused, not ignored."""
+    folder.deliver("1/things.csv", "id\n1\n")
+    (tmp_path / "1").chmod(0)
+    listing = Landing(folder.address, folder.lake).files()
+    (tmp_path / "1").chmod(0o700)
+    assert listing.refused == ["1/: the folder cannot be listed; check its permissions"]
+
+
 def test_landing_ignores_source_descriptions_silently(supplier):
     """The file that describes the tables may be in the landing folder."""
     supplier.deliver("sources.toml", "[things]\n")

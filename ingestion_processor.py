@@ -7,29 +7,34 @@ This file is the command line: options, progress, exit codes. The work is done i
 """
 
 import importlib.abc
-import json
+import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import NoReturn, Self
+from typing import IO, Any, NoReturn, Self, TextIO, cast
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from lakehouse_utils import settings
-from lakehouse_utils.errors import LakehouseError, SettingError
+from lakehouse_utils import machine_errors, settings
+from lakehouse_utils.errors import LakehouseError, LocalServerError, SettingError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import gold, sources
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.describe import draft
-from lakehouse_utils.pipeline.run import ENGINES, LAYERS, RunReport, Selection, open_engine, run
+from lakehouse_utils.pipeline.landing import printable
+from lakehouse_utils.pipeline.report import ReportFile, RunReport
+from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Selection, is_interrupted_query, open_engine, run
 
 NAME_WIDTH = 25  # characters, so that the counts of most tables are aligned
 EXIT_ERROR = 1
+EXIT_INVALID_OPTION = 2  # click's
 EXIT_QUARANTINED = 3
+EXIT_REFUSED = 4
 EXIT_INTERRUPTED = 130
 INTERRUPTED = "Interrupted. Finished tables stay as they are; the next run continues from there."
 
@@ -49,7 +54,35 @@ def comma_separated(
     return parse
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class JobCommand(click.Command):
+    """The command; an invalid option also ends in a report, so that the file never has yesterday's success."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the options. Raises UsageError."""
+        given = list(args)
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            if path := report_path_in(given):
+                report = RunReport("", "")
+                report.end(EXIT_INVALID_OPTION, error)
+                report.error = {"class": "UsageError", "message": error.format_message()}
+                try_to_write(ReportFile(path, report))
+            raise
+
+
+def report_path_in(arguments: list[str]) -> Path | None:
+    """The value of --report among unparsed arguments."""
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--report" and (equals or number + 1 < len(arguments)):
+            return Path(value if equals else arguments[number + 1])
+    return None
+
+
+@click.command(cls=JobCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--landing", metavar="DIR|s3://...", help="Folder with the raw files.  [default: data/landing]")
 @click.option("--lake", "lake_uri", metavar="s3://...", help="Address of the tables.  [default: the embedded server]")
 @click.option(
@@ -87,8 +120,17 @@ def comma_separated(
 @click.option(
     "--describe", "describe", is_flag=True, help="Print a draft of a description for FILES, and do nothing else."
 )
-@click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write a report of the run as JSON.")
-@click.option("--strict", is_flag=True, help=f"Exit with code {EXIT_QUARANTINED} if rows were quarantined.")
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(path_type=Path),
+    help="Write a report of the run as JSON, also if it fails.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help=f"Exit with code {EXIT_QUARANTINED} if rows were quarantined or a file lacks a described column.",
+)
 @click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option("--verbose", is_flag=True, help="Print the traceback of an error.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
@@ -116,35 +158,63 @@ def main(
     """
     if describe != bool(files):
         raise click.UsageError("Give files after --describe, and only then: --describe FILE...")
-    display = RunDisplay(quiet)
+    escape_unprintable_letters()
+    output = Output(sys.stdout)
+    display = RunDisplay(quiet, output)
+    report = RunReport(engine, lake_uri or "")
+    report_file: ReportFile | None = None
     try:
+        if report_path and not describe:
+            new_file = ReportFile(report_path, report)
+            new_file.write()  # in place of the last run's, in case this run is killed
+            report_file = new_file
+        machine_errors.raise_open_file_limit()
         if describe:
             click.echo(draft(files), nl=False)
             return
         config = settings.load()
         described = sources.load(sources_path or sources.SHOP)
         require_known_tables(tables, [*described, *gold.TABLES])
-        if report_path:
-            require_writable(report_path)
         if engine == "local" and __name__ == "__main__":
             sys.meta_path.insert(0, PandasBlocker())
         with display:
             lake = Lake.open(lake_uri, config)
-            context = RunContext(lake, open_engine(engine, lake, spark_remote), display)
-            report = run(context, landing or config.landing, described, Selection(layers, tables, rebuilt_tables))
-        if report_path:
-            write_report(report, report_path)
-    except LakehouseError as error:
-        fail(str(error), verbose)
-    except KeyboardInterrupt:
-        fail(INTERRUPTED, verbose, EXIT_INTERRUPTED)
-    except Exception as error:  # noqa: BLE001 - the command line reports any error in one line
-        if is_interrupted_query(error):
-            fail(INTERRUPTED, verbose, EXIT_INTERRUPTED)
-        message = " ".join(str(error).split())
-        fail(f"Unexpected {type(error).__name__}: {message} (--verbose shows where.)", verbose)
-    display.show_summary(report)
-    sys.exit(EXIT_QUARANTINED if strict and report.quarantined else 0)
+            report.lake = lake.root
+            context = RunContext(lake, open_engine(engine, lake, spark_remote), display, config.state_dir)
+            run(context, landing or config.landing, described, Selection(layers, tables, rebuilt_tables), report)
+        code = exit_code(report, strict)
+        report.end(code)
+        if report_file:
+            report_file.write()
+        display.show_summary(report)
+        output.require_written()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the command line reports any error in one line
+        interrupted = isinstance(error, KeyboardInterrupt) or is_interrupted_query(error)
+        code = EXIT_INTERRUPTED if interrupted else EXIT_ERROR
+        report.end(code, error, interrupted=interrupted)
+        if report_file:
+            try_to_write(report_file)
+        fail(INTERRUPTED if interrupted else sentence_of(error), verbose, code)
+    sys.exit(code)
+
+
+def exit_code(report: RunReport, strict: bool) -> int:
+    """The exit code of a run that did its work."""
+    if report.refused:
+        return EXIT_REFUSED
+    return EXIT_QUARANTINED if strict and (report.quarantined or report.missing_columns) else 0
+
+
+def sentence_of(error: BaseException) -> str:
+    """What to print for an error."""
+    if isinstance(error, LocalServerError):  # has lines of the server's log
+        return "\n".join(map(printable, str(error).splitlines()))
+    message = printable(" ".join(str(error).split()))
+    if isinstance(error, LakehouseError):
+        return message
+    if machine_error := machine_errors.recognize(error, "finish"):
+        return str(machine_error)
+    return f"Unexpected {type(error).__name__}: {message} (--verbose shows where.)"
 
 
 def require_known_tables(names: tuple[str, ...], known: list[str]) -> None:
@@ -155,25 +225,12 @@ def require_known_tables(names: tuple[str, ...], known: list[str]) -> None:
         )
 
 
-def require_writable(path: Path) -> None:
-    """Raise SettingError if the report cannot be written, before the work is done."""
+def try_to_write(report_file: ReportFile) -> None:
+    """Write the report of a run that failed. If that fails too, say so, and go on to the run's own error."""
     try:
-        path.open("a", encoding="utf-8").close()
-    except OSError as error:
-        raise SettingError(
-            f"Could not write the report to {path}: {error.strerror}. Change --report.", setting="--report"
-        ) from None
-
-
-def write_report(report: RunReport, path: Path) -> None:
-    """Write the report as JSON. Raises SettingError if the file cannot be written."""
-    require_writable(path)
-    path.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
-
-
-def is_interrupted_query(error: Exception) -> bool:
-    """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that differs from others only in its text."""
-    return str(error) == "Query interrupted"
+        report_file.write()
+    except SettingError as error:
+        plain_console(stderr=True).print(f"Note: {printable(str(error))}")
 
 
 def fail(sentence: str, verbose: bool, code: int = EXIT_ERROR) -> NoReturn:
@@ -185,9 +242,74 @@ def fail(sentence: str, verbose: bool, code: int = EXIT_ERROR) -> NoReturn:
     sys.exit(code)
 
 
-def plain_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+def plain_console(file: "Output | None" = None, *, stderr: bool = False, quiet: bool = False) -> Console:
     """A console that prints text unchanged, even [red] or :apple: in the name of a file or in an error."""
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, stderr=stderr, quiet=quiet)
+    return Console(
+        file=cast("IO[str]", file),
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+        stderr=stderr,
+        quiet=quiet,
+    )
+
+
+def escape_unprintable_letters() -> None:
+    """Write a letter that the terminal or the file cannot show as an escape, instead of ending with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class Output:
+    """The standard output. If it cannot be written, the rest is dropped and the job goes on.
+
+    Not being able to print is no reason to leave tables half done. A program that reads only the first lines, such as
+    `head`, is not an error.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+        self._error: OSError | None = None
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> int:
+        """Write text, or drop it."""
+        return self._try(lambda stream: stream.write(text)) or len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, or drop it."""
+        self._try(lambda stream: stream.flush())
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._stream is not None and self._stream.isatty()
+
+    def fileno(self) -> int:
+        """The descriptor of the file."""
+        return sys.stdout.fileno()
+
+    def require_written(self) -> None:
+        """Raise SettingError if a part of the output was lost, unless its reader ended."""
+        if self._error and not isinstance(self._error, BrokenPipeError):
+            raise SettingError(
+                f"The tables are up to date, but the output could not be written: {self._error.strerror}. Send it to"
+                " another place.",
+                setting="stdout",
+            )
+
+    def _try(self, action: Callable[[TextIO], Any]) -> Any:  # noqa: ANN401 - what the action returns
+        if self._stream is None:
+            return None
+        try:
+            return action(self._stream)
+        except OSError as error:
+            self._error = error
+            self._stream = None
+            # The interpreter writes what is left in the buffer at its end, and would fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return None
 
 
 class RunDisplay:
@@ -196,9 +318,9 @@ class RunDisplay:
     `show_summary` says at the end what to do next. With --quiet only errors are shown.
     """
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool, output: Output) -> None:
         self._quiet = quiet
-        self._output = plain_console(quiet=quiet)
+        self._output = plain_console(output, quiet=quiet)
         self._errors = plain_console(stderr=True)
         self._bars = Progress(
             SpinnerColumn(),
@@ -237,14 +359,19 @@ class RunDisplay:
         else:
             self._output.print(f"{layer}.{table}: {describe(counts)}")
 
+    def on_table_failed(self, layer: str, table: str) -> None:
+        """See Progress."""
+        self._bars.remove_task(self._bar)
+        self._errors.print(f"{layer}.{table} could not be brought up to date")
+
     def on_note(self, sentence: str) -> None:
         """See Progress."""
         if not self._quiet:
-            self._errors.print(f"Note: {sentence}")
+            self._errors.print(f"Note: {printable(sentence)}")
 
     def on_refused_file(self, sentence: str) -> None:
         """See Progress."""
-        self._errors.print(f"Could not read {sentence}")
+        self._errors.print(f"Could not read {printable(sentence)}")
 
     def show_summary(self, report: RunReport) -> None:
         """The end of the output: what changed, what is in quarantine, and what to do next."""

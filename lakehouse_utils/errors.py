@@ -7,6 +7,10 @@ LakehouseError
 │   ├── NotAnS3ServerError        something answers, but it is not an S3 server
 │   ├── CertificateError          the server's certificate is not trusted, or the server does not use TLS
 │   ├── ServerBusyError           the server throttles requests or keeps failing (HTTP 5xx)
+│   ├── IncompleteAnswerError     the server's answers end before they are complete
+│   ├── KeyTooLongError           the name of an object is longer than S3 allows
+│   ├── StorageFullError          the server's disk is full, or a quota is used up
+│   ├── GoneError                 an object of a table no longer exists
 │   ├── BucketNotFoundError       the bucket does not exist
 │   ├── WrongRegionError          the bucket is in another region
 │   ├── ClockSkewError            this machine's clock is wrong
@@ -16,11 +20,15 @@ LakehouseError
 │       ├── MissingCredentialsError    no credentials were found, or their source did not provide any
 │       ├── InvalidCredentialsError    the server does not accept a key or the session token
 │       └── ExpiredCredentialsError    the session token has expired
+├── MachineError                  a disk of this machine is full or broken, or memory or open files ran out
 ├── LocalServerError              the embedded S3 server or the Spark cluster could not be started or stopped
 ├── DescriptionError              sources.toml is invalid, or does not match the tables built so far
 ├── UnreadableFileError           a raw file cannot be read at all
 ├── MissingTableError             a required table does not exist
 ├── ConflictError                 other writers committed first in every attempt
+├── DamagedTableError             the log of a table is damaged
+├── MemoryLimitError              a table needs more memory than the engine may use
+├── FailedTablesError             several tables could not be brought up to date
 ├── IncompatibleReaderError       a reader would silently return wrong rows of a table
 └── EngineError                   the Spark server failed or is gone
 
@@ -83,6 +91,22 @@ class ServerBusyError(StorageError):
     """The server throttled the request, or kept failing after several retries."""
 
 
+class IncompleteAnswerError(StorageError):
+    """The server ended an answer before it was complete."""
+
+
+class KeyTooLongError(StorageError):
+    """The key of an object is longer than S3 allows."""
+
+
+class StorageFullError(StorageError):
+    """The server cannot store more: its disk is full, or a quota is used up."""
+
+
+class GoneError(StorageError):
+    """An object of a table no longer exists, although the table's log or a listing named it."""
+
+
 class BucketNotFoundError(StorageError):
     """The bucket does not exist."""
 
@@ -119,6 +143,17 @@ class ExpiredCredentialsError(CredentialsError):
     """The session token has expired. With a role, `Lake.renew_credentials()` may get a new one."""
 
 
+class MachineError(LakehouseError):
+    """A disk of this machine is full or broken, or its memory or open files ran out, so the work cannot go on.
+
+    `code` is the operating system's name for the problem, such as "ENOSPC".
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class LocalServerError(LakehouseError):
     """The embedded S3 server or the Spark cluster could not be started or stopped."""
 
@@ -152,6 +187,30 @@ class ConflictError(LakehouseError):
     def __init__(self, message: str, *, table: str = "") -> None:
         super().__init__(message)
         self.table = table
+
+
+class DamagedTableError(LakehouseError):
+    """The log of a table is damaged, so the table cannot be read. `table` is `<layer>.<name>`."""
+
+    def __init__(self, message: str, *, table: str = "") -> None:
+        super().__init__(message)
+        self.table = table
+
+
+class MemoryLimitError(LakehouseError):
+    """A table needs more memory than the engine may use. `table` is `<layer>.<name>`."""
+
+    def __init__(self, message: str, *, table: str = "") -> None:
+        super().__init__(message)
+        self.table = table
+
+
+class FailedTablesError(LakehouseError):
+    """Several tables could not be brought up to date. `tables` are their labels, `<layer>.<name>`."""
+
+    def __init__(self, message: str, *, tables: list[str]) -> None:
+        super().__init__(message)
+        self.tables = tables
 
 
 class IncompatibleReaderError(LakehouseError):

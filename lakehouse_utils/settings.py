@@ -163,7 +163,14 @@ def _parse(name: str, text: str, parse: Callable[[str], object], place: str) -> 
 
 def _read(env_file: Path) -> Mapping[str, str | None]:
     try:
-        return dotenv_values(env_file)
+        values = dotenv_values(env_file)
+        if broken := [name for name, value in values.items() if "\0" in name + (value or "")]:
+            name = broken[0].replace("\0", "\\0")
+            raise SettingError(
+                f"{env_file} is invalid: the line of {name} contains a NUL character. Write it again, as plain text.",
+                setting=name,
+            )
+        return values
     except UnicodeDecodeError:  # its text quotes the file, and so perhaps a key
         raise SettingError(f"{env_file} is invalid: it is not UTF-8 text. Save it as UTF-8.") from None
     except OSError as error:

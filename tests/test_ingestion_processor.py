@@ -7,13 +7,19 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import uuid
+from datetime import datetime
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support import lakes
 
 import ingestion_processor
 from lakehouse_utils import settings
+from lakehouse_utils.pipeline.report import ReportFile, RunReport
 
 DESCRIPTION = '[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}\n[other]\nkey=["k"]\n[other.columns]\nk={type="text"}\n'
 
@@ -94,12 +100,15 @@ def test_quiet_prints_nothing(job, shop):
 
 
 def test_an_unreadable_file_is_named_even_when_quiet(job, shop):
-    """A file that cannot be read is named on stderr and in the report, and makes --strict exit with 3."""
+    """A file that cannot be read is named on stderr and in the report, and makes the job exit with 4 in every run."""
     (shop / "landing" / "other.parquet").write_bytes(b"no parquet")
-    result = job("--quiet", "--strict", "--report", shop / "r.json")
-    assert result.exit_code == 3
-    assert result.stderr.startswith("Could not read other.parquet: ") and result.stdout == ""
-    assert json.loads((shop / "r.json").read_text())["refused"][0].startswith("other.parquet: ")
+    for strict in (["--strict"], [], []):
+        result = job("--quiet", *strict, "--report", shop / "r.json")
+        assert result.exit_code == 4
+        assert result.stderr.startswith("Could not read other.parquet: ") and result.stdout == ""
+        report = json.loads((shop / "r.json").read_text())
+        assert report["refused"][0].startswith("other.parquet: ")
+        assert (report["status"], report["exit_code"]) == ("refused", 4)
 
 
 def test_report_has_counts_and_versions(job, shop, prefix):
@@ -108,8 +117,109 @@ def test_report_has_counts_and_versions(job, shop, prefix):
     report = json.loads((shop / "report.json").read_text(encoding="utf-8"))
     assert list(report)[:4] == ["engine", "lake", "seconds", "rows"]
     assert (report["engine"], report["lake"]) == ("local", prefix)
-    assert report["rows"]["bronze.t"] == {"read": 4, "added": 3, "changed": 0, "quarantined": 1, "version": 1}
-    assert report["rows"]["silver.t"] == {"read": 3, "added": 2, "changed": 0, "quarantined": 1, "version": 1}
+    assert report["rows"]["bronze.t"] == {
+        "read": 4,
+        "added": 3,
+        "changed": 0,
+        "quarantined": 1,
+        "version": 1,
+        "last_batch": ".",
+    }
+    assert report["rows"]["silver.t"] == {
+        "read": 3,
+        "added": 2,
+        "changed": 0,
+        "quarantined": 1,
+        "version": 1,
+        "last_batch": ".",
+    }
+
+
+def test_report_says_how_and_when_the_run_ended(job, shop, prefix):
+    """The report identifies the run, the code and the end; each run has an ID of its own."""
+    reports = []
+    for number, arguments in enumerate([[], ["--strict"]]):
+        (shop / "landing" / "t.csv").write_text(f"k\n{number}\nx{number}\n", encoding="utf-8")
+        job("--report", shop / "report.json", *arguments)
+        reports.append(json.loads((shop / "report.json").read_text(encoding="utf-8")))
+    assert [(report["status"], report["exit_code"]) for report in reports] == [("quarantined", 0), ("quarantined", 3)]
+    assert len({uuid.UUID(report["run_id"]) for report in reports}) == 2
+    for report in reports:
+        assert datetime.fromisoformat(report["started_at"]) < datetime.fromisoformat(report["ended_at"])
+        assert report["version"] == metadata.version("lakehouse-utils")
+        assert report["error"] is None and report["failed"] == {} and report["skipped"] == []
+    (shop / "landing" / "t.csv").write_text("k\n5\n", encoding="utf-8")
+    assert job("--report", shop / "report.json", "--strict").exit_code == 0
+    assert json.loads((shop / "report.json").read_text())["status"] == "ok"
+    assert [path.name for path in shop.glob("*report*")] == ["report.json"]  # and no temporary file
+
+
+def test_report_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
+    """The commit is that of this checkout, and none if the code is not in one of its own."""
+    report = RunReport("local", "s3://lakehouse")
+    ReportFile(tmp_path / "r.json", report)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=settings.CHECKOUT, capture_output=True, text=True)
+    assert report.commit == (head.stdout.strip() or None)
+    monkeypatch.setattr(settings, "CHECKOUT", tmp_path)
+    ReportFile(tmp_path / "r.json", report)
+    assert report.commit is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error_class"),
+    [
+        (["--landing", "/no/such/folder"], 1, "SettingError"),
+        (["--sources", "/no/such.toml"], 1, "DescriptionError"),
+        (["--lake", "http://x"], 1, "SettingError"),
+        (["--layers", "platinum"], 2, "UsageError"),
+        (["--nonsense"], 2, "UsageError"),
+    ],
+)
+def test_report_of_a_run_that_failed_replaces_the_last_one(job, shop, arguments, code, error_class):
+    """Whatever ends the run, the report says so, and never shows an earlier success."""
+    (shop / "report.json").write_text('{"status": "ok"}')
+    result = job("--report", shop / "report.json", *arguments)
+    report = json.loads((shop / "report.json").read_text())
+    assert (result.exit_code, report["status"], report["exit_code"]) == (code, "failed", code)
+    assert report["error"]["class"] == error_class and report["error"]["message"] in result.stderr
+
+
+def test_report_of_a_killed_run_says_that_it_is_running(shop, prefix, s3_state_dir):
+    """A run that is killed leaves the time of its start, and no success of an earlier run."""
+    path = shop / "report.json"
+    path.write_text('{"status": "ok"}')
+    (shop / "landing" / "t.csv").write_text("k\n" + "".join(f"{n}\n" for n in range(3_000_000)), encoding="utf-8")
+    process = subprocess.Popen(
+        command(shop, prefix, "--report", str(path)), stdout=subprocess.PIPE, env=environment(s3_state_dir)
+    )
+    while process.poll() is None and json.loads(path.read_text())["status"] == "ok":
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    report = json.loads(path.read_text())
+    assert (report["status"], report["ended_at"], report["exit_code"]) == ("running", None, None)
+    assert datetime.fromisoformat(report["started_at"])
+
+
+def test_report_file_that_cannot_be_replaced_is_written_in_place(shop):
+    """A device, and a link to a file, stay what they are."""
+    report = RunReport("local", "s3://lakehouse")
+    (shop / "link.json").symlink_to(shop / "target.json")
+    ReportFile(shop / "link.json", report).write()
+    assert (shop / "link.json").is_symlink()
+    assert json.loads((shop / "target.json").read_text())["status"] == "running"
+    ReportFile(Path(os.devnull), report).write()
+    assert not Path(os.devnull).is_file()
+
+
+def test_missing_columns_are_an_error_when_strict(job, monkeypatch):
+    """A described column that a file lacks makes --strict exit with 3, and nothing else."""
+
+    def run_without_a_column(*arguments):
+        arguments[-1].missing_columns.append("t.csv lacks the column v")
+
+    monkeypatch.setattr(ingestion_processor, "run", run_without_a_column)
+    assert (job().exit_code, job("--strict").exit_code) == (0, 3)
 
 
 def test_only_selected_layers_and_tables_run(job):
@@ -187,6 +297,66 @@ def environment(s3_state_dir: Path) -> dict[str, str]:
 def command(shop: Path, prefix: str, *more: str) -> list[str]:
     job = [sys.executable, ingestion_processor.__file__, "--lake", prefix, "--landing", str(shop / "landing")]
     return [*job, "--sources", str(shop / "sources.toml"), *more]
+
+
+def test_a_reader_that_ends_early_does_not_stop_the_job(shop, prefix, s3_state_dir):
+    """With `| head -1` the job ends quietly, with all its work done."""
+    process = subprocess.Popen(
+        command(shop, prefix), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(s3_state_dir)
+    )
+    assert process.stdout.readline().startswith("bronze.t: ")
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert errors.startswith("Note: gold is left out") and errors.count("\n") == 1
+    assert lakes.at(prefix, s3_state_dir).delta("silver", "t").count() == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_output_that_cannot_be_written(shop, prefix, s3_state_dir):
+    """If the output cannot be written, the work is done, and the job ends with 1 and a sentence."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(shop, prefix, "--layers", "bronze,silver"),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(s3_state_dir),
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        (
+            "Error: The tables are up to date, but the output could not be written: No space left on device. Send it to"
+            " another place.\n"
+        ),
+    )
+    assert lakes.at(prefix, s3_state_dir).delta("silver", "t").count() == 2
+
+
+def test_letters_that_the_output_cannot_show_are_escaped(shop, prefix, s3_state_dir):
+    """A table with letters beyond ASCII is built when the output is ASCII only; they are printed as escapes."""
+    (shop / "sources.toml").write_text(
+        '["ärzte"]\nkey=["k"]\n["ärzte".columns]\nk={type="integer"}\n', encoding="utf-8"
+    )
+    (shop / "landing" / "ärzte.csv").write_text("k\n1\n", encoding="utf-8")
+    (shop / "landing" / "t.csv").unlink()
+    ascii_only = environment(s3_state_dir) | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command(shop, prefix), capture_output=True, text=True, env=ascii_only)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == ["bronze.\\xe4rzte: 1 read, 1 added", "silver.\\xe4rzte: 1 read, 1 added"]
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal(job, shop):
+    """A file's name can neither move the cursor nor fake a line of the output."""
+    (shop / "landing" / "x\nError: y\x1b[31m.csv").write_text("k\n1\n", encoding="utf-8")
+    (shop / "landing" / "z\x1b[2J.parquet").write_bytes(b"no Parquet")
+    result = job("--layers", "bronze")
+    assert "\x1b" not in result.output and "\nError: y" not in result.output
+    assert "Note: x\\nError: y\\x1b[31m.csv is ignored" in result.stderr
+    assert error(job("--landing", "/no\x1b[31m\nError: all is well")).startswith(
+        "The landing folder /no\\x1b[31m Error: all is well does not"
+    )
 
 
 def test_output_to_a_terminal_shows_each_table_once(shop, prefix, s3_state_dir):

@@ -309,3 +309,13 @@ def test_env_example_lists_every_setting_with_its_default_and_nothing_else(load)
 def test_every_setting_has_a_variable():
     """No field of Settings can only be set from code, except the variables of `.env` themselves."""
     assert settings.VARIABLES.keys() == Settings.__dataclass_fields__.keys() - {"env_file_variables"}
+
+
+def test_env_file_with_a_nul_character(tmp_path):
+    """A NUL character, which no environment can hold, is an invalid line of the file."""
+    (tmp_path / ".env").write_bytes(b"AWS_REGION=eu\0west\n")
+    with pytest.raises(
+        SettingError, match=r"\.env is invalid: the line of AWS_REGION contains a NUL character"
+    ) as caught:
+        settings.load(tmp_path / ".env")
+    assert caught.value.setting == "AWS_REGION"

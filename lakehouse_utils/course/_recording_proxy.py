@@ -22,7 +22,12 @@ class _Handler(BaseHTTPRequestHandler):
     upstream: ClassVar[str]
 
     def _pass_on(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
+        text = self.headers.get("Content-Length", "0")
+        if not text.isdecimal() or not self.path.isascii():
+            self.send_error(400)  # from a client that does not use HTTP as S3 does
+            self.close_connection = True
+            return
+        length = int(text)
         body = self.rfile.read(length)
         if len(body) < length:  # the client hung up
             self.close_connection = True
@@ -66,9 +71,10 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as in socketserver
-        if not isinstance(sys.exception(), ConnectionError):  # a client that hangs up is not an error
-            super().handle_error(request, client_address)
+    def handle_error(self, *_: Any) -> None:
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):  # a client that hangs up is not an error
+            sys.stderr.write(f"A request could not be recorded: {error!r}\n")
 
 
 def _write_line(text: str) -> None:

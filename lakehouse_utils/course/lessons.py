@@ -261,6 +261,9 @@ class _StatusLine:
     def on_advance(self, size_bytes: int) -> None:
         pass
 
+    def on_table_failed(self, layer: str, table: str) -> None:
+        """See Progress: the run raises the error at its end."""
+
     def on_table_end(self, layer: str, table: str, counts: object) -> None:
         pass
 

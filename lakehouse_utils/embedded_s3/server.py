@@ -183,12 +183,26 @@ def _launch(folder: StateFolder) -> Server:
         return processes.start_on_free_ports(folder, server_ports.pick_ports, start, lambda: _stop(folder))
 
 
-def _check_disk(path: Path) -> None:
+def full_disk(state_dir: Path) -> str | None:
+    """The folder of the server of `state_dir` if its disk is so full that the server refuses writes; else None."""
+    path = _folder(state_dir).path
+    try:
+        free, needed = _free_and_needed(path)
+    except OSError:
+        return None
+    return str(path) if free < needed else None
+
+
+def _free_and_needed(path: Path) -> tuple[int, int]:
     disk = shutil.disk_usage(path)
-    needed = max(_MIN_FREE_BYTES, int(disk.total * _MIN_FREE_SHARE))
-    if disk.free < needed:
+    return disk.free, max(_MIN_FREE_BYTES, int(disk.total * _MIN_FREE_SHARE))
+
+
+def _check_disk(path: Path) -> None:
+    free, needed = _free_and_needed(path)
+    if free < needed:
         raise LocalServerError(
-            f"The disk of {path} is full: {disk.free >> 20} MB are free, and the S3 server needs {needed >> 20} MB. "
+            f"The disk of {path} is full: {free >> 20} MB are free, and the S3 server needs {needed >> 20} MB. "
             "Free some space, or set LAKEHOUSE_STATE_DIR to a folder on another disk."
         )
 

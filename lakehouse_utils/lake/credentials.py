@@ -9,13 +9,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, IncompleteReadError
 
 from lakehouse_utils import embedded_s3
 
@@ -100,6 +100,11 @@ class Account:
         return "https://s3.amazonaws.com"
 
     @property
+    def full_disk(self) -> str | None:
+        """The folder in which the server keeps its data, if it is on this machine and its disk is full."""
+        return None
+
+    @property
     def session(self) -> boto3.Session:
         """The boto3.Session, which finds the credentials and refreshes those of a role."""
         with self._lock:
@@ -127,9 +132,11 @@ class Account:
         """Return the boto3 S3 client for `region`."""
         with self._lock:
             if region not in self._clients:
-                self._clients[region] = self.session.client(
+                client = self.session.client(
                     "s3", endpoint_url=self._endpoint, region_name=region, config=_CLIENT_CONFIG
                 )
+                client.meta.events.register("before-parse.s3", _require_complete_answer)
+                self._clients[region] = client
             return self._clients[region]
 
     def reset(self) -> None:
@@ -137,6 +144,21 @@ class Account:
         with self._lock:
             self._session = None
             self._clients.clear()
+
+
+def _require_complete_answer(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:  # noqa: ANN401
+    """Raise IncompleteReadError for an answer that is shorter than it should be.
+
+    boto3 does not notice: it reads a listing of which nothing arrived as one without objects.
+    """
+    body, length = response_dict["body"], response_dict["headers"].get("content-length", "")
+    if (
+        operation_model.http["method"] != "HEAD"
+        and isinstance(body, bytes)
+        and length.isdigit()
+        and len(body) < int(length)
+    ):
+        raise IncompleteReadError(actual_bytes=len(body), expected_bytes=int(length))
 
 
 class EmbeddedAccount(Account):
@@ -151,6 +173,11 @@ class EmbeddedAccount(Account):
         self._state_dir = state_dir
         self._server: embedded_s3.Server | None = None
         self._checked_at = 0.0  # when it last answered, by the monotonic clock
+
+    @property
+    def full_disk(self) -> str | None:
+        """The folder in which the server keeps its data, if its disk is full."""
+        return embedded_s3.full_disk(self._state_dir)
 
     def _ensure_server(self) -> embedded_s3.Server:
         with self._lock:

@@ -5,10 +5,10 @@ Therefore both get everything that boto3 found, endpoint and region included, ea
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -87,7 +87,7 @@ class Lake:
             config.endpoint_url,
             config.region,
             config.ca_bundle,
-            lakehouse_uri_is_set=config.lakehouse_uri is not None,
+            lakehouse_uri_is_set=config.lakehouse_uri is not None and uri is None,
         )
 
     def sibling(self, uri: str) -> "Lake":
@@ -107,6 +107,7 @@ class Lake:
     def objects(self, prefix: str) -> Iterator["ObjectTypeDef"]:
         """Yield all objects whose keys begin with `prefix`, as S3 lists them: Key, Size, ETag, LastModified."""
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+            _require_listing(page)
             yield from page.get("Contents", [])
 
     def check_access(self) -> None:
@@ -117,8 +118,7 @@ class Lake:
     def send_listing(self) -> None:
         """Ask the server for one object of the lake. Raises what boto3 raises; `check_access` translates it."""
         response = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=self.key(""), MaxKeys=1)
-        if "Name" not in response:  # boto3 reads any XML or HTML page as an empty listing
-            raise ResponseParserError("The answer is not a listing.")
+        _require_listing(response)
 
     # -- the server, and the credentials for it
 
@@ -147,6 +147,7 @@ class Lake:
             proxy_variable=settings.proxy_variable(self._account.known_endpoint),
             is_embedded=self.is_embedded,
             lakehouse_uri_is_set=self._account.lakehouse_uri_is_set,
+            full_disk=self._account.full_disk,
         )
 
     @property
@@ -287,6 +288,12 @@ class TableRef:
                 return Table(self.uri, version=version, storage_options=self.lake.storage_options)
             except TableNotFoundError:
                 return None
+
+
+def _require_listing(answer: Mapping[str, Any]) -> None:
+    """Raise ResponseParserError unless it is a listing: boto3 reads any XML or HTML page as an empty one."""
+    if "Name" not in answer:
+        raise ResponseParserError("The answer is not a listing.")
 
 
 def _load_extension(connection: DuckDBPyConnection, name: str) -> None:

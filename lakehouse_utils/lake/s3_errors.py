@@ -16,28 +16,37 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import duckdb
-from boto3.exceptions import Boto3Error
+from boto3.exceptions import Boto3Error, RetriesExceededError
 from botocore import exceptions as botocore_errors
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
+from s3transfer.exceptions import RetriesExceededError as TransferRetriesExceededError
+from urllib3 import exceptions as urllib3_errors
 
+from lakehouse_utils import machine_errors
 from lakehouse_utils.errors import (
     AccessDeniedError,
     AwsConfigurationError,
     BucketNotFoundError,
     CertificateError,
     ClockSkewError,
+    DamagedTableError,
     ExpiredCredentialsError,
+    GoneError,
+    IncompleteAnswerError,
     InvalidCredentialsError,
+    KeyTooLongError,
     LakehouseError,
     MissingCredentialsError,
     NotAnS3ServerError,
     ServerBusyError,
     ServerUnreachableError,
     StorageError,
+    StorageFullError,
     WrongRegionError,
 )
 from lakehouse_utils.lake.credentials import Credentials
+from lakehouse_utils.lake.damage import damaged_table, describe_damage
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class StorageLocation:
     proxy_variable: str | None  # the variable that sends requests through a proxy, if any
     is_embedded: bool  # then advice about AWS_ENDPOINT_URL would be wrong
     lakehouse_uri_is_set: bool  # else advice to unset it would be wrong
+    full_disk: str | None = None  # the folder of the embedded server, if its disk is full
 
 
 class S3Access(Protocol):
@@ -67,13 +77,15 @@ class S3Access(Protocol):
 
 
 @contextmanager
-def translate_errors(action: str, lake: S3Access) -> Iterator[None]:
+def translate_errors(action: str, lake: S3Access, *, objects_must_exist: bool = False) -> Iterator[None]:
     """Raise the matching StorageError in place of what an S3 client raises inside the `with` block.
 
     `action` completes the sentence "Could not ...". An error that is not recognized is raised unchanged, except that
     keys are removed from its message: delta-rs and DuckDB quote answers that repeat the access key and session token.
+    With `objects_must_exist`, an object that is not found is an error too.
 
-    Raises a subclass of StorageError, for example ExpiredCredentialsError.
+    Raises a subclass of StorageError, for example ExpiredCredentialsError, DamagedTableError for a damaged table, and
+    MachineError for a problem of this machine, such as a full disk.
     """
     try:
         yield
@@ -83,13 +95,30 @@ def translate_errors(action: str, lake: S3Access) -> Iterator[None]:
         causes = list(_causes(error))
         for cause in causes:
             _hide_keys(cause)
+        if machine_error := machine_errors.recognize(error, action):
+            raise machine_error from error
         for cause in causes:
             symptom = _recognize(cause)
             if isinstance(symptom, _Refusal):
                 symptom = _diagnose_refusal(symptom, lake)
             if symptom:
                 raise _exception(symptom, action, lake.location, cause) from error
+        for cause in causes:
+            if objects_must_exist and (code := _code_of_missing_object(cause)):
+                raise _exception(_Symptom(_GONE, code), action, lake.location, cause) from error
+            if damage := describe_damage(cause):
+                raise _damaged_table(damage, action, cause) from error
         raise
+
+
+def _damaged_table(damage: str, action: str, cause: BaseException) -> DamagedTableError:
+    layer, name = damaged_table(str(cause), action) or ("", "")
+    rebuild = f", or build {layer}.{name} again from what it was made of with `--rebuild {name}`" if name else ""
+    return DamagedTableError(
+        f"Could not {action}: {f'{layer}.{name}' if name else 'the table'} is damaged, because {damage}. Restore the"
+        f" missing or damaged objects from a backup or an earlier object version{rebuild}.",
+        table=f"{layer}.{name}" if name else "",
+    )
 
 
 # -- the problems: classes and texts
@@ -179,6 +208,32 @@ _BUSY = _Problem(
     "{server} kept failing (HTTP 5xx or throttling) after several retries",
     "Start again later; finished work is kept.",
 )
+_FULL = _Problem(
+    StorageFullError,
+    "{server} cannot store more: its disk is full, or a quota is used up",
+    "Free some space on the server, and start again; finished work is kept.",
+)
+_FULL_EMBEDDED = _Problem(
+    StorageFullError,
+    "the disk of {full_disk} is full, where {server} keeps its data",
+    "Free some space, or set LAKEHOUSE_STATE_DIR to a folder on another disk. Then start again; finished work is kept.",
+)
+_INCOMPLETE = _Problem(
+    IncompleteAnswerError,
+    "{server} ended an answer before it was complete, again and again",
+    "Check the network, and any proxy in between. Then start again; finished work is kept.",
+)
+_GONE = _Problem(
+    GoneError,
+    "an object of a table no longer exists ({detail})",
+    "Start again. If it happens again, a vacuum with a short retention has removed files that are in use, or someone"
+    " deleted them: restore them, or build the table again with `--rebuild TABLE`.",
+)
+_KEY_TOO_LONG = _Problem(
+    KeyTooLongError,
+    "the key of an object would be longer than {server} allows (1,024 bytes)",
+    "Use a shorter prefix in LAKEHOUSE_URI (or --lake), or shorter names of tables and batches.",
+)
 _UNREACHABLE = _Problem(
     ServerUnreachableError,
     "{server} cannot be reached",
@@ -205,7 +260,7 @@ _UNTRUSTED = _Problem(
     "Check http or https in AWS_ENDPOINT_URL, and the certificate files in AWS_CA_BUNDLE and, if it is set,"
     " SSL_CERT_FILE.",
 )
-_USE_EMBEDDED_SERVER = " To use the embedded server instead, unset LAKEHOUSE_URI."
+_USE_EMBEDDED_SERVER = " To use the embedded server instead, remove LAKEHOUSE_URI from the environment and .env."
 
 
 @dataclass(frozen=True)
@@ -218,7 +273,10 @@ class _Symptom:
 
 @dataclass(frozen=True)
 class _Refusal:
-    """An HTTP status 400 or 403 without its reason. `otherwise` is the problem if a diagnosis finds nothing better."""
+    """An HTTP status 400, 403 or 404 without its reason.
+
+    `otherwise` is the problem if a diagnosis finds nothing better.
+    """
 
     code: str
     otherwise: _Problem | None = None
@@ -230,6 +288,8 @@ def _exception(symptom: _Symptom, action: str, location: StorageLocation, cause:
         problem = _UNREACHABLE_EMBEDDED
     elif problem is _UNREACHABLE and location.proxy_variable:
         problem = _UNREACHABLE_BY_PROXY
+    elif problem in (_BUSY, _FULL) and location.full_disk:
+        problem = _FULL_EMBEDDED
     advice = problem.advice
     if problem is _NO_CREDENTIALS and location.lakehouse_uri_is_set:
         advice += _USE_EMBEDDED_SERVER
@@ -238,6 +298,7 @@ def _exception(symptom: _Symptom, action: str, location: StorageLocation, cause:
         bucket=location.bucket,
         uri=location.uri,
         proxy_variable=location.proxy_variable,
+        full_disk=location.full_disk,
         detail=str(cause).strip().split("\n")[0][:300].rstrip("."),
     )
     return problem.error(f"Could not {action}: {text}", server=location.server, uri=location.uri, code=symptom.code)
@@ -271,6 +332,20 @@ _BY_CODE = {
     "502": _BUSY,
     "503": _BUSY,
     "504": _BUSY,
+    "RequestTimeout": _BUSY,
+    "RequestTimeoutException": _BUSY,
+    "Throttling": _BUSY,
+    "ThrottlingException": _BUSY,
+    "TooManyRequests": _BUSY,
+    "OperationAborted": _BUSY,
+    "408": _BUSY,
+    "429": _BUSY,
+    "507": _FULL,
+    "InsufficientStorage": _FULL,
+    "QuotaExceeded": _FULL,
+    "XMinioStorageFull": _FULL,
+    "XMinioAdminBucketQuotaExceeded": _FULL,
+    "KeyTooLongError": _KEY_TOO_LONG,
     "407": _UNREACHABLE,
 }
 _REFUSALS = {"400": None, "403": _DENIED}
@@ -308,6 +383,8 @@ _BY_BOTOCORE_CLASS: dict[type, _Problem] = {
     botocore_errors.ReadTimeoutError: _UNREACHABLE,
     botocore_errors.ProxyConnectionError: _UNREACHABLE,
     botocore_errors.HTTPClientError: _UNREACHABLE,
+    botocore_errors.ResponseStreamingError: _INCOMPLETE,
+    botocore_errors.IncompleteReadError: _INCOMPLETE,
     botocore_errors.SSLError: _UNTRUSTED,
     ResponseParserError: _NOT_S3,
 }
@@ -316,11 +393,20 @@ _CREDENTIALS_OPERATIONS = ("AssumeRole", "GetRoleCredentials")
 _CREDENTIALS_MESSAGES = re.compile(
     r"\AUnsupported host .*Can only retrieve metadata from|\ACredentials were refreshed, but"
 )
+_CUT_OFF_XML = re.compile(r"no element found|unclosed token|unclosed CDATA")
 
 
 def _recognize_boto3(error: BaseException) -> _Symptom | _Refusal | None:
     if isinstance(error, Boto3Error) and error.__context__:  # S3UploadFailedError quotes the ClientError
         error = error.__context__
+    if isinstance(error, ResponseParserError) and _CUT_OFF_XML.search(str(error)):
+        return _Symptom(_INCOMPLETE)
+    if isinstance(error, urllib3_errors.ProtocolError):  # while boto3 reads the body of an answer
+        return _Symptom(_INCOMPLETE)
+    if isinstance(
+        error, RetriesExceededError | TransferRetriesExceededError
+    ):  # S3's transfer of a file, after several cut-off answers
+        return _Symptom(_INCOMPLETE)
     if isinstance(error, BotoCoreError | ResponseParserError):
         classes = (base for base in type(error).__mro__ if base in _BY_BOTOCORE_CLASS)
         return next((_Symptom(_BY_BOTOCORE_CLASS[base]) for base in classes), None)
@@ -328,6 +414,8 @@ def _recognize_boto3(error: BaseException) -> _Symptom | _Refusal | None:
         if error.operation_name.startswith(_CREDENTIALS_OPERATIONS):
             return _Symptom(_NO_ANSWER_FROM_CREDENTIALS_SOURCE)
         code = error.response.get("Error", {}).get("Code", "")
+        if code in ("404", "405") and not error.operation_name.startswith("Head"):  # S3 sends a name in the body
+            return _Symptom(_NOT_S3, code)
         return _recognize_code(code) if code else _Symptom(_NOT_S3)
     if isinstance(error, ValueError | RuntimeError) and _CREDENTIALS_MESSAGES.search(str(error)):
         return _Symptom(_NO_ANSWER_FROM_CREDENTIALS_SOURCE)
@@ -345,6 +433,17 @@ def _recognize_object_store(error: BaseException) -> _Symptom | _Refusal | None:
     if not _OBJECT_STORE.search(message):
         return None
     return _search(message, _OBJECT_STORE_CODE, _OBJECT_STORE_STATUS)
+
+
+_MISSING_OBJECT = re.compile(r"Object at location \S+ not found|\(HTTP 404[^)]*\)|Request returned HTTP 404 for")
+
+
+def _code_of_missing_object(error: BaseException) -> str | None:
+    """The code of an answer that an object does not exist; None if the error is of another kind."""
+    if isinstance(error, ClientError):
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        return code if code in ("NoSuchKey", "404") else None
+    return "NoSuchKey" if _MISSING_OBJECT.search(str(error)) else None
 
 
 _DUCKDB_CODE = r"\(HTTP \d+[^)]*\)\s+(?P<code>\w+): "
@@ -365,11 +464,17 @@ _PHRASES = {
     re.compile(r"Received redirect without LOCATION"): _WRONG_REGION,
     re.compile(r"certificate|SSL|TLS|InvalidContentType"): _UNTRUSTED,
     re.compile(
+        r"response body error|list response body|error reading a body|error decoding response body|IncompleteMessage"
+        r"|end of file before message length|Failed to read connection|partial file|content.length mismatch",
+        re.IGNORECASE,
+    ): _INCOMPLETE,
+    re.compile(
         r"error sending request|tcp connect error|Could not connect to server|Could not resolve|Timeout was reached"
-        r"|operation timed out|connection closed before|Server returned nothing|error reading a body"
+        r"|operation timed out|connection closed before|Server returned nothing"
     ): _UNREACHABLE,
-    re.compile(r"<!DOCTYPE|<html|ETag Header missing|GET error.*\(HTTP 40[45][^)]*\)\Z"): _NOT_S3,
+    re.compile(r"<!DOCTYPE|<html|ETag Header missing|GET error.*\(HTTP 405[^)]*\)\Z"): _NOT_S3,
 }
+_NOT_FOUND_BY_DUCKDB = re.compile(r"GET error.*\(HTTP 404[^)]*\)\Z")  # from S3, or from a server of another kind
 _NAMES = re.compile(r"\w+://\S+|'[^']*'|\"[^\"]*\"|[^\s<]*\w/\S*")  # of tables and files: they may contain any word
 
 
@@ -377,6 +482,8 @@ def _search(message: str, code_pattern: str, status_pattern: str) -> _Symptom | 
     if code := re.search(code_pattern, message):
         return _recognize_code(code[1])
     without_names = _NAMES.sub("", message)
+    if _NOT_FOUND_BY_DUCKDB.search(without_names):
+        return _Refusal("404", _GONE)
     by_phrase = next((problem for phrase, problem in _PHRASES.items() if phrase.search(without_names)), None)
     if status := re.search(status_pattern, message):
         return _recognize_code(status[status.lastindex or 0], by_phrase)

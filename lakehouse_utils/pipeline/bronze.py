@@ -19,9 +19,11 @@ from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
+from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, lineage, quarantine
+from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
-from lakehouse_utils.pipeline.landing import CHANGED_WHILE_READ, Landing, LandingFile
+from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
 from lakehouse_utils.pipeline.parsing import Part, read
 from lakehouse_utils.pipeline.parsing.column_names import refuse_too_many_columns
 from lakehouse_utils.pipeline.sources import Source
@@ -37,6 +39,7 @@ class Uploaded:
     """Parquet files in the folders of bronze and quarantine that no commit has added yet, and what is in them.
 
     `read`, `rows` and `broken` count records; `columns` are the names of bronze's columns, in the file's order.
+    `fingerprint` is that of the raw file's content (see `landing.py`).
     """
 
     read: int = 0
@@ -45,6 +48,7 @@ class Uploaded:
     files: list[AddAction] = field(default_factory=list)
     broken_files: list[AddAction] = field(default_factory=list)
     columns: dict[str, None] = field(default_factory=dict)
+    fingerprint: int = 0
 
     def add(self, other: "Uploaded") -> None:
         """Add what was uploaded for a later part of the same file. Raises UnreadableFileError for too many columns."""
@@ -57,95 +61,163 @@ class Uploaded:
         refuse_too_many_columns(self.columns)
 
 
-@dataclass(frozen=True)
-class _Delivery:
-    """One delivery of a file. If the file is delivered again with other content, its fingerprint is different."""
+class _LoadedFiles:
+    """What bronze's log says about the files that are loaded: the fingerprint of each, under its path."""
 
-    file: LandingFile
-    fingerprint: int = 0
+    def __init__(self, landing: Landing, recorded: Callable[[str], int | None]) -> None:
+        self._landing = landing
+        self._recorded = recorded
+        self.to_record: dict[str, int] = {}  # what makes the next comparison of a file cheap, or possible
 
-    @property
-    def app_id(self) -> str:
-        """The name under which the tables' logs record the fingerprint of the loaded file."""
-        return f"landing:{self.file.path}"
+    def has(self, file: LandingFile) -> bool:
+        """Whether bronze has this content of this path. Raises UnreadableFileError and MachineError.
+
+        The content of a file is read only if neither an unchanged ETag nor a hint of an earlier run says what it is.
+        """
+        loaded, etag = self._recorded(_app_id(file.path)), self._landing.etag_fingerprint(file)
+        if loaded is None:
+            return False
+        if etag is not None and etag == self._recorded(_etag_app_id(file)):
+            return True
+        if etag is not None and loaded == self._landing.earlier_fingerprint(file):
+            return True
+        fingerprint = self._landing.fingerprint(file)
+        if loaded == fingerprint:
+            if etag is not None:
+                self.to_record[_etag_app_id(file)] = etag
+            return True
+        if loaded != self._landing.earlier_fingerprint(file):
+            return False
+        self.to_record[_app_id(file.path)] = fingerprint
+        return True
+
+
+def _app_id(path: str) -> str:
+    """The name under which the tables' logs record the fingerprint of the loaded file."""
+    return f"landing:{path}"
+
+
+def _etag_app_id(file: LandingFile) -> str:
+    """The name under which bronze's log records the fingerprint of the ETag of the loaded object."""
+    return f"etag:{file.path}"
+
+
+@dataclass
+class Attempts:
+    """What the attempts to load files into one table have done so far; a further attempt adds to it.
+
+    `unconfirmed` are the files, by path, whose commit failed: if only its answer was lost, it may have succeeded.
+    """
+
+    counts: TableCounts = field(default_factory=TableCounts)
+    unconfirmed: dict[str, Uploaded] = field(default_factory=dict)
+
+    def count(self, uploaded: Uploaded) -> None:
+        """Count the records of a file that is loaded now."""
+        self.counts.read += uploaded.read
+        self.counts.added += uploaded.rows
+        self.counts.quarantined += uploaded.broken
+
+    def confirm(self, table: DeltaTable, recorded: Callable[[str], int | None]) -> None:
+        """Count the unconfirmed files whose commit succeeded after all. Another job may have loaded the same files."""
+        live = set(pa.table(table.get_add_actions(flatten=True))["path"].to_pylist())
+        for path, uploaded in self.unconfirmed.items():
+            is_loaded = recorded(_app_id(path)) == uploaded.fingerprint
+            if is_loaded and live.issuperset(add.path for add in uploaded.files):
+                self.count(uploaded)
+        self.unconfirmed.clear()
 
 
 def refresh(
-    run: RunContext, landing: Landing, source: Source, files: list[LandingFile], counts: TableCounts | None = None
+    run: RunContext, landing: Landing, source: Source, files: list[LandingFile], attempts: Attempts | None = None
 ) -> tuple[TableCounts, list[str]]:
     """Load each of `files` that `bronze/<table>` does not have yet, in order.
 
     Returns the counts over all new files, and a sentence for each file that cannot be read at all; such a file is
-    recorded in quarantine and does not stop the others. `counts` has the counts of an earlier attempt that failed; this
-    attempt adds to them.
+    recorded in quarantine and does not stop the others. `attempts` is what earlier attempts that failed have done.
+    Raises MachineError if this machine cannot go on, with a full disk for example.
     """
     ref = run.lake.table("bronze", source.name)
     table: DeltaTable | None = ref.open()
-    counts = TableCounts() if counts is None else counts
+    attempts = attempts or Attempts()
+    counts = attempts.counts
     refused: list[str] = []
 
-    def refuse(delivery: _Delivery, error: UnreadableFileError) -> None:
-        refused.append(f"{delivery.file.path}: {error}")
-        quarantine.append_refused_file(run.lake, source, delivery.file, delivery.fingerprint, error)
+    def refuse(file: LandingFile, error: UnreadableFileError) -> None:
+        refused.append(f"{printable(file.path)}: {error}")
+        quarantine.append_refused_file(run.lake, source, file, _fingerprints(landing, file), error)
 
-    loaded_fingerprint = commits.transactions_after_restores(ref, table)
+    recorded = commits.transactions_after_restores(ref, table)
     in_quarantine = quarantine.transactions(run.lake, source)
-    new: list[_Delivery] = []
-    lost_broken_records: list[_Delivery] = []
+    if table is not None and attempts.unconfirmed:
+        attempts.confirm(table, recorded)
+    loaded = _LoadedFiles(landing, recorded)
+    new: list[LandingFile] = []
+    lost_broken_records: list[LandingFile] = []
     for file in files:
         try:
-            delivery = _Delivery(file, landing.fingerprint(file))
+            is_loaded = loaded.has(file)
         except UnreadableFileError as error:
-            refuse(_Delivery(file), error)
+            refuse(file, error)
             continue
-        if loaded_fingerprint(delivery.app_id) != delivery.fingerprint:
-            new.append(delivery)
-        elif in_quarantine(delivery.app_id) == commits.TAKEN_BACK:
-            lost_broken_records.append(delivery)
+        if not is_loaded:
+            new.append(file)
+        elif in_quarantine(_app_id(file.path)) == commits.TAKEN_BACK:
+            lost_broken_records.append(file)
         else:
             run.progress.on_advance(file.size_bytes)
+    if table is not None and loaded.to_record:
+        with translate_errors(f"commit to {ref.label}", run.lake):
+            commits.record(table, CommitRecord(loaded.to_record))
 
-    new_files = [delivery.file for delivery in new]
-    uploads = run.engine.upload_files(upload, landing, source, new_files, run.progress.on_advance) if new else []
-    for delivery, uploaded in zip(new, uploads, strict=True):
-        try:
-            if isinstance(uploaded, UnreadableFileError):
-                raise uploaded
-            if landing.fingerprint(delivery.file) != delivery.fingerprint:
-                raise UnreadableFileError(CHANGED_WHILE_READ)
-        except UnreadableFileError as error:
-            refuse(delivery, error)
+    uploads = run.engine.upload_files(upload, landing, source, new, run.progress.on_advance) if new else []
+    for file, uploaded in zip(new, uploads, strict=True):
+        if isinstance(uploaded, UnreadableFileError):
+            refuse(file, uploaded)
             continue
-        _quarantine_broken(run.lake, source, delivery, uploaded)
-        table = _commit(ref, table, source, delivery, uploaded)
-        counts.read += uploaded.read
-        counts.added += uploaded.rows
-        counts.quarantined += uploaded.broken
+        if recorded(_app_id(file.path)) is not None or in_quarantine(quarantine.refused_app_id(file)) is not None:
+            quarantine.resolve(run.lake, source, file, _app_id(file.path), uploaded.fingerprint)
+        _quarantine_broken(run.lake, source, file, uploaded)
+        attempts.unconfirmed[file.path] = uploaded
+        table = _commit(ref, table, source, uploaded, _transactions(landing, file, uploaded))
+        attempts.count(attempts.unconfirmed.pop(file.path))
     _quarantine_again(run, landing, source, lost_broken_records, counts)
     counts.version = table.version() if table else None
+    refused_paths = {sentence.partition(": ")[0] for sentence in refused}
+    counts.last_batch = max((file.batch for file in files if printable(file.path) not in refused_paths), default=None)
+    landing.save_hints()
     return counts, refused
 
 
-def _quarantine_broken(lake: Lake, source: Source, delivery: _Delivery, uploaded: Uploaded) -> None:
+def _quarantine_broken(lake: Lake, source: Source, file: LandingFile, uploaded: Uploaded) -> None:
     if uploaded.broken_files:
         upload_broken = partial(_already_uploaded, uploaded.broken_files)
-        quarantine.append(lake, source, delivery.app_id, delivery.fingerprint, upload_broken)
+        quarantine.append(lake, source, _app_id(file.path), uploaded.fingerprint, upload_broken)
 
 
 def _quarantine_again(
-    run: RunContext, landing: Landing, source: Source, deliveries: list[_Delivery], counts: TableCounts
+    run: RunContext, landing: Landing, source: Source, files: list[LandingFile], counts: TableCounts
 ) -> None:
     """Put the broken records of files into quarantine that a RESTORE took out of it. Bronze has the other rows."""
-    if not deliveries:
+    if not files:
         return
-    files = [delivery.file for delivery in deliveries]
     uploads = run.engine.upload_files(upload_broken_records, landing, source, files, run.progress.on_advance)
-    for delivery, uploaded in zip(deliveries, uploads, strict=True):
+    for file, uploaded in zip(files, uploads, strict=True):
         if isinstance(uploaded, UnreadableFileError):  # it was readable when it was loaded
-            run.progress.on_note(f"{delivery.file.path}: its broken records are no longer in quarantine ({uploaded})")
+            run.progress.on_note(f"{printable(file.path)}: its broken records left quarantine ({uploaded})")
             continue
-        _quarantine_broken(run.lake, source, delivery, uploaded)
+        _quarantine_broken(run.lake, source, file, uploaded)
         counts.quarantined += uploaded.broken
+
+
+def _fingerprints(landing: Landing, file: LandingFile) -> list[int]:
+    """What identifies this delivery of a file that cannot be loaded, and perhaps not even be read."""
+    earlier = None
+    try:
+        earlier = landing.earlier_fingerprint(file)
+        return [landing.fingerprint(file) if landing.etag_fingerprint(file) is None else earlier, earlier]
+    except UnreadableFileError:
+        return [0 if earlier is None else earlier]
 
 
 def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
@@ -153,12 +225,19 @@ def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
 
 
 def _commit(
-    ref: TableRef, table: DeltaTable | None, source: Source, delivery: _Delivery, uploaded: Uploaded
+    ref: TableRef, table: DeltaTable | None, source: Source, uploaded: Uploaded, transactions: dict[str, int]
 ) -> DeltaTable:
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
     table = table or commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
-    return commits.append(ref, table, schema, uploaded.files, {delivery.app_id: delivery.fingerprint})
+    return commits.append(ref, table, schema, uploaded.files, transactions)
+
+
+def _transactions(landing: Landing, file: LandingFile, uploaded: Uploaded) -> dict[str, int]:
+    """What the commit of a file records about it."""
+    etag = landing.etag_fingerprint(file)
+    hint = {} if etag is None else {_etag_app_id(file): etag}
+    return {_app_id(file.path): uploaded.fingerprint} | hint
 
 
 def upload(
@@ -190,14 +269,15 @@ class _FileUpload:
     def run(self, landing: Landing, on_advance: Callable[[int], None]) -> Uploaded:
         """See `upload`."""
         file, uploaded, processed_bytes = self.file, Uploaded(), 0
-        with landing.open(file) as stream, ThreadPoolExecutor(_WORKERS) as pool:
-            tasks = (partial(self._upload_part, part) for part in read(stream, file, self.source))
+        with landing.open(file) as opened, ThreadPoolExecutor(_WORKERS) as pool:
+            tasks = (partial(self._upload_part, part) for part in read(opened.stream, file, self.source))
             for uploaded_part, size_bytes in _results_in_order(pool, tasks):
                 uploaded.add(uploaded_part)
                 # A decompressed part may be larger than the file.
                 size_bytes = min(size_bytes, file.size_bytes - processed_bytes)
                 processed_bytes += size_bytes
                 on_advance(size_bytes)
+            uploaded.fingerprint = opened.fingerprint
         on_advance(file.size_bytes - processed_bytes)
         if uploaded.read != uploaded.rows + uploaded.broken:
             raise AssertionError(

@@ -97,11 +97,7 @@ def append(
     with translate_errors(f"commit to {ref.label}", ref.lake):
         for attempt in range(_MAX_ATTEMPTS):
             try:
-                existing = {field.name.lower() for field in table.schema().fields}
-                missing = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in existing]
-                if missing:
-                    table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
-                    table.update_incremental()
+                add_missing_columns(table, schema)
                 # Checked as late as possible, because another writer may have committed the same transactions.
                 if any(progress(table, app_id) != version for app_id, version in transactions.items()):
                     commit_files(table, files, CommitRecord(transactions))
@@ -112,6 +108,15 @@ def append(
                 time.sleep(random.uniform(0, _MAX_PAUSE_S * (attempt + 1)))  # noqa: S311 - no secret
                 table.update_incremental()
         return table
+
+
+def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:
+    """Give `table` the columns of `schema` that it lacks."""
+    existing = {field.name.lower() for field in table.schema().fields}
+    missing = [field for field in Schema.from_arrow(schema).fields if field.name.lower() not in existing]
+    if missing:
+        table.alter.add_columns([Field(f.name, f.type, nullable=True) for f in missing])
+        table.update_incremental()
 
 
 def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> DeltaTable:
@@ -155,7 +160,7 @@ def record(table: DeltaTable, commit: CommitRecord, engine_commit: int | None = 
     table.update_incremental()
 
 
-TAKEN_BACK = 0  # recorded in place of a version of a transaction whose rows a RESTORE took back
+TAKEN_BACK = -1  # recorded in place of a version of a transaction whose rows a RESTORE took back
 
 
 def transactions_after_restores(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:

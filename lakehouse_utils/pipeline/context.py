@@ -1,6 +1,7 @@
 """What every step of the pipeline works with: the lake, the engine, and the progress display."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from lakehouse_utils.lake import Lake
@@ -11,8 +12,8 @@ from lakehouse_utils.pipeline.engines.protocol import Engine
 class TableCounts:
     """What one step did to one table, in rows.
 
-    `version` is the table's version after the step. `rebuilt` says why the table was computed from all rows of its
-    inputs; None if only what was new was read.
+    `version` is the table's version after the step, `last_batch` the newest batch whose rows it has, if that is known.
+    `rebuilt` says why the table was computed from all rows of its inputs; None if only what was new was read.
     """
 
     read: int = 0
@@ -21,6 +22,7 @@ class TableCounts:
     quarantined: int = 0
     version: int | None = None
     rebuilt: str | None = None
+    last_batch: str | None = field(default=None, compare=False)
 
 
 class Progress(Protocol):
@@ -34,6 +36,9 @@ class Progress(Protocol):
 
     def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
         """A table is up to date."""
+
+    def on_table_failed(self, layer: str, table: str) -> None:
+        """A table could not be brought up to date. The run goes on with others, and raises the error at its end."""
 
     def on_note(self, sentence: str) -> None:
         """Something that the user should know, but that does not stop the run."""
@@ -54,6 +59,9 @@ class NoProgress:
     def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
         """Nothing is shown."""
 
+    def on_table_failed(self, layer: str, table: str) -> None:
+        """Nothing is shown."""
+
     def on_note(self, sentence: str) -> None:
         """Nothing is shown."""
 
@@ -63,8 +71,9 @@ class NoProgress:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every step of one run shares."""
+    """What every step of one run shares. `state_path` is a folder for what one run leaves to the next, if any."""
 
     lake: Lake
     engine: Engine
     progress: Progress
+    state_path: Path | None = None

@@ -3,6 +3,9 @@
 `quarantine/<table>` has one row per broken line of a raw file, per file that could not be read at all, and per row that
 breaks a rule in silver. `layer` is bronze or silver, and `reason` says what is wrong. `raw` is the line exactly as in
 the file (bronze), or the row's values as JSON (silver). A refused file has neither a line nor raw text.
+
+`resolved_at` is NULL as long as a row is a problem. When its file is delivered again with other content, it becomes the
+time of that delivery: what is still wrong then is in quarantine as a new row.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +17,13 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.delta_log import progress
+from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, lineage
+from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.landing import LandingFile
 from lakehouse_utils.pipeline.parsing.blocks import BrokenRecord, text_table
 from lakehouse_utils.pipeline.sources import Source
+from lakehouse_utils.pipeline.sql import literal
 
 SCHEMA = pa.schema(
     [
@@ -25,6 +31,7 @@ SCHEMA = pa.schema(
         pa.field("layer", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("raw", pa.string()),
+        pa.field("resolved_at", pa.timestamp("us", "UTC")),
     ]
 )
 
@@ -56,15 +63,43 @@ def lost_rejected_rows(lake: Lake, source: Source) -> bool:
     return transactions(lake, source)(app_id_of_rejected(source)) == commits.TAKEN_BACK
 
 
+def refused_app_id(file: LandingFile) -> str:
+    """The app id under which quarantine's log records the fingerprint of a file that could not be read at all."""
+    return f"refused:{file.path}"
+
+
+def resolve(lake: Lake, source: Source, file: LandingFile, app_id: str, fingerprint: int) -> None:
+    """Mark the rows of earlier deliveries of `file` as resolved, before those of this delivery are appended.
+
+    It is done once per `fingerprint`. After it, `append` accepts any version of `app_id`, also an earlier one.
+    """
+    ref = lake.table("quarantine", source.name)
+    table, resolved_app_id = ref.open(), f"resolved:{file.path}"
+    if table is None or progress(table, resolved_app_id) == fingerprint:
+        return
+    with translate_errors(f"update {ref.label}", lake):
+        commits.add_missing_columns(table, SCHEMA)
+        table.update(
+            new_values={"resolved_at": datetime.now(UTC)},
+            predicate=f"{lineage.SOURCE_FILE} = {literal(file.path)} AND resolved_at IS NULL",
+            commit_properties=CommitRecord({resolved_app_id: fingerprint, app_id: 0}).properties(table),
+        )
+
+
 def append_refused_file(
-    lake: Lake, source: Source, file: LandingFile, fingerprint: int, error: UnreadableFileError
+    lake: Lake, source: Source, file: LandingFile, fingerprints: Sequence[int], error: UnreadableFileError
 ) -> None:
-    """Record that `file` cannot be read at all, once per delivery of the file."""
+    """Record that `file` cannot be read at all, once per delivery of the file.
+
+    The first of `fingerprints` is recorded; each of them means this delivery.
+    """
 
     def upload() -> list[AddAction]:
         return [upload_broken_records(lake, source, file, [BrokenRecord(None, "", str(error))], datetime.now(UTC))]
 
-    append(lake, source, f"refused:{file.path}", fingerprint, upload)
+    app_id = refused_app_id(file)
+    if progress(lake.delta("quarantine", source.name), app_id) not in fingerprints:
+        append(lake, source, app_id, fingerprints[0], upload)
 
 
 def upload_broken_records(

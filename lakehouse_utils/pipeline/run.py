@@ -3,59 +3,56 @@
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypeVar
 
+import duckdb
 from deltalake.exceptions import CommitFailedError
 
 from lakehouse_utils.errors import (
     ConflictError,
     DescriptionError,
+    EngineError,
     ExpiredCredentialsError,
+    FailedTablesError,
+    GoneError,
+    IncompleteAnswerError,
+    LakehouseError,
+    MachineError,
+    MemoryLimitError,
+    ServerBusyError,
+    ServerUnreachableError,
     SettingError,
+    StorageError,
 )
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import bronze, gold, rebuild, silver
+from lakehouse_utils.pipeline.content_hints import ContentHints
 from lakehouse_utils.pipeline.context import Progress, RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.engines.protocol import Engine
-from lakehouse_utils.pipeline.landing import Landing, LandingFile
+from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
+from lakehouse_utils.pipeline.report import RunReport
 from lakehouse_utils.pipeline.sources import Source
+
+__all__ = ["ENGINES", "LAYERS", "RunReport", "Selection", "is_interrupted_query", "open_engine", "run"]
 
 LAYERS = ("bronze", "silver", "gold")
 ENGINES = ("local", "spark")
 _MAX_ATTEMPTS = 20  # of a step that failed because of another writer's commit or of expired credentials
 _MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longer by as much
+# A step that failed because of the server or the network is repeated until an outage has lasted this long, and at least
+# so often, because one attempt of a large table may take longer than that.
+_MAX_OUTAGE_S = 45.0
+_MIN_ATTEMPTS = 3
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
+_PASSING = (ServerBusyError, ServerUnreachableError, IncompleteAnswerError, GoneError)
+# Errors that concern the whole run: other tables would fail too.
+_END_THE_RUN = (StorageError, MachineError, SettingError, EngineError)
 
-
-@dataclass
-class RunReport:
-    """What a run did. `rows` has the counts by `<layer>.<table>`, in the order in which the tables were refreshed.
-
-    `refused` has one sentence per file that could not be read at all.
-    """
-
-    engine: str
-    lake: str
-    seconds: float = 0.0
-    rows: dict[str, TableCounts] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as plain values, with the fields as keys."""
-        return asdict(self) | {"seconds": round(self.seconds, 3)}
-
-    @property
-    def quarantined(self) -> int:
-        """The number of rows and files that went to quarantine."""
-        return sum(counts.quarantined for counts in self.rows.values()) + len(self.refused)
-
-    @property
-    def changed_anything(self) -> bool:
-        """Whether any table has other rows than before the run."""
-        return any(c.added or c.changed or c.quarantined for c in self.rows.values())
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -78,34 +75,50 @@ class Selection:
         return rebuild.REASON if label in self.rebuild else None
 
 
-def run(context: RunContext, landing: str, sources: dict[str, Source], selection: Selection = Selection()) -> RunReport:
+def run(
+    context: RunContext,
+    landing: str,
+    sources: dict[str, Source],
+    selection: Selection = Selection(),
+    report: RunReport | None = None,
+) -> RunReport:
     """Bring the tables of a lake up to date with the raw files in `landing`, a folder or an s3:// address.
 
-    Opens and closes the context's engine. Raises LakehouseError; earlier commits remain, and the next run continues
-    from there.
+    Opens and closes the context's engine. `report` is filled in, also if the run fails.
+
+    If one table fails, the tables that depend on it are skipped and the others are brought up to date; then its error
+    is raised, or FailedTablesError for several. Errors of the storage, the credentials, the machine or the engine end
+    the run. Raises LakehouseError; earlier commits remain, and the next run continues from there.
     """
+    report = report or RunReport(context.engine.name, context.lake.root)
     started = time.monotonic()
-    report = RunReport(context.engine.name, context.lake.root)
     rebuild.require_known(selection.rebuild, sources)
     _require_selected(selection)
-    context.lake.check_access()
-    with context.engine:
-        _start_again(context, Landing(landing, context.lake), sources, selection)
-        if "bronze" in selection.layers:
-            _run_bronze(context, report, Landing(landing, context.lake), sources, selection)
-        if "silver" in selection.layers:
-            for source in sources.values():
-                if selection.has_table(source.name):
-                    for name in silver.tables(source):
-                        why = selection.rebuild_reason(f"silver.{name}")
-                        step = partial(silver.refresh, context, source, name, rebuild=why)
-                        _run_step(context, report, f"silver.{name}", step)
-        if "gold" in selection.layers:
-            for name in _gold_tables_of(sources, selection, context.progress):
-                if selection.has_table(name):
-                    why = selection.rebuild_reason(f"gold.{name}")
-                    _run_step(context, report, f"gold.{name}", partial(gold.refresh, context, name, rebuild=why))
-    report.seconds = time.monotonic() - started
+    steps = _Steps(context, report)
+    try:
+        # A wrong address must not keep a user waiting, so a server that does not answer at all is not waited for.
+        at_start = (ServerBusyError, IncompleteAnswerError)
+        repeat_passing_faults(context.lake.check_access, context.lake.check_access, passing=at_start)
+        with context.engine:
+            _start_again(context, Landing(landing, context.lake), sources, selection)
+            if "bronze" in selection.layers:
+                _run_bronze(steps, Landing(landing, context.lake, ContentHints(context.state_path)), sources, selection)
+            if "silver" in selection.layers:
+                for source in sources.values():
+                    if selection.has_table(source.name):
+                        for name in silver.tables(source):
+                            label, needed = f"silver.{name}", {f"bronze.{source.name}"}
+                            why = selection.rebuild_reason(label)
+                            steps.run(label, partial(silver.refresh, context, source, name, rebuild=why), needed)
+            if "gold" in selection.layers:
+                for name in _gold_tables_of(sources, selection, context.progress):
+                    if selection.has_table(name):
+                        needed = {f"{layer}.{table}" for layer, table in gold.GoldTable.load(name).reads}
+                        why = selection.rebuild_reason(f"gold.{name}")
+                        steps.run(f"gold.{name}", partial(gold.refresh, context, name, rebuild=why), needed)
+        steps.raise_failures()
+    finally:
+        report.seconds = time.monotonic() - started
     return report
 
 
@@ -141,7 +154,7 @@ def _require_selected(selection: Selection) -> None:
 def _start_again(context: RunContext, landing: Landing, sources: dict[str, Source], selection: Selection) -> None:
     if not selection.rebuild:
         return
-    files, _ = landing.files()
+    files, *_ = landing.files()
     for label in selection.rebuild:
         name = label.partition(".")[2]
         of_source = [file for file in files if file.table == name]
@@ -150,25 +163,82 @@ def _start_again(context: RunContext, landing: Landing, sources: dict[str, Sourc
             rebuild.start_again(context, label, sources.get(name), of_source)
 
 
-def _run_bronze(
-    context: RunContext, report: RunReport, landing: Landing, sources: dict[str, Source], selection: Selection
-) -> None:
-    files_by_table = _files_by_table(landing, sources, context.progress)
+def is_interrupted_query(error: BaseException) -> bool:
+    """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that differs from others only in its text."""
+    return str(error) == "Query interrupted"
+
+
+class _Steps:
+    """Runs one step per table, and goes on with independent tables after one has failed."""
+
+    def __init__(self, context: RunContext, report: RunReport) -> None:
+        self.context = context
+        self.report = report
+        self._errors: dict[str, Exception] = {}
+
+    def run(self, label: str, step: Callable[[], TableCounts], needed: set[str], size_bytes: int | None = None) -> None:
+        """Bring one table up to date and report it, unless a table that it needs could not be brought up to date."""
+        progress, report = self.context.progress, self.report
+        if unavailable := sorted(needed & (self._errors.keys() | set(report.skipped))):
+            report.skipped.append(label)
+            progress.on_note(f"{label} is skipped, because it needs {', '.join(unavailable)}")
+            return
+        layer, _, table = label.partition(".")
+        progress.on_table_start(layer, table, size_bytes)
+        try:
+            counts = _retry(self.context, label, step)
+        except Exception as error:
+            if not self._is_about_one_table(error):
+                raise
+            self._errors[label] = error
+            report.failed[label] = " ".join(str(error).split())
+            progress.on_table_failed(layer, table)
+        else:
+            batches = [report.rows[name].last_batch for name in needed if name in report.rows]
+            counts.last_batch = counts.last_batch or max(filter(None, batches), default=None)
+            report.rows[label] = counts
+            progress.on_table_end(layer, table, counts)
+
+    def _is_about_one_table(self, error: Exception) -> bool:
+        if isinstance(error, LakehouseError):
+            return not isinstance(error, _END_THE_RUN)
+        if is_interrupted_query(error):
+            return False
+        return self.context.engine.name == "local"  # a Spark server may be gone: the engine finds that out
+
+    def raise_failures(self) -> None:
+        """Raise the error of the table that failed, or FailedTablesError if several have failed."""
+        if len(self._errors) == 1:
+            (error,) = self._errors.values()
+            raise error
+        if self._errors:
+            sentences = " ".join(f"{label}: {sentence}" for label, sentence in self.report.failed.items())
+            raise FailedTablesError(
+                f"{len(self._errors)} tables could not be brought up to date. {sentences}", tables=list(self._errors)
+            )
+
+
+def _run_bronze(steps: _Steps, landing: Landing, sources: dict[str, Source], selection: Selection) -> None:
+    context, report = steps.context, steps.report
+    files_by_table, refused = _files_by_table(landing, sources, context)
+    report.refused += refused
+    for sentence in refused:
+        context.progress.on_refused_file(sentence)
     for source in sources.values():
         files = files_by_table.get(source.name)
         if files and selection.has_table(source.name):
             step = _bronze_step(context, report, landing, source, files)
-            _run_step(context, report, f"bronze.{source.name}", step, sum(file.size_bytes for file in files))
+            steps.run(f"bronze.{source.name}", step, set(), sum(file.size_bytes for file in files))
 
 
 def _bronze_step(
     context: RunContext, report: RunReport, landing: Landing, source: Source, files: list[LandingFile]
 ) -> Callable[[], TableCounts]:
     """The step that loads these files into one bronze table. A further attempt adds to the counts of the last one."""
-    counts = TableCounts()
+    attempts = bronze.Attempts()
 
     def step() -> TableCounts:
-        _, refused = bronze.refresh(context, landing, source, files, counts)
+        counts, refused = bronze.refresh(context, landing, source, files, attempts)
         report.refused += refused
         for sentence in refused:
             context.progress.on_refused_file(sentence)
@@ -177,9 +247,11 @@ def _bronze_step(
     return step
 
 
-def _files_by_table(landing: Landing, sources: dict[str, Source], progress: Progress) -> dict[str, list[LandingFile]]:
-    """The files to load. Files that are ignored are reported as notes."""
-    files, notes = landing.files()
+def _files_by_table(
+    landing: Landing, sources: dict[str, Source], context: RunContext
+) -> tuple[dict[str, list[LandingFile]], list[str]]:
+    """The files to load, and a sentence for each refused one. Files that are ignored are reported as notes."""
+    files, notes, refused = repeat_passing_faults(landing.files, context.lake.check_access)
     if not files:
         notes.append(f"there are no files to load at {landing.address} (--landing, LAKEHOUSE_LANDING)")
     by_table: dict[str, list[LandingFile]] = {}
@@ -187,10 +259,12 @@ def _files_by_table(landing: Landing, sources: dict[str, Source], progress: Prog
         if file.table in sources:
             by_table.setdefault(file.table, []).append(file)
         else:
-            notes.append(f"{file.path} is ignored: the source descriptions have no table {file.table!r}")
+            notes.append(
+                f"{printable(file.path)} is ignored: the source descriptions have no table {printable(file.table)!r}"
+            )
     for sentence in notes:
-        progress.on_note(sentence)
-    return by_table
+        context.progress.on_note(sentence)
+    return by_table, refused
 
 
 def _gold_tables_of(sources: dict[str, Source], selection: Selection, progress: Progress) -> list[str]:
@@ -214,37 +288,67 @@ def _gold_tables_of(sources: dict[str, Source], selection: Selection, progress: 
     return [name for name in gold.TABLES if name not in incomplete]
 
 
-def _run_step(
-    context: RunContext, report: RunReport, label: str, step: Callable[[], TableCounts], size_bytes: int | None = None
-) -> None:
-    """Bring one table up to date and report it."""
-    layer, _, table = label.partition(".")
-    context.progress.on_table_start(layer, table, size_bytes)
-    counts = report.rows[label] = _retry(context, label, step)
-    context.progress.on_table_end(layer, table, counts)
-
-
 def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> TableCounts:
     """Run a step. Run it again from the start if credentials expired or another writer committed first.
 
-    A repeated step reads from the tables' logs what has been done. A commit fails only if another writer's commit
-    succeeded, so two jobs that run at the same time both make progress.
+    The same is done for faults that pass, such as a reset connection (see `repeat_passing_faults`). A repeated step
+    reads from the tables' logs what has been done. A commit fails only if another writer's commit succeeded, so two
+    jobs that run at the same time both make progress.
     """
-    attempt = 1
-    while True:
-        try:
-            with translate_errors(f"bring {label} up to date", context.lake):
-                context.engine.authorize()
-                return step()
-        except ExpiredCredentialsError:
-            if attempt == _MAX_ATTEMPTS or not context.lake.renew_credentials():
-                raise
-        except CommitFailedError as error:
-            if attempt == _MAX_ATTEMPTS:
-                raise ConflictError(
-                    f"Could not commit to {label}: other writers committed first in all {_MAX_ATTEMPTS} attempts. Run"
-                    f" again when they have finished ({error}).",
+
+    def attempts() -> TableCounts:
+        attempt = 1
+        while True:
+            try:
+                with translate_errors(f"bring {label} up to date", context.lake, objects_must_exist=True):
+                    context.engine.authorize()
+                    return step()
+            except ExpiredCredentialsError:
+                if attempt == _MAX_ATTEMPTS or not context.lake.renew_credentials():
+                    raise
+            except CommitFailedError as error:
+                if attempt == _MAX_ATTEMPTS:
+                    raise ConflictError(
+                        f"Could not commit to {label}: other writers committed first in all {_MAX_ATTEMPTS} attempts."
+                        f" Run again when they have finished ({error}).",
+                        table=label,
+                    ) from error
+                time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret, two jobs only have to differ
+            except duckdb.OutOfMemoryException as error:
+                raise MemoryLimitError(
+                    f"Could not bring {label} up to date: DuckDB needs more memory than its limit"
+                    f" ({str(error).splitlines()[0]}). Look for very long values in the raw files, or use --engine"
+                    " spark.",
                     table=label,
                 ) from error
-            time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret, two jobs only have to differ
+            attempt += 1
+
+    return repeat_passing_faults(attempts, context.lake.check_access)
+
+
+def repeat_passing_faults(
+    action: Callable[[], _Result],
+    check_access: Callable[[], object],
+    passing: tuple[type[Exception], ...] = _PASSING,
+) -> _Result:
+    """Call `action` again if the server was busy, or did not answer, or an object was gone, for a limited time.
+
+    Before each further attempt this waits, longer each time, until `check_access` succeeds. The clients have repeated
+    single requests already. Raises the last error if an outage lasts too long; other errors are raised at once.
+    """
+    first_failure: float | None = None
+    attempt = 0
+    while True:
         attempt += 1
+        try:
+            if attempt > 1:
+                check_access()
+            return action()
+        except passing as error:
+            now = time.monotonic()
+            first_failure = first_failure or now
+            is_over = isinstance(error, GoneError) or now - first_failure > _MAX_OUTAGE_S
+            if is_over and attempt >= _MIN_ATTEMPTS:
+                raise
+        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+        time.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret

@@ -238,8 +238,12 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
     )
     rejected = engine.materialize("rejected_rows", sql)
 
+    count = count_rows(engine, rejected)
+    if not count:
+        return 0, 0
     added = rejected
     if (table := quarantined.open()) is not None:
+        commits.add_missing_columns(table, quarantine.SCHEMA)
         quarantined_rows = engine.define_snapshot("quarantined_rows", table)
         missing = statement("silver", "not_quarantined", rejected=rejected, quarantined=quarantined_rows)
         added = engine.materialize("missing_rows", missing)
@@ -247,10 +251,8 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
     def upload() -> list[AddAction]:
         return engine.write_files(quarantined, f"SELECT * FROM {added}")
 
-    count = count_rows(engine, rejected)
-    if count:
-        version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
-        quarantine.append(run.lake, source, quarantine.app_id_of_rejected(source), version, upload)
+    version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
+    quarantine.append(run.lake, source, quarantine.app_id_of_rejected(source), version, upload)
     return count, count_rows(engine, added) if new.commit.rebuilds else count
 
 

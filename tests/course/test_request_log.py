@@ -94,3 +94,26 @@ def test_record_over_tls() -> None:
     with record(LakeAt("https://s3.example")) as log:
         assert (log.endpoint, log.is_recording) == ("https://s3.example", False)
     assert log.requests.empty
+
+
+def test_malformed_requests_print_no_traceback(lake, capfd):
+    """Whatever a client sends, the recorder goes on, and prints nothing into the notebook."""
+    malformed = [
+        b"GET / HTTP/1.1\r\nContent-Length: abc\r\n\r\n",
+        b"PUT / HTTP/1.1\r\nContent-Length: -5\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: \xff\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+    ]
+    with record(lake) as log:
+        address = urlsplit(log.endpoint)
+        for data in malformed:
+            with socket.create_connection((address.hostname, address.port)) as client:
+                client.sendall(data)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(1 << 16):
+                    pass
+        with socket.create_connection((address.hostname, address.port)) as client:
+            client.sendall(b"GET /lakehouse HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 403 ")
+    assert list(log.requests["answer"]) == [403]
+    assert capfd.readouterr().err == ""

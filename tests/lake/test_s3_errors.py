@@ -8,30 +8,48 @@ import ast
 import contextlib
 import inspect
 import socket
+from functools import partial
 
 import boto3
 import duckdb
 import pytest
 from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import ClientError
 from deltalake import DeltaTable
 from deltalake.exceptions import TableNotFoundError
-from support.s3_clients import CLIENTS, open_lake, read_parquet, scan, translated_error, use_with_every_client, write
+from support import faults
+from support.s3_clients import (
+    CLIENTS,
+    open_lake,
+    query,
+    read_parquet,
+    scan,
+    translated_error,
+    use_with_every_client,
+    write,
+)
 from support.s3_gateway import Gateway
 
 from lakehouse_utils import embedded_s3, errors
+from lakehouse_utils.embedded_s3 import server
 from lakehouse_utils.errors import (
     AccessDeniedError,
     AwsConfigurationError,
     BucketNotFoundError,
     CertificateError,
     ClockSkewError,
+    DamagedTableError,
     ExpiredCredentialsError,
+    GoneError,
+    IncompleteAnswerError,
     InvalidCredentialsError,
+    KeyTooLongError,
     MissingCredentialsError,
     NotAnS3ServerError,
     ServerBusyError,
     ServerUnreachableError,
     StorageError,
+    StorageFullError,
     WrongRegionError,
 )
 from lakehouse_utils.lake import s3_errors
@@ -276,7 +294,9 @@ def test_no_credentials_at_all(gateway, prefix):
 def test_no_credentials_with_lakehouse_uri(gateway, prefix):
     """Where LAKEHOUSE_URI is set, the message also says that unsetting it leads to the embedded server."""
     lake = open_lake(None, {"AWS_ENDPOINT_URL": gateway.endpoint, "LAKEHOUSE_URI": prefix})
-    assert "To use the embedded server instead, unset LAKEHOUSE_URI." in str(translated_error(lake, "delta-rs"))
+    assert "To use the embedded server instead, remove LAKEHOUSE_URI from the environment and .env." in str(
+        translated_error(lake, "delta-rs")
+    )
 
 
 def test_half_a_pair_of_keys(gateway, prefix):
@@ -327,6 +347,108 @@ def test_a_role_that_may_not_be_assumed(gateway, prefix):
     gateway.answer("/", 403, "AccessDenied")
     with pytest.raises(MissingCredentialsError, match="getting AWS credentials failed"), translate_errors("open", lake):
         sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/reader", RoleSessionName="reader")
+
+
+# Faults, and what is not there
+
+
+@pytest.mark.parametrize("client", [name for name in CLIENTS if "HEAD" not in name])
+def test_an_answer_that_is_cut_off(s3_server, prefix, client):
+    """Every client notices an answer of which only the first bytes arrive, a listing too."""
+    keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key, "AWS_SECRET_ACCESS_KEY": s3_server.secret_key}
+    with faults.proxy(s3_server.endpoint, rate=0.0, seed=1) as proxy:
+        lake = open_lake(prefix, keys, {"AWS_ENDPOINT_URL": proxy.endpoint, "AWS_REGION": s3_server.region})
+        write(lake, "t")
+        query(lake, "SELECT 1")
+        lake.region  # noqa: B018  is asked for once
+        proxy.rate, proxy.kinds = 1.0, ("cut off",)
+        assert type(translated_error(lake, client)) is IncompleteAnswerError
+
+
+def test_a_key_that_is_too_long(lake):
+    """A name that is too long for S3 is recognized."""
+    lake = lake.sibling(f"{lake.root}/{'x' * 1100}")
+    for put in (
+        lambda: lake.s3.put_object(Bucket=lake.bucket, Key=lake.key("t"), Body=b""),
+        lambda: write(lake, "t"),
+    ):
+        with pytest.raises(KeyTooLongError, match="1,024 bytes"), translate_errors("write", lake):
+            put()
+
+
+@pytest.mark.parametrize(("status", "code"), [(507, "XMinioStorageFull"), (403, "QuotaExceeded"), (507, None)])
+def test_a_server_whose_disk_is_full(gateway, prefix, status, code):
+    """Servers that say that they cannot store more are quoted as that."""
+    lake = open_lake(prefix, gateway.environment(gateway.issue()))
+    gateway.answer(f"/{lake.bucket}", status, code, method="PUT")
+    with (
+        pytest.raises(StorageFullError, match="its disk is full, or a quota is used up"),
+        translate_errors("write", lake),
+    ):
+        lake.s3.put_object(Bucket=lake.bucket, Key=lake.key("t"), Body=b"")
+
+
+def test_the_embedded_servers_full_disk(lake, monkeypatch):
+    """If the embedded server fails and its disk is full, that is the reason."""
+    monkeypatch.setattr(server, "_MIN_FREE_BYTES", 1 << 60)
+    error = ClientError({"Error": {"Code": "InternalError"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "PutObject")
+    sentence = r"the disk of .*/s3 is full, where the embedded S3 server keeps its data"
+    with pytest.raises(StorageFullError, match=sentence), translate_errors("write", lake):
+        raise error
+
+
+def test_a_page_that_is_not_s3s_404(gateway, prefix):
+    """A web server that knows nothing of the path is not an S3 server without the object."""
+    lake = open_lake(prefix, gateway.environment(gateway.issue()))
+    gateway.answer(
+        f"/{lake.bucket}", 404, body="<!DOCTYPE html><html>404</html>", headers={"Content-Type": "text/html"}
+    )
+    assert type(translated_error(lake, "boto3")) is NotAnS3ServerError
+
+
+@pytest.mark.parametrize("client", ["boto3", "delta-rs", "DuckDB"])
+def test_an_object_that_is_gone(lake, client):
+    """Where an object must exist, its absence is an error that says what may have happened; elsewhere it is not."""
+    write(lake, "t")
+    for entry in lake.objects(lake.key("t", "part-")):
+        lake.s3.delete_object(Bucket=lake.bucket, Key=entry["Key"])
+        key = entry["Key"]
+    use = {
+        "boto3": lambda: lake.s3.get_object(Bucket=lake.bucket, Key=key),
+        "delta-rs": lambda: lake.delta("t").to_pyarrow_table(),
+        "DuckDB": lambda: scan(lake, "t"),
+    }[client]
+    with pytest.raises(GoneError, match="vacuum"), translate_errors("read t", lake, objects_must_exist=True):
+        use()
+    if client != "DuckDB":  # it does not say whether the server is an S3 server, so the server was asked
+        with pytest.raises((ClientError, OSError)), translate_errors("read t", lake):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({f"{1:020}.json": None}, "a commit file is missing from its log"),
+        ({f"{0:020}.json": None}, "the first commit files are missing from its log"),
+        ({f"{1:020}.json": b"garbage"}, "a commit file in its log is damaged"),
+        ({f"{2:020}.json": b'{"add":{"pa'}, "a commit file in its log is damaged"),
+        ({"_last_checkpoint": b'{"version":77,"size":3}'}, "the checkpoint that `_last_checkpoint` names is missing"),
+    ],
+)
+@pytest.mark.parametrize("client", ["delta-rs", "DuckDB"])
+def test_a_damaged_log(lake, client, change, what):
+    """A damaged log names the table, what is wrong, and the command that builds the table again."""
+    for _ in range(3):
+        write(lake, "silver", "orders")
+    for name, body in change.items():
+        place = {"Bucket": lake.bucket, "Key": lake.key("silver", "orders", "_delta_log", name)}
+        lake.s3.delete_object(**place) if body is None else lake.s3.put_object(**place, Body=body)
+    use = lake.delta if client == "delta-rs" else partial(scan, lake)
+    with pytest.raises(DamagedTableError) as caught, translate_errors(f"read {lake.uri('silver', 'orders')}", lake):
+        use("silver", "orders")
+    assert caught.value.table == "silver.orders"
+    assert f"silver.orders is damaged, because {what}" in str(caught.value)
+    assert "--rebuild orders" in str(caught.value) and "\n" not in str(caught.value)
 
 
 # Errors that are not recognized

@@ -14,13 +14,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 from support.suppliers import THINGS, Supplier, run_context
 
 from lakehouse_utils import settings
+from lakehouse_utils.errors import ServerUnreachableError
 from lakehouse_utils.lake import Lake, delta_log
-from lakehouse_utils.pipeline import bronze, commits
+from lakehouse_utils.pipeline import bronze, commits, content_hints
+from lakehouse_utils.pipeline import landing as landing_module
 from lakehouse_utils.pipeline.context import TableCounts
 from lakehouse_utils.pipeline.landing import Landing
 from lakehouse_utils.pipeline.parsing import limits
@@ -112,6 +114,160 @@ def test_bronze_file_delivered_again(supplier):
     assert first["_ingested_at"] < second["_ingested_at"]
 
 
+def test_bronze_file_touched_or_copied(supplier, tmp_path):
+    """A large file with the same bytes is the same delivery, whenever and into whichever landing it was written."""
+    data = "id\n" + "1234567\n" * 200_000 + "x,y\n"
+    supplier.deliver("b/things.csv", data)
+    supplier.load()
+    supplier.deliver("b/things.csv", data)
+    assert supplier.load()[0] == TableCounts(version=1)
+    supplier.lake.s3.put_object(
+        Bucket=supplier.lake.bucket, Key=supplier.lake.key("other landing/b/things.csv"), Body=data.encode()
+    )
+    in_a_folder = Supplier(supplier.lake, tmp_path / "copy", on_s3=False)
+    in_a_folder.deliver("b/things.csv", data)
+    on_s3 = Supplier(supplier.lake, tmp_path, on_s3=True)
+    on_s3.address = f"{supplier.lake.root}/other landing"
+    for other in (in_a_folder, on_s3):
+        assert other.load()[0].read == 0
+    assert len(supplier.table()) == 200_000
+
+
+def test_bronze_object_uploaded_again_in_parts(s3):
+    """An object with another ETag, as an upload in parts gives it, is the same delivery if its bytes are the same."""
+    data = b"id\n" + b"1234567\n" * 1_500_000
+    s3.deliver("b/things.csv", data)
+    s3.load()
+    s3.lake.s3.upload_fileobj(io.BytesIO(data), *s3.key("b/things.csv").values())
+    landing = Landing(s3.address, s3.lake)
+    (file,) = landing.files().files
+    assert "-" in file.etag
+    assert s3.load()[0].read == 0
+    version = s3.lake.delta("bronze", "things").version()
+    assert s3.load()[0] == TableCounts(version=version)  # the new ETag is recorded now
+    assert len(s3.table()) == 1_500_000
+
+
+@pytest.mark.parametrize("size", [1, 400_000])
+def test_bronze_table_of_the_first_version_is_not_doubled(supplier, size):
+    """A file that the first version of this package loaded is recognized, and from then on by its content."""
+    supplier.deliver("b/things.csv", "id\n" + "1234567\n" * size)
+    landing = Landing(supplier.address, supplier.lake)
+    (file,) = landing.files().files
+    supplier.load()
+    table = supplier.lake.delta("bronze", "things")
+    earlier = CommitProperties(
+        app_transactions=[
+            Transaction(f"landing:{file.path}", landing.earlier_fingerprint(file)),
+            Transaction(f"etag:{file.path}", 1),
+        ]
+    )
+    commits.record(table, earlier)
+    assert supplier.load()[0].read == 0
+    if not supplier.on_s3:  # of an object, only the ETag is known
+        supplier.deliver("b/things.csv", "id\n" + "1234567\n" * size)
+        assert supplier.load()[0].read == 0
+    assert len(supplier.table()) == size
+
+
+def test_bronze_unchanged_files_are_not_read_again(folder, tmp_path, monkeypatch):
+    """With hints of an earlier run, an unchanged file is not read; a file that was written again is."""
+    folder.deliver("b/things.csv", "id\n1\n")
+    path = folder.folder / "b" / "things.csv"
+    monkeypatch.setattr(content_hints, "_SETTLED_AFTER_S", -1.0)
+    read = []
+    fingerprint = landing_module._fingerprint
+    monkeypatch.setattr(landing_module, "_fingerprint", lambda stream: read.append(1) or fingerprint(stream))
+
+    def load() -> int:
+        read.clear()
+        hints = content_hints.ContentHints(tmp_path / "state")
+        landing = Landing(folder.address, folder.lake, hints)
+        files = [file for file in landing.files().files if file.table == "things"]
+        counts, _ = bronze.refresh(run_context(folder.lake), landing, THINGS, files)
+        return counts.read
+
+    assert load() == 1
+    assert (load(), len(read)) == (0, 1)
+    assert (load(), len(read)) == (0, 0)
+    status = path.stat()
+    path.write_text("id\n2\n", encoding="utf-8")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # the same size and time of modification
+    assert load() == 1
+    (tmp_path / "state" / "landing-contents.json").write_text("damaged")
+    assert (load(), len(read)) == (0, 1)
+
+
+def test_bronze_quarantine_is_resolved_by_the_next_delivery(supplier):
+    """Broken lines and refused files are marked as resolved when the file arrives with other content."""
+    supplier.deliver("b/things.csv", "id,name\n1,a\n2\n3\n")
+    supplier.deliver("c/things.csv", "id,name\n1\n")
+    supplier.deliver("d/things.parquet", b"no Parquet")
+    supplier.load()
+    supplier.deliver("b/things.csv", "id,name\n1,a\n2\n3,c\n")
+    supplier.deliver("d/things.parquet", parquet(id=[1]))
+    supplier.load()
+    supplier.load()
+
+    def by_state() -> list[tuple]:
+        rows = supplier.table("quarantine")
+        return [(row["_source_file"], row["raw"], row["resolved_at"] is not None) for row in rows]
+
+    assert by_state() == [
+        ("b/things.csv", "2", True),
+        ("b/things.csv", "3", True),
+        ("b/things.csv", "2", False),
+        ("c/things.csv", "1", False),
+        ("d/things.parquet", "", True),
+    ]
+    supplier.deliver("b/things.csv", "id,name\n1,a\n2,b\n3,c\n")
+    supplier.load()
+    supplier.deliver("b/things.csv", "id,name\n1,a\n2\n3,c\n")  # broken again
+    supplier.load()
+    assert [row[1:] for row in by_state() if row[0] == "b/things.csv"] == [
+        ("2", True),
+        ("3", True),
+        ("2", True),
+        ("2", False),
+    ]
+
+
+def test_bronze_crash_after_quarantine_is_resolved(supplier, monkeypatch):
+    """After a crash between the commits of a second delivery, its own broken lines are not marked as resolved."""
+    supplier.deliver("b/things.csv", "id,name\n1\n")
+    supplier.load()
+    supplier.deliver("b/things.csv", "id,name\n1,a\n2\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(bronze, "_commit", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            supplier.load()
+    supplier.load()
+    assert [(row["raw"], row["resolved_at"] is not None) for row in supplier.table("quarantine")] == [
+        ("1", True),
+        ("2", False),
+    ]
+
+
+def test_bronze_counts_after_an_answer_was_lost(folder, monkeypatch):
+    """A file whose commit succeeded without an answer is counted, and not loaded twice."""
+    folder.deliver("1/things.csv", "id,name\n1,a\n2\n")
+    folder.deliver("2/things.csv", "id,name\n3,c\n")
+    commit, failures = bronze._commit, [1]
+
+    def answer_is_lost(*args):
+        table = commit(*args)
+        if failures:
+            failures.pop()
+            raise ServerUnreachableError("the answer is lost", server="", uri="")
+        return table
+
+    monkeypatch.setattr(bronze, "_commit", answer_is_lost)
+    report = run(run_context(folder.lake), folder.address, {"things": THINGS}, Selection(("bronze",)))
+    assert not failures
+    assert report.rows["bronze.things"] == TableCounts(read=3, added=2, quarantined=1, version=2)
+    assert report.rows["bronze.things"].last_batch == "2"
+
+
 def test_bronze_crash_between_commits(supplier, monkeypatch):
     """After a crash between the two commits of a file, no row is lost or duplicated."""
     supplier.deliver("b/things.csv", "id,name\n1,a\n2\n3,c\n")
@@ -131,10 +287,11 @@ def test_bronze_counts_after_a_conflict(folder, monkeypatch):
     folder.deliver("2/things.csv", "id,name\n3,c\n")
     commit, failures = bronze._commit, [CommitFailedError("another writer was quicker")]
 
-    def second_fails(ref, table, source, delivery, uploaded):
-        if delivery.file.batch == "2" and failures:
+    def second_fails(*arguments):
+        *_, transactions = arguments
+        if transactions[0].app_id == "landing:2/things.csv" and failures:
             raise failures.pop()
-        return commit(ref, table, source, delivery, uploaded)
+        return commit(*arguments)
 
     monkeypatch.setattr(bronze, "_commit", second_fails)
     report = run(run_context(folder.lake), folder.address, {"things": THINGS}, Selection(("bronze",)))
@@ -235,7 +392,7 @@ def test_bronze_broken_links_and_denied_files(folder, tmp_path):
     if Path("/proc/self/mem").exists():
         (tmp_path / "io").mkdir()
         (tmp_path / "io" / "things.csv").symlink_to("/proc/self/mem")
-        expected["io/things.csv"] = "could not read the file"
+        expected["io/things.csv"] = "it is a link that leads outside the landing folder"
     if os.geteuid():
         folder.deliver("secret/things.csv", "id\n1\n")
         (tmp_path / "secret" / "things.csv").chmod(0)
@@ -293,7 +450,7 @@ def test_bronze_object_changes_after_it_was_listed(how, s3):
     s3.deliver("1/things.csv", "id\n1\n")
     s3.deliver("2/things.csv", "id\n2\n")
     landing = Landing(s3.address, s3.lake)
-    files, _ = landing.files()
+    files, *_ = landing.files()
     s3.remove("1/things.csv")
     if how == "changed":
         s3.deliver("1/things.csv", "id\n3\n")

@@ -17,7 +17,9 @@ INGESTED_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def rows(lake):
     """The rows of quarantine in the order of their reasons, without the time of ingestion."""
-    table_rows = lake.delta("quarantine", "things").to_pyarrow_table().drop_columns(["_ingested_at"]).to_pylist()
+    table_rows = (
+        lake.delta("quarantine", "things").to_pyarrow_table().drop_columns(["_ingested_at", "resolved_at"]).to_pylist()
+    )
     return sorted(table_rows, key=lambda row: row["reason"])
 
 
@@ -49,8 +51,8 @@ def test_quarantine_append_once_per_version(lake):
 def test_quarantine_refused_file_once_per_delivery(lake):
     """A refused file is recorded without line and raw text, once per fingerprint."""
     error = UnreadableFileError("the file is encoded as UTF-16; save it as UTF-8")
-    for fingerprint in (7, 7, 8):
-        quarantine.append_refused_file(lake, THINGS, FILE, fingerprint, error)
+    for fingerprints in ([7], [7, 5], [9, 7], [8]):
+        quarantine.append_refused_file(lake, THINGS, FILE, fingerprints, error)
     assert [(row["_source_line"], row["raw"], row["reason"], row["layer"]) for row in rows(lake)] == [
         (None, "", "the file is encoded as UTF-16; save it as UTF-8", "bronze")
     ] * 2

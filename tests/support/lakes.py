@@ -87,7 +87,7 @@ def contents(lake: Lake) -> dict[str, list[tuple]]:
         elif name.startswith("silver"):
             ignored = OWN
         else:
-            ignored = {"_ingested_at"}
+            ignored = {"_ingested_at", "resolved_at"}
         kept = ([value for column, value in row.items() if column not in ignored] for row in rows(table))
         tables[name] = sorted(map(tuple, kept), key=repr)
     return tables

@@ -47,6 +47,8 @@ def read_parquet(stream: BinaryIO, source: Source) -> Iterator[Part]:
         for batch in file.iter_batches(batch_size=_rows_per_batch(file.metadata)):
             yield partial(_parse_batch, row, batch, columns)
             row += batch.num_rows
+    except MemoryError:  # ArrowMemoryError is one, and says nothing about the file
+        raise
     except (pa.ArrowException, OSError, ValueError) as error:
         first_line = str(error).split("\n")[0]
         raise UnreadableFileError(f"invalid Parquet file: damaged from row {row} on ({first_line})") from None
@@ -102,6 +104,8 @@ def _as_text(values: pa.Array) -> tuple[pa.Array, list[_BrokenValue]]:
         except UnicodeDecodeError as error:
             texts.append(None)
             broken.append(_BrokenValue(index, escaped_text(error.object), invalid_utf8(error.object) or str(error)))
+        except MemoryError:
+            raise
         except Exception as error:  # noqa: BLE001 - several libraries: outside the range of Python's, pandas' or Arrow's types
             texts.append(None)
             broken.append(_BrokenValue(index, "", f"the value cannot be converted to text ({error})"))

@@ -34,13 +34,15 @@ WHERE NOT (
 
 
 -- name: not_quarantined
--- Rejected rows that quarantine does not hold yet. A row that was delivered again, and is still the same, is held once.
+-- Rejected rows that quarantine does not hold yet. A row that bronze has read again, and that is still the same, is held
+-- once; one that was resolved by a later delivery of its file is not a problem again.
 SELECT rejected.*
 FROM {rejected} AS rejected
 ANTI JOIN {quarantined} AS quarantined
     ON rejected._source_file = quarantined._source_file
     AND rejected._source_line = quarantined._source_line
     AND rejected.raw = quarantined.raw
+    AND (quarantined.resolved_at IS NULL OR rejected._ingested_at = quarantined._ingested_at)
     AND quarantined.layer = 'silver'
 
 

@@ -1,0 +1,135 @@
+"""The report of a run: what it did, in memory and as a JSON file for machines."""
+
+import errno
+import json
+import os
+import subprocess
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from lakehouse_utils import settings
+from lakehouse_utils.errors import SettingError
+from lakehouse_utils.pipeline.context import TableCounts
+
+RUNNING, OK, QUARANTINED, REFUSED, FAILED, INTERRUPTED = (
+    "running",
+    "ok",
+    "quarantined",
+    "refused",
+    "failed",
+    "interrupted",
+)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass
+class RunReport:
+    """What a run did. `rows` has the counts by `<layer>.<table>`, in the order in which the tables were refreshed.
+
+    `refused` has one sentence per file that could not be read at all, `missing_columns` one per described column that a
+    file lacks. `failed` has the error of each table that could not be brought up to date, `skipped` the tables that
+    depend on those. `error` has the class and the message of the error that ended the run.
+    """
+
+    engine: str
+    lake: str
+    seconds: float = 0.0
+    rows: dict[str, TableCounts] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    missing_columns: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    started_at: str = field(default_factory=_now)
+    ended_at: str | None = None
+    status: str = RUNNING
+    exit_code: int | None = None
+    error: dict[str, str] | None = None
+    version: str = field(default_factory=lambda: metadata.version("lakehouse-utils"))
+    commit: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values, with the fields as keys."""
+        return asdict(self) | {"seconds": round(self.seconds, 3)}
+
+    @property
+    def quarantined(self) -> int:
+        """The number of rows and files that went to quarantine."""
+        return sum(counts.quarantined for counts in self.rows.values()) + len(self.refused)
+
+    @property
+    def changed_anything(self) -> bool:
+        """Whether any table has other rows than before the run."""
+        return any(c.added or c.changed or c.quarantined for c in self.rows.values())
+
+    def end(self, exit_code: int, error: BaseException | None = None, *, interrupted: bool = False) -> None:
+        """Record how the run ended."""
+        self.ended_at, self.exit_code = _now(), exit_code
+        if error is not None:
+            self.error = {"class": type(error).__name__, "message": " ".join(str(error).split())}
+            self.status = INTERRUPTED if interrupted else FAILED
+        elif self.refused:
+            self.status = REFUSED
+        else:
+            self.status = QUARANTINED if self.quarantined else OK
+
+
+class ReportFile:
+    """The JSON file of a report. It is replaced as a whole, so a reader never sees a part of it."""
+
+    def __init__(self, path: Path, report: RunReport) -> None:
+        self._path = path
+        self._report = report
+        report.commit = _git_commit()
+
+    def write(self) -> None:
+        """Write the report as it is now. Raises SettingError if the file cannot be written."""
+        path = self._path.resolve()  # a link stays a link
+        if path.exists() and not path.is_file():  # such as /dev/stdout
+            self._write_to(path)
+            return
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            temporary.write_text(self._text(), "utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            # A file that can be written, in a folder that cannot, or that is mounted by itself into a container.
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EBUSY, errno.EROFS) or not path.exists():
+                raise self._error(error) from None
+            self._write_to(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+    def _text(self) -> str:
+        return json.dumps(self._report.as_json(), indent=2) + "\n"
+
+    def _write_to(self, path: Path) -> None:
+        try:
+            path.write_text(self._text(), "utf-8")
+        except OSError as error:
+            raise self._error(error) from None
+
+    def _error(self, error: OSError) -> SettingError:
+        return SettingError(
+            f"Could not write the report to {self._path}: {error.strerror}. Change --report.", setting="--report"
+        )
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
+    command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    folder, _, commit = done.stdout.strip().rpartition("\n")
+    return commit if Path(folder) == settings.CHECKOUT else None  # else the checkout of another project is around it

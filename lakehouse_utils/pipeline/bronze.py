@@ -175,7 +175,8 @@ def refresh(
         if isinstance(uploaded, UnreadableFileError):
             refuse(file, uploaded)
             continue
-        if recorded(_app_id(file.path)) is not None or in_quarantine(quarantine.refused_app_id(file)) is not None:
+        was_loaded = recorded(_app_id(file.path)) not in (None, commits.TAKEN_BACK)
+        if was_loaded or in_quarantine(quarantine.refused_app_id(file)) is not None:
             quarantine.resolve(run.lake, source, file, _app_id(file.path), uploaded.fingerprint)
         _quarantine_broken(run.lake, source, file, uploaded)
         attempts.unconfirmed[file.path] = uploaded

@@ -18,7 +18,7 @@ import duckdb
 from deltalake import Schema
 from deltalake.exceptions import DeltaError
 
-from lakehouse_utils.errors import LakehouseError, SettingError
+from lakehouse_utils.errors import DamagedTableError, LakehouseError, SettingError
 from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
@@ -114,6 +114,6 @@ def _is_damaged(ref: TableRef) -> bool:
     """Whether the log of a table cannot be read."""
     try:
         build_record.read(ref, ref.open())
-    except (DeltaError, MissingCommitError, ValueError, KeyError):
+    except (DeltaError, DamagedTableError, MissingCommitError, ValueError, KeyError):
         return True
     return False

@@ -15,7 +15,7 @@ import pytest
 from deltalake import DeltaTable, Schema
 from support import expected, lakes
 
-from lakehouse_utils.errors import MissingTableError
+from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.delta_log import DeltaLog
 from lakehouse_utils.pipeline import commits
@@ -196,7 +196,7 @@ def test_a_bronze_table_that_is_gone_is_an_error(local):
     """Without bronze, silver's rows have no source: the run stops and names both tables."""
     local.run_day_by_day()
     empty_folder(local.lake, "bronze", "t")
-    with pytest.raises(MissingTableError, match=r"silver\.t_history has rows, but bronze\.t, which it is built from"):
+    with pytest.raises(LakehouseError, match=r"silver\.t_history has rows, but bronze\.t, which it is built from"):
         local.run(layers=("silver",))
     local.run()
     assert local.is_as_expected()

@@ -142,9 +142,11 @@ def refresh(
     attempts = attempts or Attempts()
     counts = attempts.counts
     refused: list[str] = []
+    refused_files: set[LandingFile] = set()
 
     def refuse(file: LandingFile, error: UnreadableFileError) -> None:
         refused.append(f"{printable(file.path)}: {error}")
+        refused_files.add(file)
         quarantine.append_refused_file(run.lake, source, file, _fingerprints(landing, file), error)
 
     recorded = commits.transactions_after_restores(ref, table)
@@ -184,8 +186,7 @@ def refresh(
         attempts.count(attempts.unconfirmed.pop(file.path))
     _quarantine_again(run, landing, source, lost_broken_records, counts)
     counts.version = table.version() if table else None
-    refused_paths = {sentence.partition(": ")[0] for sentence in refused}
-    counts.last_batch = max((file.batch for file in files if printable(file.path) not in refused_paths), default=None)
+    counts.last_batch = max((file.batch for file in files if file not in refused_files), default=None)
     landing.save_hints()
     return counts, refused
 

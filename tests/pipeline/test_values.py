@@ -291,9 +291,9 @@ CASES = {
 def test_values_in_every_notation(load):
     """Each text is exactly the value that its notation means, or quarantined; both engines agree."""
     description, files = "", {}
-    for name, (column, settings, values) in CASES.items():
+    for name, (column, of_table, values) in CASES.items():
         description += (
-            f'[{name}]\nkey=["k"]\n{settings}\n[{name}.columns]\nk={{type="integer",null_values=[]}}\nv={{{column}}}\n'
+            f'[{name}]\nkey=["k"]\n{of_table}\n[{name}.columns]\nk={{type="integer",null_values=[]}}\nv={{{column}}}\n'
         )
         lines = [json.dumps({"k": number, "v": text}) for number, text in enumerate(values)]
         files[f"2026-03-01/{name}.jsonl"] = "\n".join(lines) + "\n"

@@ -6,7 +6,10 @@ import pyarrow as pa
 import pytest
 from support.raw_files import THINGS, read_csv, read_json, read_parquet, refusal
 
+from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.pipeline.parsing import limits
+from lakehouse_utils.pipeline.parsing.column_names import column_names
+from lakehouse_utils.pipeline.sources import Source
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,39 @@ def test_column_names_too_many(monkeypatch):
             "the file has more than 50 different columns; check whether it uses data values as column names"
         )
     assert len(read_csv(",".join(names[:50]) + "\n" + "1," * 49 + "1\n").columns) == 50
+
+
+def test_column_names_by_from():
+    """A header that a column gives with `from` is that column, in any case and in every format."""
+    source = Source(
+        name="t",
+        key=["id"],
+        columns={
+            "id": {"type": "integer", "from": "Nº Sócio"},
+            "net": {"type": "text", "from": ["a.b-c/d", "(net) =;"]},
+        },
+    )
+    assert column_names(["nº sócio ", "A.B-C/D", "other"], source) == ["id", "net", "other"]
+    assert column_names(["ID", "(net) =;"], source) == ["id", "net"]
+    with pytest.raises(UnreadableFileError, match="the column 'id' appears twice in the file"):
+        column_names(["Nº Sócio", "id"], source)
+
+
+@pytest.mark.parametrize(
+    ("header", "delimiter", "advice"),
+    [
+        (["x;town"], ",", 'delimiter = ";"'),
+        (["x\ttown\tb"], ",", 'delimiter = "\\t"'),
+        (["x", "town|b"], ";", 'delimiter = "|"'),
+        (["x,town"], ";", 'delimiter = ","'),
+        (["x"], ",", 'delimiter = ";"'),
+    ],
+)
+def test_column_names_of_another_delimiter(header, delimiter, advice):
+    """If no column is described, the error names the setting, with the delimiter that the header seems to have."""
+    source = Source(name="t", key=["id"], delimiter=delimiter, columns={"id": {"type": "integer"}})
+    with pytest.raises(UnreadableFileError) as error:
+        column_names(header, source)
+    assert f"its delimiter is {delimiter!r}, or set delimiter in the table's section, such as {advice}" in str(
+        error.value
+    )

@@ -20,10 +20,10 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.delta_log import progress_by_app_id
-from lakehouse_utils.pipeline import commits, lineage, quarantine
+from lakehouse_utils.pipeline import commits, lineage, missing_columns, quarantine
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.landing import CHANGED_WHILE_READ, Landing, LandingFile
-from lakehouse_utils.pipeline.parsing import Part, read
+from lakehouse_utils.pipeline.parsing import BrokenRecord, Part, limits, read
 from lakehouse_utils.pipeline.parsing.column_names import refuse_too_many_columns
 from lakehouse_utils.pipeline.sources import Source
 
@@ -120,8 +120,18 @@ def refresh(
         counts.read += uploaded.read
         counts.added += uploaded.rows
         counts.quarantined += uploaded.broken
+        _note_missing_columns(run, source, delivery.file, uploaded, counts)
     counts.version = table.version() if table else None
     return counts, refused
+
+
+def _note_missing_columns(
+    run: RunContext, source: Source, file: LandingFile, uploaded: Uploaded, counts: TableCounts
+) -> None:
+    sentence = missing_columns.describe(source, file.path, uploaded.columns) if uploaded.rows else None
+    if sentence:
+        counts.missing_columns.append(sentence)
+        run.progress.on_note(sentence)
 
 
 def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
@@ -147,15 +157,18 @@ def upload(
     """
     ingested_at = datetime.now(UTC)
     uploaded = Uploaded()
+    broken_records = _BrokenRecords(lake, file, source, ingested_at)
     processed_bytes = 0
     with landing.open(file) as stream, ThreadPoolExecutor(_WORKERS) as pool:
         tasks = (partial(_upload_part, lake, file, source, part, ingested_at) for part in read(stream, file, source))
-        for uploaded_part, size_bytes in _results_in_order(pool, tasks):
+        for uploaded_part, broken, size_bytes in _results_in_order(pool, tasks):
             uploaded.add(uploaded_part)
+            broken_records.upload(broken)
             # A decompressed part may be larger than the file.
             size_bytes = min(size_bytes, file.size_bytes - processed_bytes)
             processed_bytes += size_bytes
             on_advance(size_bytes)
+    uploaded.broken_files = broken_records.finish(uploaded.broken)
     on_advance(file.size_bytes - processed_bytes)
     if uploaded.read != uploaded.rows + uploaded.broken:
         raise AssertionError(
@@ -164,13 +177,49 @@ def upload(
     return uploaded
 
 
-def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now: datetime) -> tuple[Uploaded, int]:
-    """What was uploaded for one part of a file, and the size of the part in bytes."""
-    uploaded, size_bytes = Uploaded(), 0
+class _BrokenRecords:
+    """Uploads the first broken records of one file to quarantine, and says there how many more there are.
+
+    A file in a wrong format may have millions, and each would take many times as much space as the broken line.
+    """
+
+    def __init__(self, lake: Lake, file: LandingFile, source: Source, ingested_at: datetime) -> None:
+        self._put = partial(quarantine.upload_broken_records, lake, source, file, ingested_at=ingested_at)
+        self._files: list[AddAction] = []
+        self._listed = 0
+        self._first_unlisted: BrokenRecord | None = None
+
+    def upload(self, records: list[BrokenRecord]) -> None:
+        """Upload the next records, as far as the limit permits."""
+        listed = records[: limits.MAX_BROKEN_RECORDS - self._listed]
+        if listed:
+            self._files.append(self._put(listed))
+        if len(listed) < len(records) and not self._first_unlisted:
+            self._first_unlisted = records[len(listed)]
+        self._listed += len(listed)
+
+    def finish(self, count: int) -> list[AddAction]:
+        """What was uploaded, with a last record about those that are not listed. The file has `count` broken records."""
+        if self._first_unlisted:
+            reason = (
+                f"{count - self._listed:,} more lines of the file are broken, this one included; only the first"
+                f" {self._listed:,} are listed. This one: {self._first_unlisted.reason}"
+            )
+            self._files.append(self._put([self._first_unlisted._replace(reason=reason)]))
+            self._first_unlisted = None
+        return self._files
+
+
+def _upload_part(
+    lake: Lake, file: LandingFile, source: Source, parse: Part, now: datetime
+) -> tuple[Uploaded, list[BrokenRecord], int]:
+    """What was uploaded for one part of a file, its first broken records, and the size of the part in bytes."""
+    uploaded, broken, size_bytes = Uploaded(), list[BrokenRecord](), 0
     for block in parse():
         size_bytes += block.size_bytes
         names = [name for name in block.rows.column_names if name != lineage.SOURCE_LINE]
-        uploaded.add(Uploaded(block.read, len(block.rows), len(block.broken), columns=dict.fromkeys(names)))
+        count = len(block.broken) + block.unlisted
+        uploaded.add(Uploaded(block.read, len(block.rows), count, columns=dict.fromkeys(names)))
         if len(block.rows):
             lines = block.rows[lineage.SOURCE_LINE]
             stats = {
@@ -182,10 +231,9 @@ def _upload_part(lake: Lake, file: LandingFile, source: Source, parse: Part, now
             uploaded.files.append(
                 commits.put_parquet(ref, lineage.add_file_columns(block.rows, file.batch, file.path, now), stats)
             )
-        if block.broken:
-            uploaded.broken_files.append(quarantine.upload_broken_records(lake, source, file, block.broken, now))
+        broken += block.broken[: limits.MAX_BROKEN_RECORDS + 1 - len(broken)]
         del block  # frees its memory for the next one
-    return uploaded, size_bytes
+    return uploaded, broken, size_bytes
 
 
 def _results_in_order(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], _Result]]) -> Iterator[_Result]:

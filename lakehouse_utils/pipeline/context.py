@@ -1,6 +1,6 @@
 """What every step of the pipeline works with: the lake, the engine, and the progress display."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from lakehouse_utils.lake import Lake
@@ -9,13 +9,17 @@ from lakehouse_utils.pipeline.engines.protocol import Engine
 
 @dataclass
 class TableCounts:
-    """What one step did to one table, in rows. `version` is the table's version after the step."""
+    """What one step did to one table, in rows. `version` is the table's version after the step.
+
+    `missing_columns` has a sentence for each new file that lacks a described column.
+    """
 
     read: int = 0
     added: int = 0
     changed: int = 0
     quarantined: int = 0
     version: int | None = None
+    missing_columns: list[str] = field(default_factory=list)
 
 
 class Progress(Protocol):

@@ -45,7 +45,12 @@ class RunReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""
-        return asdict(self) | {"seconds": round(self.seconds, 3)}
+        return asdict(self) | {"seconds": round(self.seconds, 3), "missing_columns": self.missing_columns}
+
+    @property
+    def missing_columns(self) -> list[str]:
+        """A sentence for each file loaded by the run that lacks a described column."""
+        return [sentence for counts in self.rows.values() for sentence in counts.missing_columns]
 
     @property
     def quarantined(self) -> int:

@@ -44,7 +44,7 @@ def test_bronze_rows_and_broken_lines(supplier):
         "2026-01-01/things.csv", b'\xef\xbb\xbf"id",name\r\n1,"a\r\nb"\r\n2\r\n3,M\xfcller\r\n4,"x\r\n5,y\r\n'
     )
     supplier.deliver(f"{AWKWARD}/things.csv.gz", gzip.compress(b"id,name\n1,a\n") + gzip.compress(b"NULL,b\n"))
-    supplier.deliver(f"{AWKWARD}/things.jsonl", '{"id":NaN,"name":null}\n{"id":7,"name":"cut o\n{"id":1e999}')
+    supplier.deliver(f"{AWKWARD}/things.jsonl", '{"id":"NaN","name":null}\n{"id":7,"name":"cut o\n{"id":1e999}')
     supplier.deliver(f"{AWKWARD}/things.parquet", parquet(id=[8, 9], name=["é", None]))
     supplier.deliver("2026-01-03/things.csv", "")
     supplier.deliver("2026-01-04/things.csv", "id,name\n")

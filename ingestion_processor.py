@@ -24,6 +24,7 @@ from lakehouse_utils.errors import LakehouseError, SettingError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import gold, sources
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
+from lakehouse_utils.pipeline.describe import draft
 from lakehouse_utils.pipeline.run import ENGINES, LAYERS, RunReport, Selection, open_engine, run
 
 NAME_WIDTH = 25  # characters, so that the counts of most tables are aligned
@@ -75,12 +76,18 @@ def comma_separated(
     help="DuckDB in this process, or a Spark server.",
 )
 @click.option("--spark-remote", metavar="sc://...", help="A running Spark Connect server.  [default: start Sail]")
+@click.option(
+    "--describe", "describe", is_flag=True, help="Print a draft of a description for FILES, and do nothing else."
+)
 @click.option("--report", "report_path", type=click.Path(path_type=Path), help="Write a report of the run as JSON.")
 @click.option("--strict", is_flag=True, help=f"Exit with code {EXIT_QUARANTINED} if rows were quarantined.")
 @click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option("--verbose", is_flag=True, help="Print the traceback of an error.")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def main(
     *,
+    describe: bool,
+    files: tuple[Path, ...],
     landing: str | None,
     lake_uri: str | None,
     layers: tuple[str, ...],
@@ -98,8 +105,13 @@ def main(
     Only new files are loaded, so you can stop the job and start it again at any time. Rows that cannot be parsed or
     that break a rule go to quarantine/<table> in the lake, with their file, line and reason.
     """
+    if describe != bool(files):
+        raise click.UsageError("Give files after --describe, and only then: --describe FILE...")
     display = RunDisplay(quiet)
     try:
+        if describe:
+            click.echo(draft(files), nl=False)
+            return
         config = settings.load()
         described = sources.load(sources_path or sources.SHOP)
         require_known_tables(tables, [*described, *gold.TABLES])

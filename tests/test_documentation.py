@@ -11,6 +11,7 @@ import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -131,7 +132,9 @@ def test_modules_that_a_command_runs_exist():
 def test_options_and_exit_codes_of_the_job_are_explained():
     """The tables hold every option and exit code of the job; no page names an option that it lacks."""
     job = load_job()
-    options = {name for option in job.main.params for name in option.opts} | {"--help"}
+    options = {name for option in job.main.params if isinstance(option, click.Option) for name in option.opts} | {
+        "--help"
+    }
     assert table("option").keys() == options
     named = [line.partition("ingestion_processor.py")[2] for line in COMMANDS] + list(table("option").values())
     named += re.findall(r'make run (?:ENGINE=spark )?ARGS="([^"]*)"', TEXT)

@@ -1,8 +1,8 @@
 """The values of `min`, `max` and `allowed`, as exact values of the column's type.
 
-A bound may have more digits than the column's type has: `max = 9.5` for an integer. It is not rounded to a nearest value
-of the type, which would change the rule, but to the greatest value that meets it (9). So comparing values of the type
-gives exactly the same result as comparing with the bound that was written.
+A bound may have more digits than the column's type has: `max = 9.5` for an integer. It is not rounded to the nearest
+value of the type, which would change the rule, but to the greatest value that meets it (9). So comparing values of the
+type gives exactly the same result as comparing with the bound that was written.
 """
 
 import datetime as dt
@@ -33,7 +33,7 @@ def parse(value: object, type_: ColumnType) -> Value:
 
 def _number(value: object) -> Decimal:
     if isinstance(value, bool):
-        raise ValueError
+        raise ValueError  # noqa: TRY004  as for all other values
     try:
         number = _CONTEXT.create_decimal(str(value).strip())
     except InvalidOperation:
@@ -52,7 +52,7 @@ def _boolean(value: object) -> bool:
 
 def _date(value: object) -> dt.date:
     if isinstance(value, dt.datetime):
-        raise ValueError  # noqa: TRY004  the caller says what is allowed
+        raise ValueError  # noqa: TRY004  as for all other values
     return dt.date.fromisoformat(str(value).strip())
 
 
@@ -70,6 +70,11 @@ _PARSERS: dict[str, Callable[[object], Value]] = {
     "timestamp": _timestamp,
     "text": str,
 }
+
+
+def is_below(value: Value, other: object, type_: ColumnType) -> bool:
+    """Whether a parsed value is below `other`, which a rule of the same column gives."""
+    return value < parse(other, type_)  # type: ignore[operator]  # both are of the type
 
 
 def at_least(value: object, type_: ColumnType) -> Value | None:

@@ -29,7 +29,7 @@ _PATTERNS = {
 _CENTURIES = {"20": "[0-5][0-9]|6[0-8]", "19": "69|[7-9][0-9]"}
 _AM, _PM = "[Aa][Mm]", "[Pp][Mm]"
 # Hour of the day, or None for the digits in the text -> the digits of %I, the letters of %p.
-_HOURS = {
+_HOURS: dict[str | None, list[tuple[str, str]]] = {
     None: [("0?[1-9]|1[01]", _AM), ("12", _PM)],
     "00": [("12", _AM)],
     **{str(hour + 12): [(f"0?{hour}" if hour < 10 else str(hour), _PM)] for hour in range(1, 12)},
@@ -69,7 +69,8 @@ def _check(text: str, directives: list[str], has_time: bool) -> None:
     for directive in directives:
         if directive not in supported:
             raise ValueError(
-                f"{text!r} has the directive {directive!r}, which is not supported; use {' '.join(supported)}, or {ISO!r}"
+                f"{text!r} has the directive {directive!r}, which is not supported; use {' '.join(supported)}, or"
+                f" {ISO!r}"
             )
         if directives.count(directive) > 1:
             raise ValueError(f"{text!r} has the directive {directive!r} twice; remove one of them")

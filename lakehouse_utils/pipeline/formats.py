@@ -48,9 +48,15 @@ class ValueSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    decimal: str = Field(".", description='The character before the decimals of a number: "." or ",".')
+    decimal: str = Field(
+        ".",
+        json_schema_extra={"enum": [".", ","]},
+        description='The character before the decimals of a number: "." or ",".',
+    )
     thousands: str = Field(
-        "", description='The character between groups of three digits: ".", ",", "\'" or " "; "" for none.'
+        "",
+        json_schema_extra={"enum": ["", ".", ",", "'", " "]},
+        description='The character between groups of three digits: ".", ",", "\'" or " "; "" for none.',
     )
     date_format: Texts = Field(
         [],
@@ -68,12 +74,14 @@ class ValueSettings(BaseModel):
     true_values: list[str] = Field(
         list(TRUE_VALUES),
         min_length=1,
-        description='The words for true, such as ["Sim"]; upper and lower case make no difference. They replace the default.',
+        description='The words for true, such as ["Sim"], in place of the default; upper and lower case make no'
+        " difference.",
     )
     false_values: list[str] = Field(
         list(FALSE_VALUES),
         min_length=1,
-        description='The words for false, such as ["Não"]; upper and lower case make no difference. They replace the default.',
+        description='The words for false, such as ["Não"], in place of the default; upper and lower case make no'
+        " difference.",
     )
     trim: bool = Field(
         False,
@@ -179,6 +187,6 @@ class FileFormat(Format):
 
     files: str = Field(
         min_length=1,
-        description='The files, by a pattern for their path below the landing folder, such as "*/lisbon-*.csv"; * matches'
+        description='The files, by a pattern for their path below the landing folder, such as "lisbon-*/*"; * matches'
         " any characters, ? one, and [ab] one of these. The first entry that matches a file counts.",
     )

@@ -31,6 +31,7 @@ _PATTERNS = {
 _EXACT_DIGITS = 15  # two numbers of at most this many digits are never the same double
 _HAS_OFFSET = r".*:[0-9]{2}(\.[0-9]+)?(Z| ?UTC|[+-].*)"
 
+_STANDARD = ValueSettings.model_validate({})
 _WHITE_SPACE = " \t\n\v\f\r\u00a0\u2007\u202f\u3000\ufeff"
 # The characters that a description's thousands separator stands for: offices type one, programs write the other.
 _THOUSANDS = {".": r"\.", ",": ",", "'": "['\u2019]", " ": "[ \u00a0\u202f]"}
@@ -48,7 +49,7 @@ class Reader:
         relevant = _relevant_settings(self._column_type)
         if all(_same(settings, self._default, relevant) for _, settings in self._by_file):
             self._by_file = []
-        is_standard = not self._by_file and _same(self._default, ValueSettings(), relevant)
+        is_standard = not self._by_file and _same(self._default, _STANDARD, relevant)
         # SQL for the text; NULL if there is no value.
         self.text = _null_if(quoted(name), NULL_VALUES) if is_standard else quoted(f"_text_{name}")
         # SQL for the text in the standard notation; NULL if the text is not in the notation of its file.
@@ -105,9 +106,9 @@ class Reader:
     def _in_time_zone(self, value: str, zone: str) -> str:
         """SQL for a timestamp whose text, if it has no offset, is in a time zone and not in UTC as `value` assumes.
 
-        When clocks are set back, a time occurs twice: it is the first of the two. When they are set forward, a time does
-        not occur at all: it is NULL. Engines differ on both, so that is computed here: by the offset of the day before,
-        which is the one of the first of two equal times.
+        When clocks are set back, a time occurs twice: it is the first of the two. When they are set forward, a time
+        does not occur at all: it is NULL. Engines differ on both, so that is computed here: by the offset of the day
+        before, which is the one of the first of two equal times.
         """
         if zone == "UTC":
             return value

@@ -1,7 +1,7 @@
-r"""Regular expressions and file patterns of a description, in the syntax that all engines understand in the same way.
+r"""Regular expressions and file patterns of a description, in the syntax that all engines understand alike.
 
-DuckDB has RE2, Spark has Java's expressions, and Sail has Rust's. They agree on most of the syntax that people use. What
-they understand differently is either rewritten (`\d`, `.`, `^`) or refused (`\b`, flags, look-around).
+DuckDB has RE2, Spark has Java's expressions, and Sail has Rust's. They agree on most of the syntax that people use.
+What they understand differently is either rewritten (`\d`, `.`, `^`) or refused (`\b`, flags, look-around).
 """
 
 import re
@@ -14,7 +14,7 @@ _ESCAPES = {
 }
 _CATEGORY = re.compile(r"\\[pP]\{(L|Lu|Ll|M|N|Nd|P|S|Z)\}")
 _REPEAT = re.compile(r"\{\d{1,3}(,\d{0,3})?\}")
-_TOKEN = re.compile(r"\\[pP]\{\w+\}|\\.|\[|\]|\(\?[:<P!=a-zA-Z-]?|\{[^}]*\}?|.", re.DOTALL)
+_PIECE = re.compile(r"\\[pP]\{\w+\}|\\.|\[|\]|\(\?[:<P!=a-zA-Z-]?|\{[^}]*\}?|.", re.DOTALL)
 
 
 @cache
@@ -28,10 +28,10 @@ def portable(pattern: str) -> str:
             parts.append(_class(pattern[position:end]))
             position = end
             continue
-        match = _TOKEN.match(pattern, position)
-        token = match[0] if match else pattern[position]
-        parts.append(_rewrite(token))
-        position += len(token)
+        match = _PIECE.match(pattern, position)
+        piece = match[0] if match else pattern[position]
+        parts.append(_rewrite(piece))
+        position += len(piece)
     return "".join(parts)
 
 
@@ -39,43 +39,43 @@ def _refused(what: str, advice: str) -> ValueError:
     return ValueError(f"{what} is not supported, because engines understand it differently; {advice}")
 
 
-def _rewrite(token: str) -> str:
+def _rewrite(piece: str) -> str:
     """One piece of a regular expression outside of [...]."""
-    if token == ".":
+    if piece == ".":
         return r"[^\n]"
-    if token == "^":
+    if piece == "^":
         return r"\A"
-    if token == "$":
+    if piece == "$":
         return r"\z"
-    if token.startswith("(?"):
-        if token != "(?:":
-            raise _refused(token, "only groups (...) and (?:...) are; for upper and lower case, write [Ss]im")
-        return token
-    if token.startswith("{") and not _REPEAT.fullmatch(token):
-        raise _refused(token, r"use {n}, {n,} or {n,m} with at most three digits, and \{ for a brace")
-    if token in ("]", "}"):
-        return "\\" + token
-    if token.startswith("\\"):
-        return _escape(token, in_class=False)
-    return token
+    if piece.startswith("(?"):
+        if piece != "(?:":
+            raise _refused(piece, "only groups (...) and (?:...) are; for upper and lower case, write [Ss]im")
+        return piece
+    if piece.startswith("{") and not _REPEAT.fullmatch(piece):
+        raise _refused(piece, r"use {n}, {n,} or {n,m} with at most three digits, and \{ for a brace")
+    if piece in ("]", "}"):
+        return "\\" + piece
+    if piece.startswith("\\"):
+        return _escape(piece, in_class=False)
+    return piece
 
 
-def _escape(token: str, *, in_class: bool) -> str:
-    letter = token[1:2]
+def _escape(piece: str, *, in_class: bool) -> str:
+    letter = piece[1:2]
     if letter.lower() in _ESCAPES:
         characters = _ESCAPES[letter.lower()]
         if letter.islower():
             return characters if in_class else f"[{characters}]"
         if in_class:
-            raise _refused(f"{token} inside [...]", "write the characters out")
+            raise _refused(f"{piece} inside [...]", "write the characters out")
         return f"[^{characters}]"
     if (
-        _CATEGORY.fullmatch(token)
+        _CATEGORY.fullmatch(piece)
         or letter in tuple("tnfr")
         or (letter and letter.isascii() and not letter.isalnum() and letter != " ")
     ):
-        return token
-    raise _refused(token, r"use \d, \w, \s, \p{L}, \p{N}, or a backslash before a punctuation character")
+        return piece
+    raise _refused(piece, r"use \d, \w, \s, \p{L}, \p{N}, or a backslash before a punctuation character")
 
 
 def _class_end(pattern: str, start: int) -> int:

@@ -59,7 +59,7 @@ class Column(ValueSettings):
     headers: Texts = Field(
         [],
         alias="from",
-        description='What the column is called in the files, if not by its name: one header such as "Nº Sócio", or a list.',
+        description='What the files call the column, if not by its name: a header such as "Nº Sócio", or a list.',
     )
     optional: bool = Field(False, description="Whether files may lack the column without a note.")
     required: bool = Field(False, description="Whether a row without a value here is quarantined.")
@@ -91,14 +91,13 @@ class Column(ValueSettings):
     def _check_values(self) -> Self:
         for rule, value in self._values_of_rules():
             try:
-                exact: object = bounds.parse(value, self.data_type)
+                exact = bounds.parse(value, self.data_type)
                 if rule == "allowed" and bounds.exactly(value, self.data_type) is None:
                     raise ValueError
             except ValueError:
-                raise ValueError(
-                    f"{rule} has {_as_written(value)}, which is not a valid {self.type}{_ADVICE.get(self.data_type.name, '')}"
-                ) from None
-            if rule == "max" and self.min is not None and bounds.parse(self.min, self.data_type) > exact:  # type: ignore[operator]  # both are of the column's type
+                advice = _ADVICE.get(self.data_type.name, "")
+                raise ValueError(f"{rule} has {_as_written(value)}, which is not a valid {self.type}{advice}") from None
+            if rule == "max" and self.min is not None and bounds.is_below(exact, self.min, self.data_type):
                 raise ValueError(
                     f"min ({_as_written(self.min)}) is greater than max ({_as_written(self.max)}); change one of them"
                 )
@@ -291,6 +290,7 @@ def _reason(problem: "ErrorDetails") -> str:
 
 def _settings_at(location: tuple[int | str, ...]) -> list[str]:
     """The names of the settings that the description may have where an unknown one is."""
-    model: type[ValueSettings] = {"columns": Column, "formats": FileFormat}.get(str(location[0]), Source)
+    models: dict[str, type[ValueSettings]] = {"columns": Column, "formats": FileFormat}
+    model = models.get(str(location[0]), Source)
     names = [field.alias or name for name, field in model.model_fields.items()]
     return [name for name in names if model is not Source or name != "name"]

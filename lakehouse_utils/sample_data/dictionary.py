@@ -56,6 +56,10 @@ def _rules(name: str, source: Source) -> str:
         rules.append(f"at most {column.max}")
     if column.allowed is not None:
         rules.append("one of " + ", ".join(map(str, column.allowed)))
+    if column.pattern is not None:
+        rules.append(f"matches `{column.pattern}`")
+    if column.max_length is not None:
+        rules.append(f"at most {column.max_length} characters")
     if column.references is not None:
         rules.append(f"refers to `{column.references}`")
     return ", ".join(rules)

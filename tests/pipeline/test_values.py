@@ -1,4 +1,4 @@
-"""Values in silver: the notations that a description may name, exact or quarantined, with equal results on both engines."""
+"""Values in silver: in every notation that a description may name, exact or quarantined, on both engines."""
 
 import csv
 import datetime as dt
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import lakes
 
+from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.run import open_engine
 
@@ -99,7 +100,7 @@ CASES = {
             "5471626565542874265262.e-16": INVALID,
             "547162.6565542874265262": INVALID,
             "1e-400": INVALID,
-            "1.5e3": Decimal("1500"),
+            "1.5e3": Decimal(1500),
             "15e-2": Decimal("0.15"),
             "1e-11": INVALID,
         },
@@ -262,7 +263,7 @@ CASES = {
         {"Éa b!": "Éa b!", "éa": INVALID, "Aé!": INVALID, "A\n": INVALID},
     ),
     "max_length": ('type="text", max_length=3', "", {"é😀a": "é😀a", "abcd": INVALID, "": None}),
-    "integer_below_a_fraction": ('type="integer", max=9.5, min=-0.5', "", {"9": 9, "10": INVALID, "-1": INVALID, "0": 0}),
+    "integer_in_fractions": ('type="integer", max=9.5, min=-0.5', "", {"9": 9, "10": INVALID, "-1": INVALID, "0": 0}),
     "decimal_below_a_finer_one": (
         'type="decimal(4,2)", max=0.105',
         "",
@@ -377,11 +378,13 @@ ativo = { type = "boolean", from = "Ativo?" }
 alterado_em = { type = "timestamp", from = "Última alteração" }
 """,
         "socios",
-        "Relatório de sócios\nEmitido em 05/03/2026;;;;;;\n"
-        "Nº Sócio;Nome / Razão social;CPF;Data de nascimento;Mensalidade (R$);Ativo?;Última alteração\n"
-        "1.001; João da Conceição ;123.456.789-00;31/12/1980;1.234,50;Sim;01/03/2026 09:15\n"
-        '2;"Padaria ""Pão"";\nFilial";-;-;89,90;NÃO;28/02/2026 23:59\n'
-        "3;Zé;123;31/02/1980;1,234.50;talvez;01/03/2026\n",
+        (
+            "Relatório de sócios\nEmitido em 05/03/2026;;;;;;\n"
+            "Nº Sócio;Nome / Razão social;CPF;Data de nascimento;Mensalidade (R$);Ativo?;Última alteração\n"
+            "1.001; João da Conceição ;123.456.789-00;31/12/1980;1.234,50;Sim;01/03/2026 09:15\n"
+            '2;"Padaria ""Pão"";\nFilial";-;-;89,90;NÃO;28/02/2026 23:59\n'
+            "3;Zé;123;31/02/1980;1,234.50;talvez;01/03/2026\n"
+        ),
         [
             {
                 "numero": 1001,
@@ -403,9 +406,11 @@ alterado_em = { type = "timestamp", from = "Última alteração" }
             },
         ],
         7,
-        r"cpf: '123' does not match \d{3}\.\d{3}\.\d{3}-\d{2}; nascimento: '31/02/1980' is not a valid date; mensalidade:"
-        " '1,234.50' is not a valid decimal(10,2); ativo: 'talvez' is not a valid boolean; alterado_em: '01/03/2026' is"
-        " not a valid timestamp",
+        (
+            r"cpf: '123' does not match \d{3}\.\d{3}\.\d{3}-\d{2}; nascimento: '31/02/1980' is not a valid date;"
+            " mensalidade: '1,234.50' is not a valid decimal(10,2); ativo: 'talvez' is not a valid boolean;"
+            " alterado_em: '01/03/2026' is not a valid timestamp"
+        ),
         {"numero": "3", "nome": "Zé", "ativo": "talvez"},
     ),
     "germany": (
@@ -427,10 +432,12 @@ bezahlt = { type = "boolean", from = "Bezahlt" }
 strasse = { type = "text", from = "Straße", max_length = 12 }
 """,
         "umsatz",
-        "Beleg-Nr.;Datum;Betrag in €;Bezahlt;Straße\n"
-        "A-1;31.01.2026;1.234.567,89;ja;Königstraße\n"
-        "A-2;01.02.2026;-0,5;Nein;\n"
-        "A-3;2026-02-01;5;x;Königstraße 17\n",
+        (
+            "Beleg-Nr.;Datum;Betrag in €;Bezahlt;Straße\n"
+            "A-1;31.01.2026;1.234.567,89;ja;Königstraße\n"
+            "A-2;01.02.2026;-0,5;Nein;\n"
+            "A-3;2026-02-01;5;x;Königstraße 17\n"
+        ),
         [
             {
                 "beleg": "A-1",
@@ -448,8 +455,10 @@ strasse = { type = "text", from = "Straße", max_length = 12 }
             },
         ],
         4,
-        "datum: '2026-02-01' is not a valid date; bezahlt: 'x' is not a valid boolean; strasse: 'Königstraße 17' is longer"
-        " than 12 characters",
+        (
+            "datum: '2026-02-01' is not a valid date; bezahlt: 'x' is not a valid boolean; strasse: 'Königstraße 17'"
+            " is longer than 12 characters"
+        ),
         {"beleg": "A-3", "strasse": "Königstraße 17"},
     ),
     "france": (
@@ -473,9 +482,11 @@ livre = { type = "boolean", from = "Livré" }
 saisie = { type = "timestamp", from = "Saisie le" }
 """,
         "ventes",
-        "N° de vente;Date;Montant H.T.;Livré;Saisie le\n"
-        "1;31/01/26;1\u00a0234,5;Oui;31/07/2026 08:00:00\n"
-        "2;31/01/26;1.234,5;Oui;29/03/2026 02:30:00\n",
+        (
+            "N° de vente;Date;Montant H.T.;Livré;Saisie le\n"
+            "1;31/01/26;1\u00a0234,5;Oui;31/07/2026 08:00:00\n"
+            "2;31/01/26;1.234,5;Oui;29/03/2026 02:30:00\n"
+        ),
         [
             {
                 "numero": 1,
@@ -492,21 +503,26 @@ saisie = { type = "timestamp", from = "Saisie le" }
 }
 
 
-_BRONZE_READS_ENCODINGS = False  # whether bronze reads `encoding` and `skip_rows`
-
-
 @pytest.mark.parametrize("office", OFFICES)
 def test_the_export_of_an_office_reaches_silver(load, office):
     """A file as an office exports it needs only a description; quarantine has its lines and the raw text."""
     description, table, text, rows, line, reason, raw = OFFICES[office]
     encoding = {"brazil": "cp1252", "germany": "iso-8859-15", "france": "latin-1"}[office]
-    if not _BRONZE_READS_ENCODINGS:
-        description = "\n".join(x for x in description.splitlines() if not x.startswith(("encoding", "skip_rows")))
-        encoding = "utf-8"
-        if office == "brazil":
-            text, line = text.split("\n", 2)[2], line - 2
     lake = load(description, {f"2026-03-05/{table}.csv": text.encode(encoding)})
     assert silver(lake, table) == sorted(rows, key=lambda row: str(next(iter(row.values()))).zfill(9))
     assert reasons(lake, table) == {line: reason}
     (quarantined,) = lakes.rows(lake.delta("quarantine", table))
     assert json.loads(quarantined["raw"]).items() >= raw.items()
+
+
+def test_the_worked_example_of_the_documentation(load):
+    """The export in docs/your-own-data.md gets to silver with the description there, as the page says."""
+    page = (settings.CHECKOUT / "docs" / "your-own-data.md").read_text(encoding="utf-8")
+    export = page.partition("two title lines:\n\n```\n")[2].partition("```")[0]
+    description = page.partition("<!-- sources of an office -->\n\n```toml\n")[2].partition("```")[0]
+    lake = load(description, {"2026-03-05/socios.csv": export.encode("cp1252")})
+    assert reasons(lake, "socios") == {}
+    rows = {row["numero"]: row for row in silver(lake, "socios")}
+    assert (rows[1001]["mensalidade"], rows[1001]["nascimento"]) == (Decimal("1234.50"), dt.date(1980, 12, 31))
+    assert rows[1001]["alterado_em"] == utc(2026, 3, 1, 12, 15)
+    assert (rows[1002]["cpf"], rows[1002]["nascimento"], rows[1002]["ativo"]) == (None, None, False)

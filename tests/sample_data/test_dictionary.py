@@ -11,6 +11,7 @@ import pytest
 
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.pipeline import sources
+from lakehouse_utils.pipeline.formats import ValueSettings
 from lakehouse_utils.pipeline.sources import Column, Source
 from lakehouse_utils.sample_data.dictionary import dictionary, section, updated_readme
 
@@ -43,7 +44,8 @@ def test_dictionary_has_every_table_and_column():
 def test_dictionary_shows_every_rule():
     """Each kind of rule on a column changes what the dictionary says about the column."""
     examples = {"required": "true", "min": "1", "max": "9", "allowed": "[5]", "references": '"u.v"'}
-    kinds = Column.model_fields.keys() - {"type", "description"}
+    examples |= {"pattern": "'[0-9]'", "max_length": "9"}
+    kinds = Column.model_fields.keys() - ValueSettings.model_fields.keys() - {"type", "description", "headers"}
     assert examples.keys() == kinds, "give an example of the new kind of rule here"
     for kind, value in examples.items():
         with_rule, without = (
@@ -56,7 +58,8 @@ def test_dictionary_shows_every_rule():
 def test_sources_explain_every_entry():
     """The comment at the top of sources.toml explains each entry that a description may have."""
     comment = sources.SHOP.read_text(encoding="utf-8").partition("\n[")[0]
-    for entry in (Source.model_fields.keys() | Column.model_fields.keys()) - {"name"}:
+    fields = Source.model_fields | Column.model_fields
+    for entry in {field.alias or name for name, field in fields.items()} - {"name"}:
         assert re.search(rf"\b{entry}\b", comment), (
             f"the comment at the top of data/sources.toml does not explain {entry}"
         )

@@ -93,6 +93,41 @@ def test_every_table_of_a_hundred_shops_is_equal_on_both_engines(s3_state_dir, p
 
 
 ODD = [
+    *("1.234,56", "1,234.56", "1.234", "12.34", "1 234,5", "1\u00a0234,5", "1\u202f234", "-1.234.567,8", ",5", "5,"),
+    *(
+        "31/01/2026",
+        "1/2/2026",
+        "30/02/2026",
+        "31.01.26",
+        "31.01.69",
+        "01/31/2026 12:05 AM",
+        "1/31/2026 1:05 pm",
+        "5/1/2026",
+    ),
+    *("2026-03-29 02:30:00", "2026-10-25 02:30:00", "2026-10-25 03:30:00", "2026-03-30", "1893-04-01 00:03:00"),
+    *("0001-01-01 00:30:00", "9999-12-31 23:59:59", "1900-01-01", "2080-07-01 12:00:00", "2026-10-25T02:30:00Z"),
+    *("Sim", "NÃO", "não ", "ok a", "é b", "a b\n", "ab c", "\u3000x ", "1,", "１,２"),
+    *(
+        "2026-02-03T04:05Z",
+        "2026-02-03T04:05-05:00",
+        "2026-02-03 04:05 UTC",
+        "2026-02-03 4:05+01",
+        "2026-02-03T04:05:06UTC",
+    ),
+    *(
+        "2026-02-03 04:05:06.5UTC",
+        "2026-02-03T04:05:06.123456789Z",
+        "2026-02-03T04:05:06.1234560",
+        "2026-02-03 04:05  UTC",
+    ),
+    *(
+        "1e-400",
+        "5471626565542874265262.e-16",
+        "35782737149014689315.0e-4",
+        "547162.6565542874265262",
+        "1.5e003",
+        "15e-1",
+    ),
     *(
         "",
         "NULL",
@@ -155,6 +190,15 @@ day = { type = "date" }
 at = { type = "timestamp" }
 s = { type = "text" }
 some = { type = "double", min = -2, max = 1000 }
+german = { type = "decimal(10,2)", decimal = ",", thousands = "." }
+french = { type = "double", decimal = ",", thousands = " " }
+day_first = { type = "date", date_format = ["%d/%m/%Y", "%d.%m.%y"] }
+twelve = { type = "timestamp", timestamp_format = ["%m/%d/%Y %I:%M %p", "iso"] }
+berlin = { type = "timestamp", time_zone = "Europe/Berlin" }
+word = { type = "boolean", true_values = ["Sim", "1"], false_values = ["Não", "0"] }
+trimmed = { type = "text", trim = true, null_values = ["", "-", "."], max_length = 5 }
+pattern = { type = "text", pattern = '\\d+[.,]?\\d*|\\w{2} .*' }
+fraction = { type = "integer", min = -0.5, max = 9.5 }
 few = { type = "text", allowed = ["yes", "it's", 'a"b\\c/d'] }
 """
 

@@ -237,7 +237,10 @@ def test_csv_without_rows(data):
         (b"1,a,b\n2,c,d\n", "check that the file has a header"),
         (
             b"id;name;note\n1;a;b\n",
-            "check that the file has a header and that its delimiter is ',', or set delimiter in the table's section, such as delimiter = \";\"",
+            (
+                "check that the file has a header and that its delimiter is ',', or set"
+                ' delimiter in the table\'s section, such as delimiter = ";"'
+            ),
         ),
         ("id,name\n1,a\n".encode("utf-32"), "the file is encoded as UTF-32, which is not supported; save it as UTF-8"),
         (

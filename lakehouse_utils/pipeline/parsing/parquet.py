@@ -96,8 +96,10 @@ def _remove_oversized(
             continue
         sizes = pc.binary_length(values).to_numpy(zero_copy_only=False)
         positions = np.flatnonzero(sizes > limits.MAX_RECORD_BYTES).tolist()
+        _, offsets, text = values.buffers()  # a scalar would be a copy of the value
         for position in positions:
-            start = values[position].as_buffer()[: limits.MAX_RAW_BYTES].to_pybytes()
+            offset = int(np.frombuffer(offsets, np.int32)[values.offset + position])
+            start = text.slice(offset, limits.MAX_RAW_BYTES).to_pybytes()
             reason = (
                 f"the value has {int(sizes[position]):,} bytes, more than the limit of {limits.MAX_RECORD_BYTES:,}; raw"
                 f" holds the first {len(start):,}"

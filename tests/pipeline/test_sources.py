@@ -103,8 +103,8 @@ def test_column_type_invalid(type_):
         # unknown and misspelt settings
         (GOOD.replace("type", "typ", 1), "[visits.columns.id.type]: the setting type is missing; add it."),
         (
-            GOOD + 'n = { type = "text", requierd = true }',
-            "[visits.columns.n.requierd]: there is no setting 'requierd' here; did you mean required?",
+            GOOD + 'n = { type = "text", require = true }',
+            "[visits.columns.n.require]: there is no setting 'require' here; did you mean required?",
         ),
         (
             GOOD + 'n = { type = "text", skip_rows = 1 }',

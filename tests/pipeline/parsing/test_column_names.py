@@ -6,7 +6,9 @@ import pyarrow as pa
 import pytest
 from support.raw_files import THINGS, read_csv, read_json, read_parquet, refusal
 
+from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.pipeline.parsing import limits
+from lakehouse_utils.pipeline.parsing.column_names import ColumnNames
 from lakehouse_utils.pipeline.sources import Source
 
 
@@ -112,3 +114,39 @@ def test_column_names_too_many(monkeypatch):
             "the file has more than 50 different columns; check whether it uses data values as column names"
         )
     assert len(read_csv(",".join(names[:50]) + "\n" + "1," * 49 + "1\n").columns) == 50
+
+
+def test_column_names_by_from():
+    """A header that a column gives with `from` is that column, in any case and in every format."""
+    source = Source(
+        name="t",
+        key=["id"],
+        columns={
+            "id": {"type": "integer", "from": "Nº Sócio"},
+            "net": {"type": "text", "from": ["a.b-c/d", "(net) =;"]},
+        },
+    )
+    assert ColumnNames(source).of_header(["nº sócio ", "A.B-C/D", "other"]) == ["id", "net", "other"]
+    assert ColumnNames(source).of_header(["ID", "(net) =;"]) == ["id", "net"]
+    with pytest.raises(UnreadableFileError, match="the column 'id' appears twice in the file"):
+        ColumnNames(source).of_header(["Nº Sócio", "id"])
+
+
+@pytest.mark.parametrize(
+    ("header", "delimiter", "advice"),
+    [
+        (["x;town"], ",", 'delimiter = ";"'),
+        (["x\ttown\tb"], ",", 'delimiter = "\\t"'),
+        (["x", "town|b"], ";", 'delimiter = "|"'),
+        (["x,town"], ";", 'delimiter = ","'),
+        (["x"], ",", 'delimiter = ";"'),
+    ],
+)
+def test_column_names_of_another_delimiter(header, delimiter, advice):
+    """If no column is described, the error names the setting, with the delimiter that the header seems to have."""
+    source = Source(name="t", key=["id"], delimiter=delimiter, columns={"id": {"type": "integer"}})
+    with pytest.raises(UnreadableFileError) as error:
+        ColumnNames(source).of_header(header, delimiter)
+    assert f"its delimiter is {delimiter!r}, or set delimiter in the table's section, such as {advice}" in str(
+        error.value
+    )

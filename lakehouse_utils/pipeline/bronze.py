@@ -20,11 +20,11 @@ from deltalake.transaction import AddAction
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import commits, lineage, quarantine
+from lakehouse_utils.pipeline import commits, lineage, missing_columns, quarantine
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
-from lakehouse_utils.pipeline.parsing import Part, read
+from lakehouse_utils.pipeline.parsing import BrokenRecord, Part, limits, read
 from lakehouse_utils.pipeline.parsing.column_names import refuse_too_many_columns
 from lakehouse_utils.pipeline.sources import Source
 
@@ -184,6 +184,7 @@ def refresh(
         attempts.unconfirmed[file.path] = uploaded
         table = _commit(ref, table, source, uploaded, _transactions(landing, file, uploaded))
         attempts.count(attempts.unconfirmed.pop(file.path))
+        _note_missing_columns(run, source, file, uploaded, counts)
     _quarantine_again(run, landing, source, lost_broken_records, counts)
     counts.version = table.version() if table else None
     counts.last_batch = max((file.batch for file in files if file not in refused_files), default=None)
@@ -220,6 +221,15 @@ def _fingerprints(landing: Landing, file: LandingFile) -> list[int]:
         return [landing.fingerprint(file) if landing.etag_fingerprint(file) is None else earlier, earlier]
     except UnreadableFileError:
         return [0 if earlier is None else earlier]
+
+
+def _note_missing_columns(
+    run: RunContext, source: Source, file: LandingFile, uploaded: Uploaded, counts: TableCounts
+) -> None:
+    sentence = missing_columns.describe(source, file.path, uploaded.columns) if uploaded.rows else None
+    if sentence:
+        counts.missing_columns.append(sentence)
+        run.progress.on_note(sentence)
 
 
 def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
@@ -271,15 +281,18 @@ class _FileUpload:
     def run(self, landing: Landing, on_advance: Callable[[int], None]) -> Uploaded:
         """See `upload`."""
         file, uploaded, processed_bytes = self.file, Uploaded(), 0
+        broken_records = _BrokenRecords(self.lake, file, self.source, self.ingested_at)
         with landing.open(file) as opened, ThreadPoolExecutor(_WORKERS) as pool:
             tasks = (partial(self._upload_part, part) for part in read(opened.stream, file, self.source))
-            for uploaded_part, size_bytes in _results_in_order(pool, tasks):
+            for uploaded_part, broken, size_bytes in _results_in_order(pool, tasks):
                 uploaded.add(uploaded_part)
+                broken_records.upload(broken)
                 # A decompressed part may be larger than the file.
                 size_bytes = min(size_bytes, file.size_bytes - processed_bytes)
                 processed_bytes += size_bytes
                 on_advance(size_bytes)
             uploaded.fingerprint = opened.fingerprint
+        uploaded.broken_files = broken_records.finish(uploaded.broken)
         on_advance(file.size_bytes - processed_bytes)
         if uploaded.read != uploaded.rows + uploaded.broken:
             raise AssertionError(
@@ -288,14 +301,15 @@ class _FileUpload:
             )
         return uploaded
 
-    def _upload_part(self, parse: Part) -> tuple[Uploaded, int]:
-        """What was uploaded for one part of a file, and the size of the part in bytes."""
+    def _upload_part(self, parse: Part) -> tuple[Uploaded, list[BrokenRecord], int]:
+        """What was uploaded for one part of a file, its first broken records, and the size of the part in bytes."""
         lake, file = self.lake, self.file
-        uploaded, size_bytes = Uploaded(), 0
+        uploaded, broken, size_bytes = Uploaded(), list[BrokenRecord](), 0
         for block in parse():
             size_bytes += block.size_bytes
             names = [name for name in block.rows.column_names if name != lineage.SOURCE_LINE]
-            uploaded.add(Uploaded(block.read, len(block.rows), len(block.broken), columns=dict.fromkeys(names)))
+            count = len(block.broken) + block.unlisted
+            uploaded.add(Uploaded(block.read, len(block.rows), count, columns=dict.fromkeys(names)))
             if self.with_rows and len(block.rows):
                 lines = block.rows[lineage.SOURCE_LINE]
                 stats = {
@@ -305,12 +319,42 @@ class _FileUpload:
                 }
                 rows = lineage.add_file_columns(block.rows, file.batch, file.path, self.ingested_at)
                 uploaded.files.append(commits.put_parquet(lake.table("bronze", self.source.name), rows, stats))
-            if block.broken:
-                uploaded.broken_files.append(
-                    quarantine.upload_broken_records(lake, self.source, file, block.broken, self.ingested_at)
-                )
+            broken += block.broken[: limits.MAX_BROKEN_RECORDS + 1 - len(broken)]
             del block  # frees its memory for the next one
-        return uploaded, size_bytes
+        return uploaded, broken, size_bytes
+
+
+class _BrokenRecords:
+    """Uploads the first broken records of one file to quarantine, and says there how many more there are.
+
+    A file in a wrong format may have millions, and each would take many times as much space as the broken line.
+    """
+
+    def __init__(self, lake: Lake, file: LandingFile, source: Source, ingested_at: datetime) -> None:
+        self._put = partial(quarantine.upload_broken_records, lake, source, file, ingested_at=ingested_at)
+        self._files: list[AddAction] = []
+        self._listed = 0
+        self._first_unlisted: BrokenRecord | None = None
+
+    def upload(self, records: list[BrokenRecord]) -> None:
+        """Upload the next records, as far as the limit permits."""
+        listed = records[: limits.MAX_BROKEN_RECORDS - self._listed]
+        if listed:
+            self._files.append(self._put(listed))
+        if len(listed) < len(records) and not self._first_unlisted:
+            self._first_unlisted = records[len(listed)]
+        self._listed += len(listed)
+
+    def finish(self, count: int) -> list[AddAction]:
+        """What was uploaded, with a last record about those that are not listed, of `count` broken records."""
+        if self._first_unlisted:
+            reason = (
+                f"{count - self._listed:,} more lines of the file are broken, this one included; only the first"
+                f" {self._listed:,} are listed. This one: {self._first_unlisted.reason}"
+            )
+            self._files.append(self._put([self._first_unlisted._replace(reason=reason)]))
+            self._first_unlisted = None
+        return self._files
 
 
 def _results_in_order(pool: ThreadPoolExecutor, tasks: Iterable[Callable[[], _Result]]) -> Iterator[_Result]:

@@ -13,6 +13,7 @@ class TableCounts:
     """What one step did to one table, in rows.
 
     `version` is the table's version after the step, `last_batch` the newest batch whose rows it has, if that is known.
+    `missing_columns` has a sentence for each new file that lacks a described column.
     `rebuilt` says why the table was computed from all rows of its inputs; None if only what was new was read.
     """
 
@@ -23,6 +24,7 @@ class TableCounts:
     version: int | None = None
     rebuilt: str | None = None
     last_batch: str | None = field(default=None, compare=False)
+    missing_columns: list[str] = field(default_factory=list)
 
 
 class Progress(Protocol):

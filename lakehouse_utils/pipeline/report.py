@@ -34,9 +34,9 @@ def _now() -> str:
 class RunReport:
     """What a run did. `rows` has the counts by `<layer>.<table>`, in the order in which the tables were refreshed.
 
-    `refused` has one sentence per file that could not be read at all, `missing_columns` one per described column that a
-    file lacks. `failed` has the error of each table that could not be brought up to date, `skipped` the tables that
-    depend on those. `error` has the class and the message of the error that ended the run.
+    `refused` has one sentence per file that could not be read at all. `failed` has the error of each table that could
+    not be brought up to date, `skipped` the tables that depend on those. `error` has the class and the message of the
+    error that ended the run.
     """
 
     engine: str
@@ -44,7 +44,6 @@ class RunReport:
     seconds: float = 0.0
     rows: dict[str, TableCounts] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
-    missing_columns: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -58,7 +57,12 @@ class RunReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""
-        return asdict(self) | {"seconds": round(self.seconds, 3)}
+        return asdict(self) | {"seconds": round(self.seconds, 3), "missing_columns": self.missing_columns}
+
+    @property
+    def missing_columns(self) -> list[str]:
+        """A sentence for each file loaded by the run that lacks a described column."""
+        return [sentence for counts in self.rows.values() for sentence in counts.missing_columns]
 
     @property
     def quarantined(self) -> int:

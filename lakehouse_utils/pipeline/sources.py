@@ -61,6 +61,7 @@ class Column(ValueSettings):
         alias="from",
         description='What the files call the column, if not by its name: a header such as "Nº Sócio", or a list.',
     )
+    optional: bool = Field(False, description="Whether files may lack the column without a note.")
     required: bool = Field(False, description="Whether a row without a value here is quarantined.")
     min: Any = Field(None, description="The smallest valid value.")
     max: Any = Field(None, description="The largest valid value.")

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
+from support import lakes
 from support.suppliers import THINGS, Supplier, run_context
 
 from lakehouse_utils import settings
@@ -24,10 +25,12 @@ from lakehouse_utils.lake import Lake, delta_log
 from lakehouse_utils.pipeline import bronze, commits, content_hints
 from lakehouse_utils.pipeline import landing as landing_module
 from lakehouse_utils.pipeline.build_record import CommitRecord
-from lakehouse_utils.pipeline.context import TableCounts
+from lakehouse_utils.pipeline.context import RunContext, TableCounts
+from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.landing import Landing
 from lakehouse_utils.pipeline.parsing import limits
 from lakehouse_utils.pipeline.run import Selection, run
+from lakehouse_utils.pipeline.sources import Source
 
 AWKWARD = "2026-01-02 é'\"%20#&+?,=[x] {y}"
 
@@ -47,7 +50,7 @@ def test_bronze_rows_and_broken_lines(supplier):
         "2026-01-01/things.csv", b'\xef\xbb\xbf"id",name\r\n1,"a\r\nb"\r\n2\r\n3,M\xfcller\r\n4,"x\r\n5,y\r\n'
     )
     supplier.deliver(f"{AWKWARD}/things.csv.gz", gzip.compress(b"id,name\n1,a\n") + gzip.compress(b"NULL,b\n"))
-    supplier.deliver(f"{AWKWARD}/things.jsonl", '{"id":NaN,"name":null}\n{"id":7,"name":"cut o\n{"id":1e999}')
+    supplier.deliver(f"{AWKWARD}/things.jsonl", '{"id":"NaN","name":null}\n{"id":7,"name":"cut o\n{"id":1e999}')
     supplier.deliver(f"{AWKWARD}/things.parquet", parquet(id=[8, 9], name=["é", None]))
     supplier.deliver("2026-01-03/things.csv", "")
     supplier.deliver("2026-01-04/things.csv", "id,name\n")
@@ -80,6 +83,72 @@ def test_bronze_rows_and_broken_lines(supplier):
     with supplier.lake.duckdb() as db:
         count = db.sql(f"SELECT count(*) FROM delta_scan('{supplier.lake.uri('bronze', 'things')}')").fetchone()
     assert count == (9,)
+
+
+@pytest.mark.parametrize("block", [64, 1 << 20])
+def test_bronze_many_broken_lines(block, folder, monkeypatch):
+    """Of a file with very many broken lines the first are kept, and a last row says how many more there are."""
+    monkeypatch.setattr(limits, "BLOCK_BYTES", block)
+    monkeypatch.setattr(limits, "HEAD_BYTES", 16)
+    monkeypatch.setattr(limits, "MAX_BROKEN_RECORDS", 10)
+    folder.deliver("1/things.csv", "id,name\n" + "1,a\nx\n" * 50)
+    folder.deliver("2/things.csv", "id,name\n" + "1,a\nx\n" * 10)
+    folder.deliver("3/things.csv", "id,name\n" + "1,a\nx\n" * 11)
+    folder.deliver("4/things.jsonl", "x\n" * 500)
+    counts, _ = folder.load()
+    assert (counts.read, counts.added, counts.quarantined) == (642, 71, 571)
+    by_file = Counter(row[0] for row in folder.quarantined())
+    assert by_file == {"1/things.csv": 11, "2/things.csv": 10, "3/things.csv": 11, "4/things.jsonl": 11}
+    rows = folder.quarantined()
+    assert [row[1] for row in rows[:11]] == list(range(3, 25, 2))
+    assert rows[10] == (
+        "1/things.csv",
+        23,
+        "x",
+        "40 more lines of the file are broken, this one included; only the first 10 are listed. This one: expected 2"
+        " fields, found 1",
+    )
+    assert rows[-1][1:3] == (11, "x") and rows[-1][3].startswith("490 more lines of the file are broken")
+
+
+def test_bronze_missing_columns(folder):
+    """A file that lacks a described column is noted, with the column that it may have instead; empty files are not."""
+    columns = {
+        "id": {"type": "integer"},
+        "phone": {"type": "text"},
+        "updated_at": {"type": "text", "optional": True},
+        "größe": {"type": "text", "optional": True},
+    }
+    source = Source(name="things", key=["id"], columns=columns)
+    folder.deliver("1/things.csv", "id,Phone,updated at\n1,a,b\n")
+    folder.deliver("2/things.csv", "id,Phone No.\n1,a\n")
+    folder.deliver("3/things.jsonl", '{"id":1,"fax":2}\n{"id":2,"fax":3}\n')
+    folder.deliver("4/things.jsonl", '{"id":1}\n{"id":2,"phone":null}\n')
+    folder.deliver("5/things.parquet", parquet(id=[1], phone=["a"], grösse=["b"], updated_by=["c"], gr0sse=["d"]))
+    folder.deliver("6/things.csv", "id\n")
+    folder.deliver("7/things.csv", "id,phone,grosse\n1,2,3\n")
+    progress = lakes.RecordingProgress()
+    context = RunContext(folder.lake, LocalEngine(folder.lake), progress)
+    report = run(context, folder.address, {"things": source}, Selection(("bronze",)))
+    assert report.missing_columns == [
+        "2/things.csv has no column phone, so its rows have no value there: phone may be 'phone_no.', which is not"
+        ' described. If so, add from = "phone_no." to the description of phone',
+        "3/things.jsonl has no column phone, so its rows have no value there. If files of things may lack it, add"
+        " optional = true to its description",
+        "7/things.csv has no column größe, so its rows have no value there: größe may be 'grosse', which is not described."
+        ' If so, add from = "grosse" to the description of größe',
+    ]
+    assert progress.sentences == report.missing_columns == report.as_json()["missing_columns"]
+    assert report.quarantined == 0
+    again = run(context, folder.address, {"things": source}, Selection(("bronze",)))
+    assert again.missing_columns == []
+
+
+def test_bronze_of_the_shop_lacks_no_column(lake, small):
+    """The shop's own files cause no note about missing columns."""
+    progress = lakes.RecordingProgress()
+    assert lakes.job(lake, small, progress=progress, layers=("bronze",)).missing_columns == []
+    assert progress.sentences == []
 
 
 def test_bronze_file_is_one_commit(supplier):
@@ -337,8 +406,8 @@ def unreadable() -> dict[str, tuple[bytes, str]]:
         "cut/things.parquet": (complete[: len(complete) // 2], "invalid Parquet file"),
         "csv/things.parquet": (b"id\n1\n", "invalid Parquet file"),
         "parquet/things.csv": (complete, "this is a Parquet file; rename it to end in .parquet"),
-        "utf-16/things.csv": ("id\n1\n".encode("utf-16"), "the file is encoded as UTF-16; save it as UTF-8"),
-        "utf-16/things.jsonl": ('{"id":1}\n'.encode("utf-16"), "the file is encoded as UTF-16; save it as UTF-8"),
+        "utf-32/things.csv": ("id\n1\n".encode("utf-32"), "the file is encoded as UTF-32, which is not supported"),
+        "utf-32/things.jsonl": ('{"id":1}\n'.encode("utf-32"), "the file is encoded as UTF-32, which is not supported"),
         "headerless/things.csv": (b"1,a\n", "check that the file has a header"),
     }
 
@@ -509,6 +578,25 @@ def test_bronze_line_of_100_mb(kind, folder, s3_state_dir):
         ((_, line, raw, reason),) = folder.quarantined()
         assert (line, raw) == (3, "2," + "x" * (limits.MAX_RAW_BYTES - 2))
         assert reason == "expected 2 fields, found 3; the line has 100,000,004 bytes, raw holds the first 16,777,216"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux tells it")
+def test_bronze_giant_value_in_a_small_parquet_file(folder, s3_state_dir):
+    """A value of 300 MB in a Parquet file of some kB goes to quarantine, in less than 1 GB of memory."""
+    buffer = io.BytesIO()
+    table = pa.table({"id": [1, 2, 3], "name": ["x" * 300_000_000, "b", None]})
+    pq.write_table(table, buffer, compression="zstd", use_dictionary=False)
+    assert len(buffer.getvalue()) < 100_000
+    folder.deliver("1/things.parquet", buffer.getvalue())
+    added, quarantined, peak = measured(folder, s3_state_dir)
+    assert (added, quarantined) == (2, 1)
+    assert peak < 1000
+    ((_, line, raw, reason),) = folder.quarantined()
+    assert line == 1
+    assert json.loads(raw) == {"id": "1", "name": "x" * limits.MAX_RAW_BYTES}
+    assert reason == (
+        "name: the value has 300,000,000 bytes, more than the limit of 134,217,728; raw holds the first 16,777,216"
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux tells it")

@@ -503,19 +503,11 @@ saisie = { type = "timestamp", from = "Saisie le" }
 }
 
 
-_BRONZE_READS_ENCODINGS = False  # whether bronze reads `encoding` and `skip_rows`
-
-
 @pytest.mark.parametrize("office", OFFICES)
 def test_the_export_of_an_office_reaches_silver(load, office):
     """A file as an office exports it needs only a description; quarantine has its lines and the raw text."""
     description, table, text, rows, line, reason, raw = OFFICES[office]
     encoding = {"brazil": "cp1252", "germany": "iso-8859-15", "france": "latin-1"}[office]
-    if not _BRONZE_READS_ENCODINGS:
-        description = "\n".join(x for x in description.splitlines() if not x.startswith(("encoding", "skip_rows")))
-        encoding = "utf-8"
-        if office == "brazil":
-            text, line = text.split("\n", 2)[2], line - 2
     lake = load(description, {f"2026-03-05/{table}.csv": text.encode(encoding)})
     assert silver(lake, table) == sorted(rows, key=lambda row: str(next(iter(row.values()))).zfill(9))
     assert reasons(lake, table) == {line: reason}
@@ -528,11 +520,7 @@ def test_the_worked_example_of_the_documentation(load):
     page = (settings.CHECKOUT / "docs" / "your-own-data.md").read_text(encoding="utf-8")
     export = page.partition("two title lines:\n\n```\n")[2].partition("```")[0]
     description = page.partition("<!-- sources of an office -->\n\n```toml\n")[2].partition("```")[0]
-    encoding = "cp1252"
-    if not _BRONZE_READS_ENCODINGS:
-        description = "\n".join(x for x in description.splitlines() if not x.startswith(("encoding", "skip_rows")))
-        export, encoding = export.split("\n", 2)[2], "utf-8"
-    lake = load(description, {"2026-03-05/socios.csv": export.encode(encoding)})
+    lake = load(description, {"2026-03-05/socios.csv": export.encode("cp1252")})
     assert reasons(lake, "socios") == {}
     rows = {row["numero"]: row for row in silver(lake, "socios")}
     assert (rows[1001]["mensalidade"], rows[1001]["nascimento"]) == (Decimal("1234.50"), dt.date(1980, 12, 31))

@@ -3,7 +3,8 @@
 Every value is kept as the text in the file, and every row has its line number. A broken record does not affect other
 rows. Columns that are not described are kept.
 
-`csv.py`, `json_lines.py` and `parquet.py` read one format each; `text_files.py` is what the first two share.
+`csv.py`, `json_lines.py` and `parquet.py` read one format each; `text_files.py` is what the first two share, and
+`encodings.py` makes UTF-8 of other encodings.
 `column_names.py` makes names that Delta accepts, `blocks.py` defines the result, and `limits.py` bounds memory use.
 """
 
@@ -27,4 +28,4 @@ def read(stream: BinaryIO, file: LandingFile, source: Source) -> Iterator[Part]:
 
     Raises UnreadableFileError, here or in a part, if the file as a whole cannot be read.
     """
-    return _READERS[file.format](stream, source)
+    return _READERS[file.format](stream, source, source.format_of(file.path))

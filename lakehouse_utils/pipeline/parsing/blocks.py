@@ -27,13 +27,15 @@ class Block:
     """A part of a file.
 
     `rows` has text columns and `_source_line`. `read` counts the records in the raw bytes, independently of parsing, so
-    that a lost row is noticed. `size_bytes` is the size of the raw bytes.
+    that a lost row is noticed. `size_bytes` is the size of the raw bytes. `broken` lists the first broken records, of
+    which a file can have millions, and `unlisted` counts those that come after them.
     """
 
     rows: pa.Table
     broken: list[BrokenRecord] = field(default_factory=list)
     read: int = 0
     size_bytes: int = 0
+    unlisted: int = 0
 
 
 Part = Callable[[], Iterable[Block]]  # parses one part of a file; parts may run at the same time
@@ -45,11 +47,14 @@ def assemble_blocks(records: Iterable[ParsedRecord], size_bytes: int) -> Iterato
     columns: dict[str, list[str | bytes | None]] = {}
     lines: list[int] = []
     broken: list[BrokenRecord] = []
-    read = 0
+    read = unlisted = 0
     for line, raw, row in records:
         read += 1
         if isinstance(row, str):
-            broken.append(broken_record(line, raw, row))
+            if len(broken) <= limits.MAX_BROKEN_RECORDS:  # one more, so that the reader of the blocks knows its line
+                broken.append(broken_record(line, raw, row))
+            else:
+                unlisted += 1
             continue
         for name, value in row.items():
             if name not in columns:
@@ -62,9 +67,9 @@ def assemble_blocks(records: Iterable[ParsedRecord], size_bytes: int) -> Iterato
                 if len(values) < len(lines):
                     values.append(None)
         if len(columns) * len(lines) > limits.MAX_OBJECTS:
-            yield Block(text_table(columns, lines), broken, read)
-            columns, lines, broken, read = {}, [], [], 0
-    yield Block(text_table(columns, lines), broken, read, size_bytes)
+            yield Block(text_table(columns, lines), broken, read, unlisted=unlisted)
+            columns, lines, broken, read, unlisted = {}, [], [], 0, 0
+    yield Block(text_table(columns, lines), broken, read, size_bytes, unlisted)
 
 
 def broken_record(line: int, raw: bytes, reason: str) -> BrokenRecord:

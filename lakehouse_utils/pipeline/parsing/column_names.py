@@ -1,6 +1,8 @@
 """Turns the column names in a raw file into the names of bronze's columns."""
 
-from collections.abc import Sized
+import unicodedata
+from collections.abc import Callable, Iterable, Sized
+from typing import NamedTuple
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.pipeline.parsing import limits
@@ -11,52 +13,122 @@ _SHOWN_CHARACTERS = 100  # of a header, in an error message
 _REPLACEMENTS = str.maketrans(dict.fromkeys([*map(chr, range(32)), *" ,;{}()=\x7f"], "_"))
 
 
-def column_name(name: str, source: Source, position: int = 0) -> str:
-    """The name in lower case and as Delta accepts it; a described column gets the description's spelling.
+class _Match(NamedTuple):
+    """The described column that a written name means. The closer the two are, the smaller is `distance`."""
 
-    A header that a described column gives with `from` is that column. A name that is empty or starts with `_`, as the
-    pipeline's own columns do, gets the prefix `column`.
+    column: str
+    distance: int
+
+
+class ColumnNames:
+    """The names of bronze's columns for the names that the files of a table use.
+
+    A described column gets the description's spelling, if the written name is, from the closest match on: one that the
+    column gives with `from`; the column's name, except for upper and lower case and for characters that Delta does not
+    accept; the same two, if what cannot be seen or told apart makes no difference, and if in the column's name any
+    character but a letter, a digit or `_` counts as `_`. If two names in a file mean the same column, the closer one
+    counts; if they are equally close, the file is ambiguous. All other names are kept, in lower case and as Delta
+    accepts them.
     """
-    header = name.strip().casefold()
-    for described, column in source.columns.items():
-        if any(header == given.strip().casefold() for given in column.headers):
-            return described
-    accepted = name.strip().translate(_REPLACEMENTS).lower()
-    if not accepted or accepted.startswith("_"):
-        accepted = f"column{accepted or f'_{position}'}"
-    return next((described for described in source.columns if described.lower() == accepted), accepted)
 
-
-def column_names(names: list[str], source: Source) -> list[str]:
-    """The names of a file's columns, in the file's order; a repeated name gets its position as a suffix.
-
-    Raises UnreadableFileError if a described column appears twice, if no column is described, or if there are too many
-    columns.
-    """
-    refuse_too_many_columns(names)
-    unique: dict[str, None] = {}
-    for position, written in enumerate(names, start=1):
-        name = column_name(written, source, position)
-        if name in source.columns and name in unique:
-            raise UnreadableFileError(f"the column {name!r} appears twice in the file; rename or remove one of them")
-        if name in unique:
-            while name in unique or name in source.columns:
-                name += f"_{position}"
-        unique[name] = None
-    if not source.columns.keys() & unique.keys():
-        raise UnreadableFileError(
-            f"none of its columns ({', '.join(names)[:_SHOWN_CHARACTERS]!r}) is described for the table {source.name};"
-            f" check that the file has a header and that its delimiter is {source.delimiter!r}, or set delimiter in the"
-            f" table's section, such as delimiter = {_likely_delimiter(names, source)}"
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        columns = source.columns
+        # What is compared, from the closest comparison on, and the described column by it.
+        self._comparisons: tuple[tuple[Callable[[str, int], str], dict[str, str]], ...] = (
+            (_folded, {_folded(header, 0): name for name, column in columns.items() for header in column.headers}),
+            (_acceptable, {name.lower(): name for name in columns}),
+            (_visible, {_visible(header, 0): name for name, column in columns.items() for header in column.headers}),
+            (_identifier, {_identifier(name, 0): name for name in columns}),
         )
-    return list(unique)
+        self._single: dict[str, str] = {}
+
+    def of_header(self, written: list[str], delimiter: str | None = None) -> list[str]:
+        """The names of a file's columns, in the file's order; a repeated name gets its position as a suffix.
+
+        `delimiter` is that of a CSV file. Raises UnreadableFileError if two names mean the same described column, if no
+        column is described, or if there are too many columns.
+        """
+        refuse_too_many_columns(written)
+        described = self._source.columns
+        unique: dict[str, None] = {}
+        for position, name in enumerate(self._assigned(written), start=1):
+            if name in described and name in unique:
+                raise UnreadableFileError(
+                    f"the column {name!r} appears twice in the file; rename or remove one of them"
+                )
+            if name in unique:
+                while name in unique or name in described:
+                    name += f"_{position}"
+            unique[name] = None
+        if not described.keys() & unique.keys():
+            shown = f"none of its columns ({', '.join(written)[:_SHOWN_CHARACTERS]!r}) is described for the table"
+            raise UnreadableFileError(f"{shown} {self._source.name}{_advice(written, delimiter)}")
+        return list(unique)
+
+    def of_object(self, written: list[str]) -> list[str]:
+        """The names for the keys of a JSON object; two of them are the same if the object is ambiguous."""
+        single = self._single
+        names = [single[key] if key in single else self._of_single(key) for key in written]
+        return names if len(set(names)) == len(names) else self._assigned(written)
+
+    def _of_single(self, written: str) -> str:
+        match = self._match(written, 0)
+        self._single[written] = name = match.column if match else _acceptable(written, 0)
+        return name
+
+    def _assigned(self, written: list[str]) -> list[str]:
+        matches = [self._match(name, position) for position, name in enumerate(written, start=1)]
+        closest: dict[str, int] = {}
+        for match in filter(None, matches):
+            closest[match.column] = min(match.distance, closest.get(match.column, match.distance))
+        return [
+            match.column if match and match.distance == closest[match.column] else _acceptable(name, position)
+            for position, (name, match) in enumerate(zip(written, matches, strict=True), start=1)
+        ]
+
+    def _match(self, written: str, position: int) -> _Match | None:
+        for distance, (compared, columns) in enumerate(self._comparisons):
+            if column := columns.get(compared(written, position)):
+                return _Match(column, distance)
+        return None
 
 
-def _likely_delimiter(names: list[str], source: Source) -> str:
-    """The delimiter, as TOML, that the header of a file with the wrong one seems to have; otherwise an example."""
-    counts = {delimiter: "".join(names).count(delimiter) for delimiter in ";\t|," if delimiter != source.delimiter}
-    likely = max(counts, key=lambda delimiter: counts[delimiter])
-    return '"\\t"' if likely == "\t" else f'"{likely}"'
+def _folded(name: str, _position: int) -> str:
+    return name.strip().casefold()
+
+
+def _acceptable(name: str, position: int) -> str:
+    """The name in lower case and as Delta accepts it.
+
+    A name that is empty or starts with `_`, as the pipeline's own columns do, gets the prefix `column`.
+    """
+    accepted = name.strip().translate(_REPLACEMENTS).lower()
+    return f"column{accepted or f'_{position}'}" if not accepted or accepted.startswith("_") else accepted
+
+
+def _visible(name: str, _position: int) -> str:
+    """The name as a reader sees it: without invisible characters, and with one form of those that look the same."""
+    shown = unicodedata.normalize("NFKC", name)
+    shown = "".join(character for character in shown if unicodedata.category(character) != "Cf")
+    return unicodedata.normalize("NFKC", " ".join(shown.split()).casefold())
+
+
+def _identifier(name: str, _position: int) -> str:
+    """The name as a description can write it: `Order-ID` is `order_id`."""
+    return "".join(character if f"_{character}".isidentifier() else "_" for character in _visible(name, 0))
+
+
+def _advice(written: Iterable[str], delimiter: str | None) -> str:
+    if delimiter is None:
+        return "; compare its columns with the description"
+    counts = {other: "".join(written).count(other) for other in ";\t|," if other != delimiter}
+    likely = max(counts, key=lambda other: counts[other])
+    shown = r"\t" if likely == "\t" else likely
+    return (
+        f"; check that the file has a header and that its delimiter is {delimiter!r}, or set delimiter in the table's"
+        f' section, such as delimiter = "{shown}"'
+    )
 
 
 def refuse_too_many_columns(columns: Sized) -> None:

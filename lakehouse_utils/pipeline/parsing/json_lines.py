@@ -2,27 +2,29 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from functools import cache, partial
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, BinaryIO, NoReturn
 
+from lakehouse_utils.pipeline.formats import Format
 from lakehouse_utils.pipeline.parsing.blocks import Block, ParsedRecord, Part, assemble_blocks, invalid_utf8
-from lakehouse_utils.pipeline.parsing.column_names import column_name
-from lakehouse_utils.pipeline.parsing.text_files import Chunk, TextFile
+from lakehouse_utils.pipeline.parsing.column_names import ColumnNames
+from lakehouse_utils.pipeline.parsing.text_files import LINE_END, Chunk, TextFile
 from lakehouse_utils.pipeline.sources import Source
 
-_FIRST_LINE_END = re.compile(rb"[^\r\n]*+(\r?\n|\r)")
+_FIRST_LINE = re.compile(rb"[^\r\n]*+" + LINE_END)
 _SPACE = re.compile(r"[ \t\r\n]*+")
-_DECODER = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 class BrokenLineError(Exception):
     """What is wrong with a line, as the reason in quarantine."""
 
 
-def read_json_lines(stream: BinaryIO, source: Source) -> Iterator[Part]:
+def read_json_lines(stream: BinaryIO, source: Source, file_format: Format) -> Iterator[Part]:
     """The parts of a file with one JSON object per line. Raises UnreadableFileError."""
-    file = TextFile(stream, _FIRST_LINE_END)
+    # In JSON a line end inside a text is written as an escape, which must not be swapped with those of lines.
+    file = TextFile(stream, _FIRST_LINE, file_format.encoding, line_ends_in_values=False)
     yield from file.parts(file.head, 1, lambda buffer, _: buffer.rfind(b"\n") + 1, partial(_parse_chunk, source=source))
 
 
@@ -31,22 +33,22 @@ def _parse_chunk(chunk: Chunk, source: Source) -> Iterator[Block]:
 
 
 def _records(chunk: Chunk, source: Source) -> Iterator[ParsedRecord]:
-    to_column = cache(partial(column_name, source=source))
+    columns = ColumnNames(source)
     for line, raw in enumerate(chunk.data.split(b"\n")[:-1], start=chunk.line):
         if not raw.strip(b" \t\r"):
             continue
         try:
-            row = _row(raw, source, to_column)
+            row = _row(raw, source, columns)
         except BrokenLineError as error:
             yield line, raw, str(error)
         else:
             yield line, raw, row
 
 
-def _row(raw: bytes, source: Source, to_column: Callable[[str], str]) -> dict[str, str | None]:
+def _row(raw: bytes, source: Source, columns: ColumnNames) -> dict[str, str | None]:
     """The row on one line, by the names of bronze's columns. Raises BrokenLineError."""
     values = _object(raw)
-    row = {to_column(name): value for name, value in values.items()}
+    row = dict(zip(columns.of_object(list(values)), values.values(), strict=True))
     if len(row) < len(values):
         raise BrokenLineError("two field names differ only in case or punctuation")
     if not source.columns.keys() & row.keys():
@@ -59,7 +61,11 @@ def _object(raw: bytes) -> dict[str, str | None]:
     try:
         text = raw.decode()
         values = json.loads(
-            text, parse_int=str, parse_float=str, parse_constant=str, object_pairs_hook=dict_without_duplicates
+            text,
+            parse_int=str,
+            parse_float=str,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=dict_without_duplicates,
         )
     except UnicodeDecodeError:
         raise BrokenLineError(invalid_utf8(raw)) from None
@@ -82,6 +88,11 @@ def _object(raw: bytes) -> dict[str, str | None]:
             code = ord(error.object[error.start])
             raise BrokenLineError(f"invalid text: \\u{code:04x} is only half of a surrogate pair") from None
     return values
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Raise BrokenLineError for NaN, Infinity or -Infinity, which Python's json accepts."""
+    raise BrokenLineError(f"invalid JSON: {name} is not a JSON value")
 
 
 def _values_as_written(text: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ MAX_HEADER_BYTES = 16 * MIB
 MAX_RECORD_BYTES = 128 * MIB  # a longer record is quarantined without being parsed
 MAX_QUOTED_BYTES = 64 * MIB  # a quote that is still open after this many bytes counts as never closed
 MAX_RAW_BYTES = 16 * MIB  # of a broken record, kept in quarantine
+MAX_BROKEN_RECORDS = 10_000  # of one file, kept in quarantine; the others are only counted
 
 MAX_CELLS = 6 << 20  # in one block: short values take more memory as Arrow columns than as text
 MAX_OBJECTS = 1 << 20  # cells that are held as Python objects

@@ -1,4 +1,4 @@
-"""Parquet files: every value as text. `_source_line` is the number of the row, from 1."""
+"""Parquet files: every value as text, timestamps with a time zone in UTC. `_source_line` is the row's number, from 1."""
 
 import json
 from collections import defaultdict
@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lakehouse_utils.errors import UnreadableFileError
+from lakehouse_utils.pipeline.formats import Format
 from lakehouse_utils.pipeline.lineage import SOURCE_LINE
 from lakehouse_utils.pipeline.parsing import limits
 from lakehouse_utils.pipeline.parsing.blocks import (
@@ -23,7 +24,7 @@ from lakehouse_utils.pipeline.parsing.blocks import (
     invalid_utf8,
     line_numbers,
 )
-from lakehouse_utils.pipeline.parsing.column_names import column_names
+from lakehouse_utils.pipeline.parsing.column_names import ColumnNames
 from lakehouse_utils.pipeline.parsing.json_lines import dict_without_duplicates
 from lakehouse_utils.pipeline.sources import Source
 
@@ -38,15 +39,20 @@ class _BrokenValue(NamedTuple):
     reason: str
 
 
-def read_parquet(stream: BinaryIO, source: Source) -> Iterator[Part]:
+def read_parquet(stream: BinaryIO, source: Source, _file_format: Format) -> Iterator[Part]:
     """The parts of a Parquet file. Raises UnreadableFileError, also in the middle of a damaged file."""
     row = 1
     try:
-        file = pq.ParquetFile(stream, page_checksum_verification=True)
-        columns = column_names(file.schema_arrow.names, source)
+        # Nanoseconds, Arrow's default for INT96, are wrong before 1677 and after 2262. Silver has microseconds anyway.
+        file = pq.ParquetFile(stream, page_checksum_verification=True, coerce_int96_timestamp_unit="us")
+        columns = ColumnNames(source).of_header(file.schema_arrow.names)
         for batch in file.iter_batches(batch_size=_rows_per_batch(file.metadata)):
-            yield partial(_parse_batch, row, batch, columns)
+            part = partial(_parse_batch, row, batch, columns)
             row += batch.num_rows
+            if batch.nbytes > limits.MAX_RECORD_BYTES:  # not kept in memory while the next batch is read
+                part = partial(list, list(part()))
+            del batch
+            yield part
     except MemoryError:  # ArrowMemoryError is one, and says nothing about the file
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -70,6 +76,7 @@ def _parse_batch(first_row: int, batch: pa.RecordBatch, columns: list[str]) -> I
         arrays[name], broken_in_column = _as_text(column)
         for value in broken_in_column:
             broken_values[value.position].append((name, value))
+    _remove_oversized(arrays, broken_values)
     arrays[SOURCE_LINE] = line_numbers(np.arange(first_row, first_row + batch.num_rows))
     broken = []
     for index, values in broken_values.items():
@@ -82,19 +89,41 @@ def _parse_batch(first_row: int, batch: pa.RecordBatch, columns: list[str]) -> I
     yield Block(rows, broken, batch.num_rows, batch.nbytes)
 
 
+def _remove_oversized(arrays: dict[str, pa.Array], broken_values: dict[int, list[tuple[str, "_BrokenValue"]]]) -> None:
+    """Take the values that are too long for a row out of `arrays`."""
+    for name, values in arrays.items():
+        if values.nbytes <= limits.MAX_RECORD_BYTES:
+            continue
+        sizes = pc.binary_length(values).to_numpy(zero_copy_only=False)
+        positions = np.flatnonzero(sizes > limits.MAX_RECORD_BYTES).tolist()
+        _, offsets, text = values.buffers()  # a scalar would be a copy of the value
+        for position in positions:
+            offset = int(np.frombuffer(offsets, np.int32)[values.offset + position])
+            start = text.slice(offset, limits.MAX_RAW_BYTES).to_pybytes()
+            reason = (
+                f"the value has {int(sizes[position]):,} bytes, more than the limit of {limits.MAX_RECORD_BYTES:,}; raw"
+                f" holds the first {len(start):,}"
+            )
+            broken_values[position].append((name, _BrokenValue(position, start.decode(errors="ignore"), reason)))
+        if positions:
+            kept = [None if sizes[i] > limits.MAX_RECORD_BYTES else values[i].as_py() for i in range(len(values))]
+            arrays[name] = pa.array(kept, values.type)
+
+
 def _as_text(values: pa.Array) -> tuple[pa.Array, list[_BrokenValue]]:
     """`values` as text, with NULL for each value that cannot become text, and those values."""
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if pa.types.is_timestamp(values.type) and values.type.tz:
+        # Local times would need offsets with seconds, and would be after the year 9999 or before the year 1.
+        in_utc = values.view(pa.timestamp(values.type.unit)).cast(pa.string())
+        return pc.binary_join_element_wise(in_utc, "Z", ""), []
     try:
         values.validate(full=True)  # Parquet does not guarantee that a string is UTF-8
         if not isinstance(values.type, pa.UuidType):
             return values.cast(pa.string()), []
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         pass
-    if pa.types.is_timestamp(values.type):  # in an unknown time zone
-        in_utc = values.view(pa.timestamp(values.type.unit)).cast(pa.string())
-        return pc.binary_join_element_wise(in_utc, "Z", ""), []
     texts: list[str | None] = []
     broken: list[_BrokenValue] = []
     to_python = _to_python if "[ns" in str(values.type) else methodcaller("as_py")

@@ -8,7 +8,7 @@ from support.raw_files import THINGS, read_csv, read_json, read_parquet, refusal
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.pipeline.parsing import limits
-from lakehouse_utils.pipeline.parsing.column_names import column_names
+from lakehouse_utils.pipeline.parsing.column_names import ColumnNames
 from lakehouse_utils.pipeline.sources import Source
 
 
@@ -34,6 +34,56 @@ def test_column_names_of_a_header(header, columns):
     content = read_csv(header + "\n1,x\n")
     assert content.columns == columns
     assert content.rows == [(header.count("\n") + 2, ("1", "x"))]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "größe,unit_price,price",
+        "gro\u0308ße,unit\u00a0price,\u200bprice",
+        "GRÖSSE,Unit  Price ,pri\u00adce",
+        "\ufeffgröße,unit\u2007\u202fprice,\u200eprice\u200f",
+        "größe,unit-price,ｐｒｉｃｅ",
+        "größe,Unit.Price,PRICE",
+        "größe,unit/price,price",
+    ],
+)
+def test_column_names_that_only_look_different(header):
+    """A header means a described column if they look the same, and any punctuation stands for `_`."""
+    source = THINGS.model_copy(
+        update={"columns": dict.fromkeys(["größe", "unit_price", "price"], THINGS.columns["id"])}
+    )
+    content = read_csv(header + "\n1,2,3\n", source)
+    assert content.columns == ["größe", "unit_price", "price"]
+    assert content.values == [("1", "2", "3")]
+    assert read_json(json.dumps(dict.fromkeys(header.split(","), 1)), source).columns == content.columns
+
+
+def test_column_names_by_from():
+    """A header that a column gives with `from` is that column, however it is spelled."""
+    headers = {"id": ["@timestamp", "_id", "2nd Nº"], "name": [], "note": ["nome"]}
+    columns = {name: {"type": "text", "from": given} for name, given in headers.items()}
+    source = Source(name="things", key=["id"], columns=columns)
+    for header in ("@timestamp", "_ID", "2ND\u00a0no", "2nd N\u00ba", "id", "ID"):
+        assert read_csv(f"{header},Nome\n1,x\n", source).columns == ["id", "note"], header
+        assert read_json(json.dumps({header: 1, "Nome": "x"}), source).columns == ["id", "note"], header
+    assert read_csv("@timestamp,_id.\n1,2\n", source).columns == ["id", "column_id."]
+    assert "the column 'id' appears twice" in refusal(read_csv, "@timestamp,id\n1,2\n", source)
+    assert "the column 'id' appears twice" in refusal(read_csv, "@timestamp,_id\n1,2\n", source)
+
+
+def test_column_names_closest_match_counts():
+    """If a file has two headers that could be a column, the closer one is; a JSON object is read in the same way."""
+    source = THINGS.model_copy(update={"columns": dict.fromkeys(["id", "order_id"], THINGS.columns["id"])})
+    assert read_csv("id,order-id,order_id\n1,2,3\n", source).columns == ["id", "order-id", "order_id"]
+    content = read_json('{"id":1,"order-id":2}\n{"id":3,"order-id":4,"order_id":5}\n', source)
+    assert content.columns == ["id", "order_id", "order-id"]
+    assert content.values == [("1", "2", None), ("3", "5", "4")]
+    assert "the column 'order_id' appears twice" in refusal(read_csv, "id,order-id,order.id\n1,2,3\n", source)
+    assert read_json('{"order-id":2,"order.id":3}', source).reasons == {
+        1: "two field names differ only in case or punctuation"
+    }
+    assert read_parquet(pa.table({"id": [1], "na\u200bme": [2]})).columns == ["id", "name"]
 
 
 def test_column_names_that_appear_twice():
@@ -78,10 +128,10 @@ def test_column_names_by_from():
             "net": {"type": "text", "from": ["a.b-c/d", "(net) =;"]},
         },
     )
-    assert column_names(["nº sócio ", "A.B-C/D", "other"], source) == ["id", "net", "other"]
-    assert column_names(["ID", "(net) =;"], source) == ["id", "net"]
+    assert ColumnNames(source).of_header(["nº sócio ", "A.B-C/D", "other"]) == ["id", "net", "other"]
+    assert ColumnNames(source).of_header(["ID", "(net) =;"]) == ["id", "net"]
     with pytest.raises(UnreadableFileError, match="the column 'id' appears twice in the file"):
-        column_names(["Nº Sócio", "id"], source)
+        ColumnNames(source).of_header(["Nº Sócio", "id"])
 
 
 @pytest.mark.parametrize(
@@ -98,7 +148,7 @@ def test_column_names_of_another_delimiter(header, delimiter, advice):
     """If no column is described, the error names the setting, with the delimiter that the header seems to have."""
     source = Source(name="t", key=["id"], delimiter=delimiter, columns={"id": {"type": "integer"}})
     with pytest.raises(UnreadableFileError) as error:
-        column_names(header, source)
+        ColumnNames(source).of_header(header, delimiter)
     assert f"its delimiter is {delimiter!r}, or set delimiter in the table's section, such as {advice}" in str(
         error.value
     )

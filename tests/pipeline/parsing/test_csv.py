@@ -14,6 +14,7 @@ from lakehouse_utils.pipeline.landing import LandingFile
 from lakehouse_utils.pipeline.lineage import SOURCE_LINE
 from lakehouse_utils.pipeline.parsing import csv as csv_files
 from lakehouse_utils.pipeline.parsing import limits, read
+from lakehouse_utils.pipeline.parsing.csv_records import Dialect
 from lakehouse_utils.pipeline.parsing.text_files import Chunk
 
 
@@ -123,10 +124,10 @@ def test_csv_arrow_and_record_by_record_agree(seed):
     text, rows = written_csv(chance)
     body = text[text.index("\n", text.index("note")) + 1 :] if rows else "1,2,3\n"
     data = (body if body.endswith("\n") else body + "\n").encode()
-    careful = list(csv_files.parse_record_by_record(Chunk(5, data), NAMES, ","))
-    lines, _ = csv_files.record_lines(Chunk(5, data), ",")
+    careful = list(csv_files.parse_record_by_record(Chunk(5, data), NAMES, Dialect()))
+    lines, _ = csv_files.record_lines(Chunk(5, data), Dialect())
     assert len(lines) != len(careful[0].rows) or list(lines) == careful[0].rows[SOURCE_LINE].to_pylist()
-    (either,) = csv_files.parse_chunk(Chunk(5, data), NAMES, ",")
+    (either,) = csv_files.parse_chunk(Chunk(5, data), NAMES, Dialect())
     assert either.rows.equals(careful[0].rows)
     assert (either.broken, either.read, either.size_bytes) == (
         careful[0].broken,
@@ -241,12 +242,17 @@ def test_csv_without_rows(data):
                 ' delimiter in the table\'s section, such as delimiter = ";"'
             ),
         ),
-        ("id,name\n1,a\n".encode("utf-16"), "the file is encoded as UTF-16; save it as UTF-8"),
+        ("id,name\n1,a\n".encode("utf-32"), "the file is encoded as UTF-32, which is not supported; save it as UTF-8"),
         (
             "id,name\n1,a\n".encode("utf-16-le"),
-            "the header contains NUL bytes; check that the file is text, and encoded as UTF-8",
+            "the header contains NUL bytes; check that the file is text, and encoded as UTF-8, or set encoding in the"
+            ' description of the table, such as encoding = "utf-16-le"',
         ),
-        ("id,größe\n1,a\n".encode("latin-1"), "the header is not valid UTF-8"),
+        (
+            "id,größe\n1,a\n".encode("latin-1"),
+            "the header is not valid UTF-8; save the file as UTF-8, or set encoding in the description of the table, such"
+            ' as encoding = "windows-1252"',
+        ),
         (b"PAR1....", "this is a Parquet file; rename it to end in .parquet"),
         (b"PK\x03\x04....", "this is a zip archive or an Excel file"),
         (gzip.compress(b"id\n1\n", mtime=0), "the file is gzip-compressed; rename it to end in .gz"),
@@ -279,6 +285,57 @@ def test_csv_other_delimiter(delimiter):
     assert content.reasons == {5: "expected 3 fields, found 1"}
 
 
+@pytest.mark.parametrize("quote", ["'", "|", "^", "`", "$", "\\", "]", "-"])
+@pytest.mark.parametrize("delimiter", [",", ";", "¦"])
+def test_csv_other_quote(quote, delimiter):
+    """Any ASCII character works as a quote, and then a double quote is text."""
+    source = THINGS.model_copy(update={"quote": quote, "delimiter": delimiter})
+    lines = ['Qid",nameQ', '1,QaQQ,"\nbQ', '2,"x"', "3,QxQy", '4,5"']
+    text = "\n".join(lines).replace('Qid"', "QidQ").replace("nameQ", "name").replace(",", delimiter).replace("Q", quote)
+    content = read_csv(text, source)
+    assert content.rows == [(2, ("1", f'a{quote}{delimiter}"\nb')), (4, ("2", '"x"')), (6, ("4", '5"'))]
+    assert content.broken == [(5, f"3{delimiter}{quote}x{quote}y", "there is text after a closing quote")]
+
+
+def test_csv_without_quotes():
+    """With quote = "", quotes are text everywhere, and a line is a record."""
+    source = THINGS.model_copy(update={"quote": ""})
+    content = read_csv('id,name\n1,"a\n2,"b,c"\n3,5" tube\n', source)
+    assert content.columns == ["id", "name"]
+    assert content.rows == [(2, ("1", '"a')), (4, ("3", '5" tube'))]
+    assert content.reasons == {3: "expected 2 fields, found 3"}
+
+
+@pytest.mark.parametrize("block", [1, 7, 1 << 20])
+def test_csv_rows_before_the_header(block, tiny_blocks):
+    """skip_rows leaves out lines before the header, whatever is in them, and line numbers are those of the file."""
+    tiny_blocks(block)
+    text = 'sep=;"\n\nReport "of 2026, (a\n\nid;name\n1;"a\nb"\n2\n3;c\n'
+    source = THINGS.model_copy(update={"skip_rows": 3, "delimiter": ";"})
+    for data in (text, "\ufeff" + text.replace("\n", "\r\n")):
+        content = read_csv(data, source)
+        assert [(line, values[0]) for line, values in content.rows] == [(6, "1"), (9, "3")]
+        assert content.broken == [(8, "2", "expected 2 fields, found 1")]
+
+
+def test_csv_that_ends_before_the_header():
+    """A file that ends within the lines before the header is refused; an empty file has no rows, as always."""
+    source = THINGS.model_copy(update={"skip_rows": 3})
+    for text in ("id,name\n1,a\n", "id,name\n1,a\n2,b", "a\n\n\n\n\r\n"):
+        assert refusal(read_csv, text, source) == (
+            "there is no header: the file ends within the 3 lines before it (skip_rows)"
+        )
+    assert read_csv("", source).rows == []
+
+
+def test_csv_skipped_line_that_never_ends(monkeypatch):
+    """A line before the header that does not end is refused before much of the file is read."""
+    monkeypatch.setattr(limits, "HEAD_BYTES", 1000)
+    monkeypatch.setattr(limits, "MAX_HEADER_BYTES", 5000)
+    source = THINGS.model_copy(update={"skip_rows": 1})
+    assert "the header does not end within 5,000 bytes" in refusal(read_csv, "x" * 10_000, source)
+
+
 @pytest.mark.parametrize("text", ["id\n1\n\n  \n2\n", 'id\r\n1\r\n\r\n  \r\n"2"\r\n', 'id\n"1"\n\n"  "\n2'])
 def test_csv_one_column(text):
     """With one column, empty lines are still not records, but blanks are."""
@@ -304,7 +361,7 @@ def test_csv_unclosed_quote_breaks_one_line(tiny_blocks, monkeypatch):
 def test_csv_many_columns_stay_in_one_piece():
     """With many columns, Arrow does not cut a column into many short pieces."""
     names = [f"c{i}" for i in range(4000)]  # a piece of a column takes two pages of memory, however short it is
-    rows = csv_files.arrow_table((b"1," * 3999 + b"1\n") * 500, names, ",", False)
+    rows = csv_files.arrow_table((b"1," * 3999 + b"1\n") * 500, names, Dialect(), False)
     assert (rows.num_rows, rows["c0"].num_chunks) == (500, 1)
 
 

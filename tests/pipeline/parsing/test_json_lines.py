@@ -37,8 +37,7 @@ def test_json_lines_well_formed(seed, tiny_blocks):
         ("123456789012345678901234567890", "123456789012345678901234567890"),
         ("9" * 5000, "9" * 5000),
         ("0.1000000000000000055511151231257827", "0.1000000000000000055511151231257827"),
-        ("NaN", "NaN"),
-        ("-Infinity", "-Infinity"),
+        ('"NaN"', "NaN"),
         ("true", "true"),
         ("null", None),
         ('""', ""),
@@ -46,7 +45,7 @@ def test_json_lines_well_formed(seed, tiny_blocks):
         ('"\\u0000\\n\\ud83d\\udeb2"', "\0\n🚲"),
         ("[]", "[]"),
         ('[1.10, 1e999 ,{"a":"\\u00e9"}]', '[1.10, 1e999 ,{"a":"\\u00e9"}]'),
-        ('{ "b" : {"c": [NaN, 12345678901234567890.10]} }', '{ "b" : {"c": [NaN, 12345678901234567890.10]} }'),
+        ('{ "b" : {"c": [null, 12345678901234567890.10]} }', '{ "b" : {"c": [null, 12345678901234567890.10]} }'),
         ('{"s":"}, \\" ]"}', '{"s":"}, \\" ]"}'),
     ],
 )
@@ -72,6 +71,9 @@ def test_json_value_stays_as_written(written, text):
         ('{"order":1}', "none of its fields"),
         ('{"id":' + "[" * 100_000, "nested too deeply"),
         ('{"id":' + '{"a":' * 100_000 + "1" + "}" * 100_001, "nested too deeply"),
+        ('{"id":NaN}', "invalid JSON: NaN is not a JSON value"),
+        ('{"id":1,"name":Infinity}', "invalid JSON: Infinity is not a JSON value"),
+        ('{"id":1,"name":{"tags":[-Infinity,1]}}', "invalid JSON: -Infinity is not a JSON value"),
         ('{"id":1,}', "invalid JSON"),
         ("{'id':1}", "invalid JSON"),
         ('{"id":"a\tb"}', "invalid JSON: Invalid control character"),
@@ -101,3 +103,15 @@ def test_json_pretty_printed():
     content = read_json(text)
     assert not content.rows
     assert "\n".join(raw for _, raw, _ in content.broken) == text
+
+
+@pytest.mark.parametrize("block", [60, 1 << 20])
+def test_json_lines_with_carriage_returns(block, tiny_blocks):
+    """Where lines end in a carriage return alone, line ends that are written as escapes stay as they are."""
+    tiny_blocks(block)
+    values = ["first\nsecond", "dos\r\nend", "\r", "plain"]
+    lines = [json.dumps({"id": number, "name": value}) for number, value in enumerate(values)]
+    content = read_json("\r".join([*lines, '{"id":[1,\\n2]}', "x"]))
+    assert content.rows == [(number, (str(number - 1), value)) for number, value in enumerate(values, start=1)]
+    assert [record[:2] for record in content.broken] == [(5, '{"id":[1,\\n2]}'), (6, "x")]
+    assert read_json('{"id":1}\r{"id":2}\n{"id":3}').lines == [1, 2, 3]

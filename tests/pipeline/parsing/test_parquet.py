@@ -68,7 +68,7 @@ VALUES = {
     "seconds": (pa.array([0], pa.timestamp("s")), ["1970-01-01 00:00:00.000"]),
     "nanoseconds": (pa.array([1], pa.timestamp("ns")), ["1970-01-01 00:00:00.000000001"]),
     "utc": (pa.array([0], pa.timestamp("us", "UTC")), ["1970-01-01 00:00:00.000000Z"]),
-    "zone": (pa.array([0], pa.timestamp("ms", "America/New_York")), ["1969-12-31 19:00:00.000-0500"]),
+    "zone": (pa.array([0], pa.timestamp("ms", "America/New_York")), ["1970-01-01 00:00:00.000Z"]),
     "no such zone": (pa.array([0], pa.timestamp("ms", "Mars/Base")), ["1970-01-01 00:00:00.000Z"]),
     "time": (pa.array([1], pa.time64("us")), ["00:00:00.000001"]),
     "duration": (pa.array([timedelta(seconds=5)], pa.duration("s")), ["5"]),
@@ -122,6 +122,52 @@ def test_parquet_value_as_text(kind):
     content = read_parquet(pa.table({"id": values}))
     assert content.rows == [(i, (text,)) for i, text in enumerate(texts, start=1)]
     assert content.broken == []
+
+
+def test_parquet_int96_far_dates():
+    """Timestamps of Spark, Hive and Impala are right in all years that silver can hold, also as list items."""
+    texts = [
+        "0001-01-01",
+        "1492-10-12 06:00:00",
+        "1677-09-20",
+        "2026-05-04 08:15:00.123456",
+        "2262-04-12",
+        "9999-12-31",
+    ]
+    dates = pa.array([datetime.fromisoformat(text) for text in texts], pa.timestamp("us"))
+    table = pa.table({"id": range(len(texts)), "name": dates, "note": pa.array([[date] for date in dates.to_pylist()])})
+    content = read_parquet(table, use_deprecated_int96_timestamps=True)
+    expected = [datetime.fromisoformat(text).isoformat(" ", "microseconds") for text in texts]
+    assert [name for _, name, _ in content.values] == expected
+    assert [note for _, _, note in content.values] == [f'["{text.removesuffix(".000000")}"]' for text in expected]
+
+
+def test_parquet_named_time_zones():
+    """A timestamp with a time zone is written in UTC: offsets with seconds and the ends of time stay right."""
+    texts = ["0001-01-01 00:00:00", "1900-01-01 00:00:00", "2026-07-01 12:00:00", "9999-12-31 23:59:59"]
+    in_utc = pa.array([datetime.fromisoformat(f"{text}+00:00") for text in texts], pa.timestamp("s", "UTC"))
+    for zone in ("Europe/Paris", "America/Sao_Paulo", "Asia/Tokyo", "America/New_York", "Africa/Monrovia", "+05:30"):
+        values = in_utc.cast(pa.timestamp("us", zone))
+        content = read_parquet(pa.table({"id": values, "name": values.dictionary_encode()}))
+        assert content.values == [(f"{text}.000000Z",) * 2 for text in texts], zone
+
+
+@pytest.mark.parametrize("value_type", [pa.string(), pa.large_string(), pa.binary(), pa.list_(pa.string())])
+def test_parquet_giant_value(value_type, monkeypatch):
+    """A value that is longer than a line may be breaks its own row only, and is cut off in quarantine."""
+    monkeypatch.setattr(limits, "MAX_RECORD_BYTES", 1000)
+    monkeypatch.setattr(limits, "MAX_RAW_BYTES", 9)
+    texts = ["a", "é" * 600, None, "b" * 900, "c" * 2000]
+    is_list = pa.types.is_list(value_type)
+    names = pa.array([[text] for text in texts] if is_list else texts, value_type)
+    content = read_parquet(pa.table({"id": range(5), "name": names}))
+    assert [row[0] for row in content.values] == ["0", "2", "3"]
+    assert content.lines == [1, 3, 4]
+    size, shown = (1204, '["ééé') if is_list else (1200, "éééé")
+    line, raw, reason = content.broken[0]
+    assert (line, json.loads(raw)) == (2, {"id": "1", "name": shown})
+    assert reason == f"name: the value has {size:,} bytes, more than the limit of 1,000; raw holds the first 9"
+    assert content.broken[1].line == 5
 
 
 def test_parquet_value_without_text_breaks_only_its_row():

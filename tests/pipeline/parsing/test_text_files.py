@@ -17,6 +17,33 @@ def test_text_file_with_carriage_returns(block, tiny_blocks):
     assert read_json('{"id":1}\r{"id":2}\rx').lines == [1, 2]
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 1 << 20])
+def test_text_file_with_two_carriage_returns(block, tiny_blocks):
+    r"""Lines may end in `\r\r\n`, which counts as one line end, also inside fields."""
+    tiny_blocks(max(block, 14))  # the header is in what is read first
+    text = '\ufeffid,name\r\r\n1,Turku\r\r\n2,\r\r\n\r\r\n"3","Po\r\r\nri"\r\r\n4\r\r\n5,a\rb\n6,c\r\r'
+    content = read_csv(text)
+    assert content.rows == [
+        (2, ("1", "Turku")),
+        (3, ("2", "")),
+        (5, ("3", "Po\r\nri")),
+        (8, ("5", "a\rb")),
+        (9, ("6", "c\r")),
+    ]
+    assert content.broken == [(7, "4", "expected 2 fields, found 1")]
+    assert read_json('{"id":1}\r\r\nx\r\r\n{"id":2}').broken[0][:2] == (2, "x")
+
+
+@pytest.mark.parametrize("block", [1, 4, 5, 1 << 20])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_text_file_with_byte_order_marks(count, block, tiny_blocks):
+    """Several byte order marks at the start are skipped, as one is."""
+    tiny_blocks(block)
+    assert read_csv("\ufeff" * count + "id,name\n1,Turku\n").rows == [(2, ("1", "Turku"))]
+    assert read_json("\ufeff" * count + '{"id":1}').rows == [(1, ("1",))]
+    assert read_csv(("\ufeff" * count + "id,name\n1,Turku\n").encode("utf-16-be")).rows == [(2, ("1", "Turku"))]
+
+
 @pytest.mark.parametrize("longest", [40, 100])
 def test_text_file_line_that_is_too_long(longest, monkeypatch):
     """A line over the limit becomes a broken record, and the lines after it are read."""

@@ -56,7 +56,10 @@ CASES = {
         "parquet",
         parquet(
             {"id": range(4)}
-            | {name: pa.array(ENDS, pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone)) for name, zone in ZONES.items()}
+            | {
+                name: pa.array(ENDS, pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone))
+                for name, zone in ZONES.items()
+            }
         ),
         {"id": "integer"} | dict.fromkeys(ZONES, "timestamp"),
         "",
@@ -88,7 +91,13 @@ CASES = {
         "",
         [(1, Decimal("30.5")), (2, Decimal("31.0"))],
     ),
-    "bom": ("csv", "\ufeff\ufeffid,city\n1,Turku\n2,Pori\n", {"id": "integer", "city": "text"}, "", [(1, "Turku"), (2, "Pori")]),
+    "bom": (
+        "csv",
+        "\ufeff\ufeffid,city\n1,Turku\n2,Pori\n",
+        {"id": "integer", "city": "text"},
+        "",
+        [(1, "Turku"), (2, "Pori")],
+    ),
     "cr_lines": (
         "jsonl",
         json.dumps({"id": 1, "note": "first\nsecond"}) + "\r" + json.dumps({"id": 2, "note": "dos\r\nend"}) + "\r",
@@ -98,7 +107,7 @@ CASES = {
     ),
     "json_nan": (
         "jsonl",
-        '{"id": 1, "label": NaN}\n{"id": 2, "label": "NaN"}\n{"id": 3, "label": Infinity}\n{"id": 4, "label": [NaN, 1]}\n',
+        '{"id": 1, "label": NaN}\n{"id": 2, "label": "NaN"}\n{"id": 3, "label": Infinity}\n{"id": 4, "label": [NaN]}\n',
         {"id": "integer", "label": "text"},
         "",
         [(2, "NaN")],

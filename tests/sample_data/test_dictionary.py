@@ -45,7 +45,9 @@ def test_dictionary_shows_every_rule():
     """Each kind of rule on a column changes what the dictionary says about the column."""
     examples = {"required": "true", "min": "1", "max": "9", "allowed": "[5]", "references": '"u.v"'}
     examples |= {"pattern": "'[0-9]'", "max_length": "9"}
-    kinds = Column.model_fields.keys() - ValueSettings.model_fields.keys() - {"type", "description", "headers", "optional"}  # no rules
+    kinds = (
+        Column.model_fields.keys() - ValueSettings.model_fields.keys() - {"type", "description", "headers", "optional"}
+    )  # no rules
     assert examples.keys() == kinds, "give an example of the new kind of rule here"
     for kind, value in examples.items():
         with_rule, without = (

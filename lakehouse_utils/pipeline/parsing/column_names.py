@@ -54,7 +54,9 @@ class ColumnNames:
         unique: dict[str, None] = {}
         for position, name in enumerate(self._assigned(written), start=1):
             if name in described and name in unique:
-                raise UnreadableFileError(f"the column {name!r} appears twice in the file; rename or remove one of them")
+                raise UnreadableFileError(
+                    f"the column {name!r} appears twice in the file; rename or remove one of them"
+                )
             if name in unique:
                 while name in unique or name in described:
                     name += f"_{position}"

@@ -245,13 +245,17 @@ def test_csv_without_rows(data):
         ("id,name\n1,a\n".encode("utf-32"), "the file is encoded as UTF-32, which is not supported; save it as UTF-8"),
         (
             "id,name\n1,a\n".encode("utf-16-le"),
-            "the header contains NUL bytes; check that the file is text, and encoded as UTF-8, or set encoding in the"
-            ' description of the table, such as encoding = "utf-16-le"',
+            (
+                "the header contains NUL bytes; check that the file is text, and encoded as UTF-8, or set encoding in the"
+                ' description of the table, such as encoding = "utf-16-le"'
+            ),
         ),
         (
             "id,größe\n1,a\n".encode("latin-1"),
-            "the header is not valid UTF-8; save the file as UTF-8, or set encoding in the description of the table, such"
-            ' as encoding = "windows-1252"',
+            (
+                "the header is not valid UTF-8; save the file as UTF-8, or set encoding in the description of the table,"
+                ' such as encoding = "windows-1252"'
+            ),
         ),
         (b"PAR1....", "this is a Parquet file; rename it to end in .parquet"),
         (b"PK\x03\x04....", "this is a zip archive or an Excel file"),
@@ -291,7 +295,7 @@ def test_csv_other_quote(quote, delimiter):
     """Any ASCII character works as a quote, and then a double quote is text."""
     source = THINGS.model_copy(update={"quote": quote, "delimiter": delimiter})
     lines = ['Qid",nameQ', '1,QaQQ,"\nbQ', '2,"x"', "3,QxQy", '4,5"']
-    text = "\n".join(lines).replace("Qid\"", "QidQ").replace("nameQ", "name").replace(",", delimiter).replace("Q", quote)
+    text = "\n".join(lines).replace('Qid"', "QidQ").replace("nameQ", "name").replace(",", delimiter).replace("Q", quote)
     content = read_csv(text, source)
     assert content.rows == [(2, ("1", f'a{quote}{delimiter}"\nb')), (4, ("2", '"x"')), (6, ("4", '5"'))]
     assert content.broken == [(5, f"3{delimiter}{quote}x{quote}y", "there is text after a closing quote")]

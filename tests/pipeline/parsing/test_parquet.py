@@ -126,7 +126,14 @@ def test_parquet_value_as_text(kind):
 
 def test_parquet_int96_far_dates():
     """Timestamps of Spark, Hive and Impala are right in all years that silver can hold, also as list items."""
-    texts = ["0001-01-01", "1492-10-12 06:00:00", "1677-09-20", "2026-05-04 08:15:00.123456", "2262-04-12", "9999-12-31"]
+    texts = [
+        "0001-01-01",
+        "1492-10-12 06:00:00",
+        "1677-09-20",
+        "2026-05-04 08:15:00.123456",
+        "2262-04-12",
+        "9999-12-31",
+    ]
     dates = pa.array([datetime.fromisoformat(text) for text in texts], pa.timestamp("us"))
     table = pa.table({"id": range(len(texts)), "name": dates, "note": pa.array([[date] for date in dates.to_pylist()])})
     content = read_parquet(table, use_deprecated_int96_timestamps=True)

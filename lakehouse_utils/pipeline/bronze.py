@@ -346,7 +346,7 @@ class _BrokenRecords:
         self._listed += len(listed)
 
     def finish(self, count: int) -> list[AddAction]:
-        """What was uploaded, with a last record about those that are not listed, of `count` broken records."""
+        """What was uploaded, with a last record about those of the `count` broken records that are not listed."""
         if self._first_unlisted:
             reason = (
                 f"{count - self._listed:,} more lines of the file are broken, this one included; only the first"

@@ -35,7 +35,8 @@ def describe(source: Source, path: str, columns: Collection[str]) -> str | None:
     if similar:
         pairs = "; ".join(f"{name} may be {other!r}, which is not described" for name, other in similar.items())
         name, other = next(iter(similar.items()))
-        return f"{sentence}: {pairs}. If so, add from = {json.dumps(other, ensure_ascii=False)} to the description of {name}"
+        header = json.dumps(other, ensure_ascii=False)
+        return f"{sentence}: {pairs}. If so, add from = {header} to the description of {name}"
     return f"{sentence}. If files of {source.name} may lack it, add optional = true to its description"
 
 

@@ -105,8 +105,10 @@ def test_bronze_many_broken_lines(block, folder, monkeypatch):
         "1/things.csv",
         23,
         "x",
-        "40 more lines of the file are broken, this one included; only the first 10 are listed. This one: expected 2"
-        " fields, found 1",
+        (
+            "40 more lines of the file are broken, this one included; only the first 10 are listed. This one: expected"
+            " 2 fields, found 1"
+        ),
     )
     assert rows[-1][1:3] == (11, "x") and rows[-1][3].startswith("490 more lines of the file are broken")
 
@@ -131,12 +133,18 @@ def test_bronze_missing_columns(folder):
     context = RunContext(folder.lake, LocalEngine(folder.lake), progress)
     report = run(context, folder.address, {"things": source}, Selection(("bronze",)))
     assert report.missing_columns == [
-        "2/things.csv has no column phone, so its rows have no value there: phone may be 'phone_no.', which is not"
-        ' described. If so, add from = "phone_no." to the description of phone',
-        "3/things.jsonl has no column phone, so its rows have no value there. If files of things may lack it, add"
-        " optional = true to its description",
-        "7/things.csv has no column größe, so its rows have no value there: größe may be 'grosse', which is not described."
-        ' If so, add from = "grosse" to the description of größe',
+        (
+            "2/things.csv has no column phone, so its rows have no value there: phone may be 'phone_no.', which is not"
+            ' described. If so, add from = "phone_no." to the description of phone'
+        ),
+        (
+            "3/things.jsonl has no column phone, so its rows have no value there. If files of things may lack it, add"
+            " optional = true to its description"
+        ),
+        (
+            "7/things.csv has no column größe, so its rows have no value there: größe may be 'grosse', which is not"
+            ' described. If so, add from = "grosse" to the description of größe'
+        ),
     ]
     assert progress.sentences == report.missing_columns == report.as_json()["missing_columns"]
     assert report.quarantined == 0

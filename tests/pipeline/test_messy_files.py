@@ -107,7 +107,7 @@ CASES = {
     ),
     "json_nan": (
         "jsonl",
-        '{"id": 1, "label": NaN}\n{"id": 2, "label": "NaN"}\n{"id": 3, "label": Infinity}\n{"id": 4, "label": [NaN, 1]}\n',
+        '{"id": 1, "label": NaN}\n{"id": 2, "label": "NaN"}\n{"id": 3, "label": Infinity}\n{"id": 4, "label": [NaN]}\n',
         {"id": "integer", "label": "text"},
         "",
         [(2, "NaN")],

@@ -78,7 +78,8 @@ def _skip_lines(file: TextFile, count: int) -> bytes:
 def _refuse_long_header(size_bytes: int) -> None:
     if size_bytes > limits.MAX_HEADER_BYTES:
         raise UnreadableFileError(
-            f"the header does not end within {limits.MAX_HEADER_BYTES:,} bytes; check it for a quote that is never closed"
+            f"the header does not end within {limits.MAX_HEADER_BYTES:,} bytes; check it for a quote that is never"
+            " closed"
         )
 
 

@@ -1,4 +1,4 @@
-"""Parquet files: every value as text, timestamps with a time zone in UTC. `_source_line` is the row's number, from 1."""
+"""Parquet files: every value as text, and timestamps with a time zone in UTC. `_source_line` is the row number."""
 
 import json
 from collections import defaultdict
@@ -50,7 +50,7 @@ def read_parquet(stream: BinaryIO, source: Source, _file_format: Format) -> Iter
             part = partial(_parse_batch, row, batch, columns)
             row += batch.num_rows
             if batch.nbytes > limits.MAX_RECORD_BYTES:  # not kept in memory while the next batch is read
-                part = partial(list, list(part()))
+                part = partial(iter, list(part()))
             del batch
             yield part
     except MemoryError:  # ArrowMemoryError is one, and says nothing about the file

@@ -5,6 +5,7 @@ in a similar commit just before. Therefore a file is in bronze either completely
 often the pipeline runs.
 """
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,16 +19,18 @@ from deltalake import DeltaTable, Schema
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
-from lakehouse_utils.lake import Lake, TableRef
+from lakehouse_utils.lake import Lake, TableRef, delta_log
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, lineage, missing_columns, quarantine
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
+from lakehouse_utils.pipeline.formats import READING_SETTINGS
 from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
 from lakehouse_utils.pipeline.parsing import BrokenRecord, Part, limits, read
 from lakehouse_utils.pipeline.parsing.column_names import refuse_too_many_columns
 from lakehouse_utils.pipeline.sources import Source
 
+_READING = "reading"  # the app id under which bronze's log records the digest of the settings for reading files
 _APPEND_ONLY = {"delta.appendOnly": "true"}
 _WORKERS = 2  # each holds one block in memory; Arrow uses all cores for a block anyway
 
@@ -154,6 +157,7 @@ def refresh(
     if table is not None and attempts.unconfirmed:
         attempts.confirm(table, recorded)
     loaded = _LoadedFiles(landing, recorded)
+    _note_other_reading(run, source, recorded, loaded)
     new: list[LandingFile] = []
     lost_broken_records: list[LandingFile] = []
     for file in files:
@@ -182,7 +186,8 @@ def refresh(
             quarantine.resolve(run.lake, source, file, _app_id(file.path), uploaded.fingerprint)
         _quarantine_broken(run.lake, source, file, uploaded)
         attempts.unconfirmed[file.path] = uploaded
-        table = _commit(ref, table, source, uploaded, _transactions(landing, file, uploaded))
+        transactions = _transactions(landing, file, uploaded) | {_READING: _reading_digest(source)}
+        table = _commit(ref, table, source, uploaded, transactions)
         attempts.count(attempts.unconfirmed.pop(file.path))
         _note_missing_columns(run, source, file, uploaded, counts)
     _quarantine_again(run, landing, source, lost_broken_records, counts)
@@ -190,6 +195,28 @@ def refresh(
     counts.last_batch = max((file.batch for file in files if file not in refused_files), default=None)
     landing.save_hints()
     return counts, refused
+
+
+def _note_other_reading(
+    run: RunContext, source: Source, recorded: Callable[[str], int | None], loaded: _LoadedFiles
+) -> None:
+    """Say once that files which bronze has were read with other settings."""
+    digest = _reading_digest(source)
+    if recorded(_READING) not in (None, digest):
+        loaded.to_record[_READING] = digest
+        run.progress.on_note(
+            f"the description says now that the files of {source.name} are read in another way. Rows that"
+            f" bronze.{source.name} has stay as they were read; --rebuild bronze.{source.name} reads their files again"
+        )
+
+
+def _reading_digest(source: Source) -> int:
+    """A number that changes when the description would give other rows of the same files in bronze."""
+    formats = [source.format, *map(source.format.override, source.formats)]
+    settings = [format_.model_dump(include=set(READING_SETTINGS)) for format_ in formats]
+    patterns = [entry.files for entry in source.formats]
+    headers = {name: column.headers for name, column in source.columns.items()}
+    return delta_log.digest(json.dumps([settings, patterns, headers], sort_keys=True))
 
 
 def _quarantine_broken(lake: Lake, source: Source, file: LandingFile, uploaded: Uploaded) -> None:

@@ -88,18 +88,19 @@ def _is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:
 def append(
     ref: TableRef, table: DeltaTable | None, schema: pa.Schema, files: list[AddAction], transactions: Transactions
 ) -> DeltaTable:
-    """Commit uploaded `files` to `table` unless its log already has these `transactions`.
+    """Commit uploaded `files` to `table` unless its log already has the first of these `transactions`.
 
     The table is created if it is None, and gets the columns of `schema` that it lacks. Raises CommitFailedError if
     other writers committed first in every attempt.
     """
     table = table or create(ref, Schema.from_arrow(schema))
+    app_id, version = next(iter(transactions.items()))
     with translate_errors(f"commit to {ref.label}", ref.lake):
         for attempt in range(_MAX_ATTEMPTS):
             try:
                 add_missing_columns(table, schema)
-                # Checked as late as possible, because another writer may have committed the same transactions.
-                if any(progress(table, app_id) != version for app_id, version in transactions.items()):
+                # Checked as late as possible, because another writer may have committed the same transaction.
+                if progress(table, app_id) != version:
                     commit_files(table, files, CommitRecord(transactions))
                 return table
             except CommitFailedError:  # the files are still good for another attempt

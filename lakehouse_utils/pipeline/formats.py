@@ -26,6 +26,7 @@ _ENCODINGS = {
     "utf-16-be": "utf-16-be",
 }
 ENCODINGS = tuple(dict.fromkeys(_ENCODINGS.values()))
+READING_SETTINGS = ("delimiter", "quote", "encoding", "skip_rows")  # the other settings are about values
 NULL_VALUES = ("", "NULL")
 TRUE_VALUES = ("true", "t", "yes", "y", "1")
 FALSE_VALUES = ("false", "f", "no", "n", "0")

@@ -22,7 +22,7 @@ from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, commits, lineage, quarantine, rules
 from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
-from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeTarget, Relation, count_rows
+from lakehouse_utils.pipeline.engines.protocol import Engine, MergeClause, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference, merge_rows
 from lakehouse_utils.pipeline.sources import HISTORY_COLUMNS, Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statement, statements
@@ -238,12 +238,17 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
     )
     rejected = engine.materialize("rejected_rows", sql)
 
-    count = count_rows(engine, rejected)
+    count, table = count_rows(engine, rejected), None
+    if count or new.commit.rebuilds:
+        table = quarantined.open()
+    if table is not None:
+        commits.add_missing_columns(table, quarantine.SCHEMA)
+        if new.commit.rebuilds:
+            _resolve_accepted(engine, table, rejected)
     if not count:
         return 0, 0
     added = rejected
-    if (table := quarantined.open()) is not None:
-        commits.add_missing_columns(table, quarantine.SCHEMA)
+    if table is not None:
         quarantined_rows = engine.define_snapshot("quarantined_rows", table)
         missing = statement("silver", "not_quarantined", rejected=rejected, quarantined=quarantined_rows)
         added = engine.materialize("missing_rows", missing)
@@ -254,6 +259,19 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
     version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
     quarantine.append(run.lake, source, quarantine.app_id_of_rejected(source), version, upload)
     return count, count_rows(engine, added) if new.commit.rebuilds else count
+
+
+def _resolve_accepted(engine: Engine, table: DeltaTable, rejected: Relation) -> None:
+    """Mark the problems of rows that are accepted now as resolved; quarantine's other rows stay as they are."""
+    quarantined_rows = engine.define_snapshot("quarantined_rows", table)
+    sql = statement("silver", "accepted_now", rejected=rejected, quarantined=quarantined_rows)
+    accepted_now = engine.materialize("accepted_now", sql)
+    if count_rows(engine, accepted_now):
+        key = [lineage.SOURCE_FILE, lineage.SOURCE_LINE, "raw", lineage.INGESTED_AT]
+        same_row = " AND ".join(f"target.{quoted(name)} = source.{quoted(name)}" for name in key)
+        target = MergeTarget(table, key, CommitRecord({}))
+        on = f"{same_row} AND target.layer = 'silver'"
+        engine.merge(target, accepted_now, on, ["resolved_at"], [MergeClause("update")])
 
 
 # -- history

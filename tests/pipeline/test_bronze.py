@@ -354,6 +354,22 @@ def test_bronze_crash_between_commits(supplier, monkeypatch):
     assert len(supplier.quarantined()) == 1
 
 
+def test_bronze_when_files_are_read_in_another_way(folder):
+    """New settings for reading apply to new files; a note says once how to read the earlier ones again."""
+    folder.deliver("1/things.csv", "id,name\n1,a\n")
+    progress = lakes.RecordingProgress()
+    context = RunContext(folder.lake, LocalEngine(folder.lake), progress)
+    other = THINGS.model_copy(update={"delimiter": ";"})
+    for source in (THINGS, THINGS, other, other):
+        run(context, folder.address, {"things": source}, Selection(("bronze",)))
+    assert progress.sentences == [
+        (
+            "the description says now that the files of things are read in another way. Rows that bronze.things has"
+            " stay as they were read; --rebuild bronze.things reads their files again"
+        )
+    ]
+
+
 def test_bronze_counts_after_a_conflict(folder, monkeypatch):
     """The report also counts what was loaded before a conflict with another writer."""
     folder.deliver("1/things.csv", "id,name\n1,a\n2\n")

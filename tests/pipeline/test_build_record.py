@@ -293,6 +293,9 @@ def test_a_changed_rule_is_applied_to_rows_that_silver_has(pipeline):
     assert pipeline.is_as_expected()
     pipeline.described.write_text(DESCRIPTION, encoding="utf-8")
     assert pipeline.run().rows["silver.t"].quarantined == 0
+    problems = lakes.rows(pipeline.lake.delta("quarantine", "t"))
+    resolved = {row["reason"] for row in problems if row["resolved_at"]}
+    assert resolved == {"n: '3' is above 2"}, "only the row that is accepted again is resolved"
     current = {row["k"]: row["v"] for row in lakes.rows(pipeline.lake.delta("silver", "t"))}
     assert current == {1: "c", 2: "b", 4: "a"}
     assert not pipeline.run().changed_anything

@@ -46,6 +46,22 @@ ANTI JOIN {quarantined} AS quarantined
     AND quarantined.layer = 'silver'
 
 
+-- name: accepted_now
+-- Rows in quarantine that silver rejected earlier and does not reject any more, or that bronze has lost.
+SELECT
+    quarantined._source_file,
+    quarantined._source_line,
+    quarantined.raw,
+    quarantined._ingested_at,
+    now() AS resolved_at
+FROM {quarantined} AS quarantined
+ANTI JOIN {rejected} AS rejected
+    ON rejected._source_file = quarantined._source_file
+    AND rejected._source_line = quarantined._source_line
+    AND rejected.raw = quarantined.raw
+WHERE quarantined.layer = 'silver' AND quarantined.resolved_at IS NULL
+
+
 -- name: newest
 -- One row per key: the newest version of {versions}.
 SELECT

@@ -60,7 +60,9 @@ class Content:
         self.rows = list(zip(self.lines, self.values, strict=True))
         self.broken = [record for block in self.blocks for record in block.broken]
         self.reasons = {line: reason for line, _, reason in self.broken}
-        assert sum(block.read for block in self.blocks) == len(self.rows) + len(self.broken)
+        assert sum(block.read for block in self.blocks) == len(self.rows) + len(self.broken) + sum(
+            block.unlisted for block in self.blocks
+        )
 
 
 def read_csv(data: bytes | str, source: Source = THINGS) -> Content:

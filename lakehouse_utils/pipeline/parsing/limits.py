@@ -11,6 +11,7 @@ STEP_BYTES = MIB  # processed at a time if a temporary copy of a whole block wou
 
 MAX_HEADER_BYTES = 16 * MIB
 MAX_RECORD_BYTES = 128 * MIB  # a longer record is quarantined without being parsed
+MAX_PAGE_BYTES = 640 * MIB  # of Parquet, decompressed; a row group with a larger one is quarantined without being read
 MAX_QUOTED_BYTES = 64 * MIB  # a quote that is still open after this many bytes counts as never closed
 MAX_RAW_BYTES = 16 * MIB  # of a broken record, kept in quarantine
 MAX_BROKEN_RECORDS = 10_000  # of one file, kept in quarantine; the others are only counted

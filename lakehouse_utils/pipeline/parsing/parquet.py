@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
+from itertools import groupby
 from operator import methodcaller
 from typing import BinaryIO, NamedTuple
 
@@ -23,9 +24,11 @@ from lakehouse_utils.pipeline.parsing.blocks import (
     escaped_text,
     invalid_utf8,
     line_numbers,
+    text_table,
 )
 from lakehouse_utils.pipeline.parsing.column_names import ColumnNames
 from lakehouse_utils.pipeline.parsing.json_lines import dict_without_duplicates
+from lakehouse_utils.pipeline.parsing.parquet_pages import oversized_column
 from lakehouse_utils.pipeline.sources import Source
 
 _MAX_BATCH_ROWS = 128 * 1024
@@ -46,7 +49,11 @@ def read_parquet(stream: BinaryIO, source: Source, _file_format: Format) -> Iter
         # Nanoseconds, Arrow's default for INT96, are wrong before 1677 and after 2262. Silver has microseconds anyway.
         file = pq.ParquetFile(stream, page_checksum_verification=True, coerce_int96_timestamp_unit="us")
         columns = ColumnNames(source).of_header(file.schema_arrow.names)
-        for batch in file.iter_batches(batch_size=_rows_per_batch(file.metadata)):
+        for batch in _batches(file, stream):
+            if isinstance(batch, _UnreadRows):
+                yield partial(_unread_block, row, batch)
+                row += batch.count
+                continue
             part = partial(_parse_batch, row, batch, columns)
             row += batch.num_rows
             if batch.nbytes > limits.MAX_RECORD_BYTES:  # not kept in memory while the next batch is read
@@ -60,6 +67,39 @@ def read_parquet(stream: BinaryIO, source: Source, _file_format: Format) -> Iter
         raise UnreadableFileError(f"invalid Parquet file: damaged from row {row} on ({first_line})") from None
     if row - 1 != file.metadata.num_rows:
         raise UnreadableFileError(f"invalid Parquet file: {row - 1:,} of its {file.metadata.num_rows:,} rows were read")
+
+
+class _UnreadRows(NamedTuple):
+    """Rows that would take too much memory to read, and the reason."""
+
+    count: int
+    reason: str
+
+
+def _batches(file: pq.ParquetFile, stream: BinaryIO) -> Iterator[pa.RecordBatch | _UnreadRows]:
+    """The rows of the file, in order."""
+    batch_size = _rows_per_batch(file.metadata)
+    oversized = {
+        number: column
+        for number in range(file.num_row_groups)
+        if (column := oversized_column(stream, file.metadata.row_group(number)))
+    }
+    for column, numbers in groupby(range(file.num_row_groups), oversized.get):
+        groups = list(numbers)
+        if column is None:
+            yield from file.iter_batches(batch_size=batch_size, row_groups=groups)
+            continue
+        reason = (
+            f"{column}: a page of this column has more than {limits.MAX_PAGE_BYTES:,} bytes, which is the limit, so the"
+            " rows of its row group are not read; write smaller values or row groups"
+        )
+        yield _UnreadRows(sum(file.metadata.row_group(number).num_rows for number in groups), reason)
+
+
+def _unread_block(first_row: int, rows: _UnreadRows) -> Iterator[Block]:
+    listed = min(rows.count, limits.MAX_BROKEN_RECORDS + 1)
+    broken = [BrokenRecord(first_row + index, "", rows.reason) for index in range(listed)]
+    yield Block(text_table({}, []), broken, rows.count, unlisted=rows.count - listed)
 
 
 def _rows_per_batch(metadata: pq.FileMetaData) -> int:

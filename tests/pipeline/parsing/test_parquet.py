@@ -170,6 +170,33 @@ def test_parquet_giant_value(value_type, monkeypatch):
     assert content.broken[1].line == 5
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"use_dictionary": False, "compression": "none"},
+        {"data_page_version": "2.0", "compression": "zstd", "write_page_checksum": True},
+        {"write_page_index": True, "data_page_size": 10},
+    ],
+)
+def test_parquet_page_that_is_too_large(how, monkeypatch):
+    """Row groups with a page that would take too much memory are quarantined without being read; the others are not."""
+    monkeypatch.setattr(limits, "MAX_PAGE_BYTES", 50_000)
+    monkeypatch.setattr(limits, "MAX_BROKEN_RECORDS", 3)
+    names = [f"{number} " * 1000 for number in range(30)]
+    names[7] = names[17] = names[18] = "x" * 60_000
+    notes = [[name[:30]] for name in names]
+    content = read_parquet(pa.table({"id": range(30), "name": names, "note": notes}), row_group_size=5, **how)
+    assert content.lines == [*range(1, 6), *range(11, 16), *range(21, 31)]
+    assert [name for _, name, _ in content.values] == [names[line - 1] for line in content.lines]
+    assert [(line, raw) for line, raw, _ in content.broken] == [(line, "") for line in (6, 7, 8, 9, 16, 17, 18, 19)]
+    assert content.broken[0].reason == (
+        "name: a page of this column has more than 50,000 bytes, which is the limit, so the rows of its row group are not"
+        " read; write smaller values or row groups"
+    )
+    assert sum(block.unlisted for block in content.blocks) == 2
+
+
 def test_parquet_value_without_text_breaks_only_its_row():
     """A value that cannot become text breaks its own row only."""
     offsets, letters = pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffc")

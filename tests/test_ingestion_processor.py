@@ -19,6 +19,7 @@ from support import lakes
 
 import ingestion_processor
 from lakehouse_utils import settings
+from lakehouse_utils.pipeline.context import TableCounts
 from lakehouse_utils.pipeline.report import ReportFile, RunReport
 
 DESCRIPTION = '[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}\n[other]\nkey=["k"]\n[other.columns]\nk={type="text"}\n'
@@ -124,6 +125,8 @@ def test_report_has_counts_and_versions(job, shop, prefix):
         "quarantined": 1,
         "version": 1,
         "last_batch": ".",
+        "missing_columns": [],
+        "rebuilt": None,
     }
     assert report["rows"]["silver.t"] == {
         "read": 3,
@@ -132,6 +135,8 @@ def test_report_has_counts_and_versions(job, shop, prefix):
         "quarantined": 1,
         "version": 1,
         "last_batch": ".",
+        "missing_columns": [],
+        "rebuilt": None,
     }
 
 
@@ -216,7 +221,7 @@ def test_missing_columns_are_an_error_when_strict(job, monkeypatch):
     """A described column that a file lacks makes --strict exit with 3, and nothing else."""
 
     def run_without_a_column(*arguments):
-        arguments[-1].missing_columns.append("t.csv lacks the column v")
+        arguments[-1].rows["bronze.t"] = TableCounts(missing_columns=["t.csv has no column v"])
 
     monkeypatch.setattr(ingestion_processor, "run", run_without_a_column)
     assert (job().exit_code, job("--strict").exit_code) == (0, 3)

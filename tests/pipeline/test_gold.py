@@ -242,7 +242,7 @@ def test_a_missing_silver_table_is_named(lake, tmp_path):
     """Gold without silver names the table that it needs and the layer to run first."""
     write_shop(tmp_path)
     with pytest.raises(MissingTableError, match=r"made from silver\.customers_history, which does not exist") as raised:
-        lakes.job(lake, tmp_path, layers=("gold",))
+        lakes.job(lake, tmp_path, layers=("gold",), tables=("dim_customers",))
     assert raised.value.table == "silver.customers_history"
 
 

@@ -52,7 +52,7 @@ def read_parquet(stream: BinaryIO, source: Source, _file_format: Format) -> Iter
         for batch in _batches(file, stream):
             if isinstance(batch, _UnreadRows):
                 yield partial(_unread_block, row, batch)
-                row += batch.count
+                row += batch.row_count
                 continue
             part = partial(_parse_batch, row, batch, columns)
             row += batch.num_rows
@@ -70,7 +70,7 @@ def read_parquet(stream: BinaryIO, source: Source, _file_format: Format) -> Iter
 class _UnreadRows(NamedTuple):
     """Rows that would take too much memory to read, and the reason."""
 
-    count: int
+    row_count: int
     reason: str
 
 
@@ -95,9 +95,9 @@ def _batches(file: pq.ParquetFile, stream: BinaryIO) -> Iterator[pa.RecordBatch 
 
 
 def _unread_block(first_row: int, rows: _UnreadRows) -> Iterator[Block]:
-    listed = min(rows.count, limits.MAX_BROKEN_RECORDS + 1)
+    listed = min(rows.row_count, limits.MAX_BROKEN_RECORDS + 1)
     broken = [BrokenRecord(first_row + index, "", rows.reason) for index in range(listed)]
-    yield Block(text_table({}, []), broken, rows.count, unlisted=rows.count - listed)
+    yield Block(text_table({}, []), broken, rows.row_count, unlisted=rows.row_count - listed)
 
 
 def _rows_per_batch(metadata: pq.FileMetaData) -> int:

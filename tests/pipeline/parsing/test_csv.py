@@ -246,15 +246,15 @@ def test_csv_without_rows(data):
         (
             "id,name\n1,a\n".encode("utf-16-le"),
             (
-                "the header contains NUL bytes; check that the file is text, and encoded as UTF-8, or set encoding in the"
-                ' description of the table, such as encoding = "utf-16-le"'
+                "the header contains NUL bytes; check that the file is text, and encoded as UTF-8, or set encoding in"
+                ' the description of the table, such as encoding = "utf-16-le"'
             ),
         ),
         (
             "id,größe\n1,a\n".encode("latin-1"),
             (
-                "the header is not valid UTF-8; save the file as UTF-8, or set encoding in the description of the table,"
-                ' such as encoding = "windows-1252"'
+                "the header is not valid UTF-8; save the file as UTF-8, or set encoding in the description of the"
+                ' table, such as encoding = "windows-1252"'
             ),
         ),
         (b"PAR1....", "this is a Parquet file; rename it to end in .parquet"),

@@ -74,7 +74,8 @@ class _Header:
         elif kind == _MAP:
             raise IndexError("page headers have no maps")
         elif kind == _BINARY:
-            self.position += self._varint()
+            size = self._varint()
+            self.position += size
         elif kind == _DOUBLE:
             self.position += 8
         elif kind == _BYTE:

@@ -1,5 +1,6 @@
 """Parquet: every value as text, and a damaged file is refused as a whole."""
 
+import io
 import json
 import random
 import uuid
@@ -7,6 +8,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from support.raw_files import parquet, read_parquet, refusal
 
@@ -195,6 +197,26 @@ def test_parquet_page_that_is_too_large(how, monkeypatch):
         " not read; write smaller values or row groups"
     )
     assert sum(block.unlisted for block in content.blocks) == 2
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_parquet_many_pages(version, dictionary, monkeypatch):
+    """A row group that is large because it has many pages is read."""
+    monkeypatch.setattr(limits, "MAX_PAGE_BYTES", 3000)
+    table = pa.table(
+        {"id": range(2000), "name": [f"name {number}" for number in range(2000)], "note": [True, None] * 1000}
+    )
+    data = parquet(
+        table,
+        data_page_size=500,
+        write_batch_size=10,
+        dictionary_pagesize_limit=1000,
+        use_dictionary=dictionary,
+        data_page_version=version,
+    )
+    assert pq.read_metadata(io.BytesIO(data)).row_group(0).column(1).total_uncompressed_size > 10_000
+    assert read_parquet(data).lines == list(range(1, 2001))
 
 
 def test_parquet_value_without_text_breaks_only_its_row():

@@ -103,8 +103,8 @@ def test_bronze_many_broken_lines(block, folder, monkeypatch):
         23,
         "x",
         (
-            "40 more lines of the file are broken, this one included; only the first 10 are listed. This one: expected 2"
-            " fields, found 1"
+            "40 more lines of the file are broken, this one included; only the first 10 are listed. This one: expected"
+            " 2 fields, found 1"
         ),
     )
     assert rows[-1][1:3] == (11, "x") and rows[-1][3].startswith("490 more lines of the file are broken")

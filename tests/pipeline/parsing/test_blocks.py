@@ -13,6 +13,13 @@ def test_blocks_with_different_columns(tiny_blocks):
     assert content.values == [("1", "1", None), ("2", None, None), ("3", None, "3"), ("4", "4", None)]
 
 
+def test_blocks_with_many_broken_records(monkeypatch):
+    """A block lists one broken record more than a file may list, and counts the others."""
+    monkeypatch.setattr(limits, "MAX_BROKEN_RECORDS", 3)
+    (block,) = read_json("x\n" * 10 + '{"id":1}\n').blocks
+    assert ([record.line for record in block.broken], block.unlisted, block.read) == ([1, 2, 3, 4], 6, 11)
+
+
 def test_blocks_of_lines_with_different_keys(monkeypatch):
     """Lines of which each has its own key come out in blocks that fit into memory."""
     monkeypatch.setattr(limits, "MAX_OBJECTS", 10_000)

@@ -322,6 +322,14 @@ def test_csv_rows_before_the_header(block, tiny_blocks):
         assert content.broken == [(8, "2", "expected 2 fields, found 1")]
 
 
+@pytest.mark.parametrize("line_end", ["\r", "\r\n", "\r\r\n"])
+def test_csv_line_ends_of_rows_before_the_header(line_end):
+    """A quote in a line before the header does not hide how lines end."""
+    source = THINGS.model_copy(update={"skip_rows": 1})
+    text = line_end.join(['Frames of 28"', "id,name", "1,a", "2,b", ""])
+    assert read_csv(text, source).rows == [(3, ("1", "a")), (4, ("2", "b"))]
+
+
 def test_csv_that_ends_before_the_header():
     """A file that ends within the lines before the header is refused; an empty file has no rows, as always."""
     source = THINGS.model_copy(update={"skip_rows": 3})

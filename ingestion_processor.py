@@ -101,7 +101,7 @@ def report_path_in(arguments: list[str]) -> Path | None:
     default="",
     metavar="LAYER.TABLE,...",
     callback=comma_separated(),
-    help="Build these tables again, and then those built from them.",
+    help="Rebuild these tables, and then the tables built from them.",
 )
 @click.option(
     "--sources",
@@ -294,8 +294,8 @@ class Output:
         """Raise SettingError if a part of the output was lost, unless its reader ended."""
         if self._error and not isinstance(self._error, BrokenPipeError):
             raise SettingError(
-                f"The tables are up to date, but the output could not be written: {self._error.strerror}. Send it to"
-                " another place.",
+                f"The tables are up to date, but the output could not be written: {self._error.strerror}. Redirect"
+                " it to another place.",
                 setting="stdout",
             )
 

@@ -8,7 +8,7 @@ LakehouseError
 │   ├── CertificateError          the server's certificate is not trusted, or the server does not use TLS
 │   ├── ServerBusyError           the server throttles requests or keeps failing (HTTP 5xx)
 │   ├── IncompleteAnswerError     the server's answers end before they are complete
-│   ├── KeyTooLongError           the name of an object is longer than S3 allows
+│   ├── KeyTooLongError           the key of an object is longer than S3 allows
 │   ├── StorageFullError          the server's disk is full, or a quota is used up
 │   ├── GoneError                 an object of a table no longer exists
 │   ├── BucketNotFoundError       the bucket does not exist
@@ -26,7 +26,7 @@ LakehouseError
 ├── UnreadableFileError           a raw file cannot be read at all
 ├── MissingTableError             a required table does not exist
 ├── ConflictError                 other writers committed first in every attempt
-├── DamagedTableError             the log of a table is damaged
+├── DamagedTableError             the log or a data file of a table is damaged
 ├── MemoryLimitError              a table needs more memory than the engine may use
 ├── FailedTablesError             several tables could not be brought up to date
 ├── IncompatibleReaderError       a reader would silently return wrong rows of a table
@@ -100,7 +100,7 @@ class KeyTooLongError(StorageError):
 
 
 class StorageFullError(StorageError):
-    """The server cannot store more: its disk is full, or a quota is used up."""
+    """The server cannot store more data: its disk is full, or a quota is used up."""
 
 
 class GoneError(StorageError):
@@ -190,7 +190,7 @@ class ConflictError(LakehouseError):
 
 
 class DamagedTableError(LakehouseError):
-    """The log of a table is damaged, so the table cannot be read. `table` is `<layer>.<name>`."""
+    """The log or a data file of a table is damaged, so the table cannot be read. `table` is `<layer>.<name>`."""
 
     def __init__(self, message: str, *, table: str = "") -> None:
         super().__init__(message)

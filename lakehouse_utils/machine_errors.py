@@ -16,21 +16,24 @@ from lakehouse_utils.errors import LakehouseError, MachineError
 
 _DISK_FULL = (
     "the disk is full",
-    "Free some space, or set TMPDIR to a folder on another disk if it is the one with /tmp.",
+    "Free some space. If it is the disk with /tmp, you can instead set TMPDIR to a folder on another disk.",
 )
 _TOO_MANY_FILES = ("too many files are open", "Raise the limit (`ulimit -n 1024`).")
 _NO_MEMORY = ("memory ran out", "Stop other programs, or use a machine with more memory.")
-_BROKEN = ("the disk or network drive does not work", "Check it, and the system's log.")
+_BROKEN = ("the disk or network drive failed", "Check it and the system log.")
 _MEANINGS: dict[int, tuple[str, str]] = {
     errno.ENOSPC: _DISK_FULL,
     errno.EDQUOT: ("the quota of the disk is used up", _DISK_FULL[1]),
-    errno.EFBIG: ("a file reached the largest size that is allowed", "Raise the limit (`ulimit -f unlimited`)."),
+    errno.EFBIG: ("a file reached the size limit", "Raise the limit (`ulimit -f unlimited`)."),
     errno.EMFILE: _TOO_MANY_FILES,
     errno.ENFILE: ("too many files are open on this machine", "Stop other programs."),
     errno.ENOMEM: _NO_MEMORY,
-    errno.EAGAIN: ("no more processes or threads can be started", "Raise the limit (`ulimit -u`), or stop others."),
+    errno.EAGAIN: (
+        "no more processes or threads can be started",
+        "Raise the limit (`ulimit -u`), or stop other programs.",
+    ),
     errno.EIO: _BROKEN,
-    errno.EROFS: ("the disk is read-only", "Set TMPDIR or the folder in question to another disk."),
+    errno.EROFS: ("the disk is read-only", "Use a folder on another disk; for temporary files, set TMPDIR."),
     errno.ENODEV: _BROKEN,
     errno.ENXIO: _BROKEN,
     errno.ESTALE: _BROKEN,
@@ -58,7 +61,7 @@ _USUAL_OPEN_FILES, _NEEDED_OPEN_FILES = 4096, 128
 
 
 def raise_open_file_limit() -> None:
-    """Let this process open as many files as the system allows, but at least a usual number.
+    """Raise this process's limit on open files to a usual number, or to the highest that the system allows.
 
     With too few, libraries crash or hang instead of raising an error. Raises MachineError.
     """

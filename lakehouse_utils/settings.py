@@ -167,7 +167,7 @@ def _read(env_file: Path) -> Mapping[str, str | None]:
         if broken := [name for name, value in values.items() if "\0" in name + (value or "")]:
             name = broken[0].replace("\0", "\\0")
             raise SettingError(
-                f"{env_file} is invalid: the line of {name} contains a NUL character. Write it again, as plain text.",
+                f"{env_file} is invalid: the line of {name} contains a NUL character. Rewrite that line as plain text.",
                 setting=name,
             )
         return values

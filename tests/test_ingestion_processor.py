@@ -332,8 +332,8 @@ def test_output_that_cannot_be_written(shop, prefix, s3_state_dir):
     assert (done.returncode, done.stderr) == (
         1,
         (
-            "Error: The tables are up to date, but the output could not be written: No space left on device. Send it to"
-            " another place.\n"
+            "Error: The tables are up to date, but the output could not be written: No space left on device. Redirect"
+            " it to another place.\n"
         ),
     )
     assert lakes.at(prefix, s3_state_dir).delta("silver", "t").count() == 2

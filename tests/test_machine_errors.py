@@ -52,7 +52,7 @@ def test_largest_file_of_duckdb(tmp_path):
     """A limit on the size of files is named."""
     command = [sys.executable, "-c", LIMITED, str(tmp_path)]
     done = subprocess.run(command, cwd=settings.CHECKOUT, capture_output=True, text=True, check=False)
-    assert "a file reached the largest size that is allowed" in done.stdout, done.stderr
+    assert "a file reached the size limit" in done.stdout, done.stderr
 
 
 def test_no_more_memory():

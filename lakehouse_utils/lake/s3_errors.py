@@ -112,12 +112,12 @@ def translate_errors(action: str, lake: S3Access, *, objects_must_exist: bool = 
 
 
 def _damaged_table(damage: str, action: str, cause: BaseException) -> DamagedTableError:
-    layer, name = damaged_table(str(cause), action) or ("", "")
-    rebuild = f", or build {layer}.{name} again from what it was made of with `--rebuild {name}`" if name else ""
+    label = ".".join(damaged_table(str(cause), action) or ())
+    rebuild = f", or rebuild the table with `--rebuild {label}`" if label else ""
     return DamagedTableError(
-        f"Could not {action}: {f'{layer}.{name}' if name else 'the table'} is damaged, because {damage}. Restore the"
-        f" missing or damaged objects from a backup or an earlier object version{rebuild}.",
-        table=f"{layer}.{name}" if name else "",
+        f"Could not {action}: {label or 'the table'} is damaged: {damage}. Restore the missing or damaged objects"
+        f" from a backup or an earlier object version{rebuild}.",
+        table=label,
     )
 
 
@@ -210,24 +210,24 @@ _BUSY = _Problem(
 )
 _FULL = _Problem(
     StorageFullError,
-    "{server} cannot store more: its disk is full, or a quota is used up",
+    "{server} cannot store more data: its disk is full, or a quota is used up",
     "Free some space on the server, and start again; finished work is kept.",
 )
 _FULL_EMBEDDED = _Problem(
     StorageFullError,
-    "the disk of {full_disk} is full, where {server} keeps its data",
+    "the disk with {full_disk}, where {server} keeps its data, is full",
     "Free some space, or set LAKEHOUSE_STATE_DIR to a folder on another disk. Then start again; finished work is kept.",
 )
 _INCOMPLETE = _Problem(
     IncompleteAnswerError,
-    "{server} ended an answer before it was complete, again and again",
+    "{server} kept sending incomplete answers after several retries",
     "Check the network, and any proxy in between. Then start again; finished work is kept.",
 )
 _GONE = _Problem(
     GoneError,
     "an object of a table no longer exists ({detail})",
-    "Start again. If it happens again, a vacuum with a short retention has removed files that are in use, or someone"
-    " deleted them: restore them, or build the table again with `--rebuild TABLE`.",
+    "Start again. If the error comes back, someone deleted the object, or a vacuum with a short retention removed it"
+    " while it was in use: restore it, or rebuild the table with `--rebuild LAYER.TABLE`.",
 )
 _KEY_TOO_LONG = _Problem(
     KeyTooLongError,

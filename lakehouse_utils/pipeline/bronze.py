@@ -205,8 +205,8 @@ def _note_other_reading(
     if recorded(_READING) not in (None, digest):
         loaded.to_record[_READING] = digest
         run.progress.on_note(
-            f"the description says now that the files of {source.name} are read in another way. Rows that"
-            f" bronze.{source.name} has stay as they were read; --rebuild bronze.{source.name} reads their files again"
+            f"the settings for reading the files of {source.name} have changed. Rows that are already in"
+            f" bronze.{source.name} stay as they are; to read their files again, use --rebuild bronze.{source.name}"
         )
 
 
@@ -234,7 +234,10 @@ def _quarantine_again(
     uploads = run.engine.upload_files(upload_broken_records, landing, source, files, run.progress.on_advance)
     for file, uploaded in zip(files, uploads, strict=True):
         if isinstance(uploaded, UnreadableFileError):  # it was readable when it was loaded
-            run.progress.on_note(f"{printable(file.path)}: its broken records left quarantine ({uploaded})")
+            run.progress.on_note(
+                f"{printable(file.path)}: its broken records are no longer in quarantine, because a RESTORE removed"
+                f" them, and they cannot be added again: {uploaded}"
+            )
             continue
         _quarantine_broken(run.lake, source, file, uploaded)
         counts.quarantined += uploaded.broken

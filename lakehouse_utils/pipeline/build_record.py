@@ -2,7 +2,7 @@
 
 Every commit of the pipeline carries application transactions (see `lake/delta_log.py`): `pipeline`, by which the commit
 is recognized as its own; the position of each input up to which the table covers it; and a digest of the description
-and of the SQL. The record is not believed further than the tables' histories support it. It does not count after
+and of the SQL. The tables' histories show whether the record is still correct. It does not count after
 
 - another program changed the table's rows, for example by RESTORE or DELETE;
 - an input was replaced, restored, rebuilt or lost rows since the recorded position;
@@ -163,7 +163,7 @@ def changes_since(
     except MissingCommitError:
         return InputChange(f"the log of {ref.label} no longer reaches back to version {covered.version}")
     if not commits or commits[0].digest != covered.digest:
-        return InputChange(f"{ref.label} is another table than the one that it was built from")
+        return InputChange(f"{ref.label} is not the table that it was built from")
     added: list[dict[str, object]] = []
     engine_commits = {commit.transactions.get(_ENGINE_COMMIT) for commit in commits}
     for commit in commits[1:]:
@@ -195,7 +195,7 @@ def _record(ref: TableRef, own: Commit, others: list[Commit], head: Commit) -> B
 
 def _what(commit: Commit) -> str:
     if commit.operation == "RESTORE":
-        return f"was restored to an earlier version (at version {commit.version})"
+        return f"was restored to an earlier version (RESTORE at version {commit.version})"
     return f"was changed by another program ({commit.operation or 'a commit'} at version {commit.version})"
 
 

@@ -75,7 +75,7 @@ def _check(text: str, directives: list[str], has_time: bool) -> None:
         if directives.count(directive) > 1:
             raise ValueError(f"{text!r} has the directive {directive!r} twice; remove one of them")
     if ("%Y" in directives) == ("%y" in directives) or not {"%d", "%m"} <= set(directives):
-        raise ValueError(f"{text!r} is not a complete date; it needs %d, %m and one of %Y and %y, or be {ISO!r}")
+        raise ValueError(f"{text!r} is not a complete date; use %d, %m, and %Y or %y, or only {ISO!r} for ISO 8601")
     if "%H" in directives and "%I" in directives:
         raise ValueError(f"{text!r} has %H and %I; use %H for 24 hours, or %I with %p for 12 hours")
     hour = "%I" if "%I" in directives or "%p" in directives else "%H"

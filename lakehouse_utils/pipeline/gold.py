@@ -7,7 +7,7 @@ The header of a file names the table's key and the tables that it reads. Its sta
 - `rows`: the rows of gold for these keys. What differs from the table is written with one MERGE.
 - `unknown_member`: in a dimension, the row that facts point to when the source names no known member.
 
-The commit records the position of each table that was read (see `build_record.py`); if it does not hold any more, the
+The commit records the position of each table that was read (see `build_record.py`); if it is no longer correct, the
 table is rebuilt: computed for all keys, and what differs is written. A new file
 in the folder is picked up automatically.
 """
@@ -104,7 +104,7 @@ def needs(name: str) -> set[str]:
 def refresh(run: RunContext, name: str, *, rebuild: str | None = None) -> TableCounts:
     """Bring `gold/<name>` up to date with the tables that it reads; all counts are 0 if it already was.
 
-    The table is rebuilt if its build record does not hold any more, or if `rebuild` says why; only then it may also get
+    The table is rebuilt if its build record is no longer correct, or if `rebuild` says why; only then it may also get
     other columns. Raises MissingTableError if one of these tables does not exist, and LakehouseError if the table was
     built with other columns.
     """
@@ -213,7 +213,7 @@ def _require_columns(engine: Engine, table: DeltaTable, definition: GoldTable, c
     if different := sorted(set(engine.columns(desired)) ^ existing):
         raise LakehouseError(
             f"The columns of gold.{definition.name} are not those of sql/gold/{definition.name}.sql:"
-            f" {', '.join(different)}. Give the table these columns with --rebuild gold.{definition.name}."
+            f" {', '.join(different)}. Change the table with --rebuild gold.{definition.name}."
         )
 
 

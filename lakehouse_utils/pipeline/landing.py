@@ -98,7 +98,7 @@ class Landing:
     """
 
     def __init__(self, address: str, lake: Lake, hints: ContentHints | None = None) -> None:
-        """`lake` gives access to S3, `hints` save reading unchanged files of a folder again.
+        """`lake` gives access to S3. With `hints`, unchanged files of a folder are not read again.
 
         Raises SettingError if `address` is a folder that does not exist.
         """

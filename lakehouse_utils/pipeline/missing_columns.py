@@ -37,7 +37,7 @@ def describe(source: Source, path: str, columns: Collection[str]) -> str | None:
         name, other = next(iter(similar.items()))
         header = json.dumps(other, ensure_ascii=False)
         return f"{sentence}: {pairs}. If so, add from = {header} to the description of {name}"
-    return f"{sentence}. If files of {source.name} may lack it, add optional = true to its description"
+    return f"{sentence}. If that is expected, add optional = true to the description of {', '.join(missing)}"
 
 
 def _nearest(name: str, others: Collection[str]) -> str | None:

@@ -36,7 +36,7 @@ def portable(pattern: str) -> str:
 
 
 def _refused(what: str, advice: str) -> ValueError:
-    return ValueError(f"{what} is not supported, because engines understand it differently; {advice}")
+    return ValueError(f"{what} is not supported, because engines interpret it differently; {advice}")
 
 
 def _rewrite(piece: str) -> str:
@@ -49,7 +49,7 @@ def _rewrite(piece: str) -> str:
         return r"\z"
     if piece.startswith("(?"):
         if piece != "(?:":
-            raise _refused(piece, "only groups (...) and (?:...) are; for upper and lower case, write [Ss]im")
+            raise _refused(piece, "use only the groups (...) and (?:...), and [Ss]im for upper and lower case")
         return piece
     if piece.startswith("{") and not _REPEAT.fullmatch(piece):
         raise _refused(piece, r"use {n}, {n,} or {n,m} with at most three digits, and \{ for a brace")
@@ -86,7 +86,7 @@ def _class_end(pattern: str, start: int) -> int:
         elif pattern[position] == "]" and position > start + 1:
             return position + 1
         position += 1
-    raise ValueError("a [ is not closed by a ]")
+    raise ValueError(r"a [ is not closed; add a ], or write \[ for the character")
 
 
 def _class(text: str) -> str:

@@ -29,7 +29,7 @@ from lakehouse_utils.pipeline.landing import LandingFile
 from lakehouse_utils.pipeline.lineage import SOURCE_FILE
 from lakehouse_utils.pipeline.sources import Source
 
-REASON = "--rebuild asks for it"
+REASON = "--rebuild names it"
 _SHOWN_FILES = 5
 
 
@@ -45,7 +45,7 @@ def require_known(labels: tuple[str, ...], sources: dict[str, Source]) -> None:
     known = known_labels(sources)
     if unknown := sorted(set(labels) - set(known)):
         raise SettingError(
-            f"--rebuild: {', '.join(unknown)} is not the name of a table. Write it with its layer, such as {known[0]}.",
+            f"--rebuild: no table is called {', '.join(unknown)}. Write the layer and the name, such as {known[0]}.",
             setting="--rebuild",
         )
 
@@ -96,8 +96,8 @@ def _require_raw_files(run: RunContext, ref: TableRef, files: list[LandingFile])
     if missing:
         shown = ", ".join(sorted(missing)[:_SHOWN_FILES]) + (", ..." if len(missing) > _SHOWN_FILES else "")
         raise LakehouseError(
-            f"{ref.label} cannot be rebuilt: it has rows of {len(missing):,} files that are no longer in the landing"
-            f" ({shown}), and they would be lost. Put these files back, and run again."
+            f"{ref.label} cannot be rebuilt: raw files are no longer in the landing folder ({len(missing):,}: {shown}),"
+            " and their rows would be lost. Put these files back, and run again."
         )
 
 

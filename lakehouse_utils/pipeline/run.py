@@ -143,10 +143,11 @@ def _require_selected(selection: Selection) -> None:
     for label in selection.rebuild:
         layer, _, name = label.partition(".")
         needed = {"bronze", "silver"} if layer == "quarantine" else {layer}
-        if not needed.issubset(selection.layers) or not selection.has_table(name.removesuffix("_history")):
+        table = name.removesuffix("_history")
+        if not needed.issubset(selection.layers) or not selection.has_table(table):
             raise SettingError(
-                f"--rebuild {label} needs the layer {' and '.join(sorted(needed))} and this table in the run. Change"
-                " --layers or --tables.",
+                f"--rebuild {label} needs the layer{'s' if len(needed) > 1 else ''} {' and '.join(sorted(needed))} and"
+                f" the table {table} in the run. Change --layers or --tables.",
                 setting="--rebuild",
             )
 

@@ -2,7 +2,7 @@
 
 Each table's commit records the position of bronze that it covers (see `build_record.py`). A run reads only the files
 that bronze has gained since then, so the cost of a daily batch depends on the new rows and on the files that they
-change, not on the size of the tables. When the record does not hold any more, the table is rebuilt: computed from all
+change, not on the size of the tables. When the record is no longer correct, the table is rebuilt: computed from all
 rows of bronze, and what differs is written. The rules on values are in `rules.py`, the SQL is in `sql/silver.sql`.
 """
 
@@ -46,7 +46,7 @@ def input_label(source: Source) -> str:
 def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None = None) -> TableCounts:
     """Bring `silver/<name>`, one of `tables(source)`, up to date with bronze.
 
-    All counts are 0 if it already was. The table is rebuilt if its build record does not hold any more, or if `rebuild`
+    All counts are 0 if it already was. The table is rebuilt if its build record is no longer correct, or if `rebuild`
     says why; only then it may also get other columns. Without a bronze table, an empty silver table is created, because
     gold needs it.
 
@@ -395,8 +395,7 @@ def _require_described_columns(ref: TableRef, table: DeltaTable, source: Source)
     if different:
         raise DescriptionError(
             f"The columns of {ref.label} are not those of [{source.name}] in the source descriptions:"
-            f" {', '.join(different)}. Change the description back, or give the table these columns with --rebuild"
-            f" {ref.label}.",
+            f" {', '.join(different)}. Change the description back, or change the table with --rebuild {ref.label}.",
             entry=source.name,
         )
 

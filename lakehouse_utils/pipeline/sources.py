@@ -96,7 +96,7 @@ class Column(ValueSettings):
                     raise ValueError
             except ValueError:
                 advice = _ADVICE.get(self.data_type.name, "")
-                raise ValueError(f"{rule} has {_as_written(value)}, which is not a valid {self.type}{advice}") from None
+                raise ValueError(f"{rule}: {_as_written(value)} is not a valid {self.type}{advice}") from None
             if rule == "max" and self.min is not None and bounds.is_below(exact, self.min, self.data_type):
                 raise ValueError(
                     f"min ({_as_written(self.min)}) is greater than max ({_as_written(self.max)}); change one of them"
@@ -253,9 +253,9 @@ def _load_source(path: Path | str, name: str, section: object) -> Source:
         )
 
     if not isinstance(section, dict):
-        raise invalid([], f"it must be a section with settings, and not {_as_written(section)}")
+        raise invalid([], f"it must be a section with settings, not {_as_written(section)}")
     if "name" in section:
-        raise invalid(["name"], "a section cannot have the setting name; the name of the table is the section's")
+        raise invalid(["name"], "there is no setting 'name' here; remove it: the section's name is the table's name")
     try:
         return Source.model_validate({"name": name, **section})
     except ValidationError as error:
@@ -278,13 +278,13 @@ def _reason(problem: "ErrorDetails") -> str:
         case "too_short":
             return "it must have at least one entry"
         case "string_too_short" | "string_too_long" if "delimiter" in location or "quote" in location:
-            return f"{written!r} is not one character"
+            return f"it must be one character, not {written!r}"
         case "string_too_short":
             return "it cannot be empty"
         case "greater_than_equal":
-            return f"it must be at least {context['ge']}, and not {written}"
+            return f"it must be at least {context['ge']}, not {written}"
         case kind if kind in _EXPECTED:
-            return f"it must be {_EXPECTED[kind]}, and not {_as_written(written)}"
+            return f"it must be {_EXPECTED[kind]}, not {_as_written(written)}"
     return problem["msg"].removeprefix("Value error, ")
 
 

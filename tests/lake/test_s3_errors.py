@@ -392,7 +392,7 @@ def test_the_embedded_servers_full_disk(lake, monkeypatch):
     """If the embedded server fails and its disk is full, that is the reason."""
     monkeypatch.setattr(server, "_MIN_FREE_BYTES", 1 << 60)
     error = ClientError({"Error": {"Code": "InternalError"}, "ResponseMetadata": {"HTTPStatusCode": 500}}, "PutObject")
-    sentence = r"the disk of .*/s3 is full, where the embedded S3 server keeps its data"
+    sentence = r"the disk with .*/s3, where the embedded S3 server keeps its data, is full"
     with pytest.raises(StorageFullError, match=sentence), translate_errors("write", lake):
         raise error
 
@@ -447,8 +447,8 @@ def test_a_damaged_log(lake, client, change, what):
     with pytest.raises(DamagedTableError) as caught, translate_errors(f"read {lake.uri('silver', 'orders')}", lake):
         use("silver", "orders")
     assert caught.value.table == "silver.orders"
-    assert f"silver.orders is damaged, because {what}" in str(caught.value)
-    assert "--rebuild orders" in str(caught.value) and "\n" not in str(caught.value)
+    assert f"silver.orders is damaged: {what}" in str(caught.value)
+    assert "--rebuild silver.orders`" in str(caught.value) and "\n" not in str(caught.value)
 
 
 # Errors that are not recognized

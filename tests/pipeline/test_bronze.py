@@ -138,8 +138,8 @@ def test_bronze_missing_columns(folder):
             ' described. If so, add from = "phone_no." to the description of phone'
         ),
         (
-            "3/things.jsonl has no column phone, so its rows have no value there. If files of things may lack it, add"
-            " optional = true to its description"
+            "3/things.jsonl has no column phone, so its rows have no value there. If that is expected, add"
+            " optional = true to the description of phone"
         ),
         (
             "7/things.csv has no column größe, so its rows have no value there: größe may be 'grosse', which is not"
@@ -364,8 +364,8 @@ def test_bronze_when_files_are_read_in_another_way(folder):
         run(context, folder.address, {"things": source}, Selection(("bronze",)))
     assert progress.sentences == [
         (
-            "the description says now that the files of things are read in another way. Rows that bronze.things has"
-            " stay as they were read; --rebuild bronze.things reads their files again"
+            "the settings for reading the files of things have changed. Rows that are already in bronze.things stay as"
+            " they are; to read their files again, use --rebuild bronze.things"
         )
     ]
 

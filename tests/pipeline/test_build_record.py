@@ -186,7 +186,7 @@ def test_bronze_replaced_by_other_batches_at_the_same_version(pipeline):
     tables = expected.tables(pipeline.landing, pipeline.described)
     assert lakes.unlike(pipeline.lake, {name: rows for name, rows in tables.items() if name in silver}) == {}
     assert pipeline.notes == [
-        f"silver.{name} is rebuilt, because bronze.t is another table than the one that it was built from"
+        f"silver.{name} is rebuilt, because bronze.t is not the table that it was built from"
         for name in ("t_history", "t")
     ]
     assert not pipeline.run().changed_anything
@@ -463,7 +463,7 @@ def test_rebuild_makes_a_table_and_those_built_from_it_right(local, label, damag
     report = local.run(rebuild=(label,))
     assert lakes.contents(local.lake) == before
     if label.startswith("silver"):
-        assert report.rows[label].rebuilt == "--rebuild asks for it"
+        assert report.rows[label].rebuilt == "--rebuild names it"
     assert not local.run().changed_anything
 
 
@@ -471,7 +471,7 @@ def test_rebuild_keeps_rows_whose_raw_files_are_gone(local):
     """Bronze is not rebuilt if rows would be lost: the error names the missing files."""
     before = local.run_day_by_day()
     shutil.rmtree(local.landing / "2026-01-02")
-    with pytest.raises(Exception, match=r"1 files .* \(2026-01-02/t\.csv\)"):
+    with pytest.raises(Exception, match=r"raw files .* \(1: 2026-01-02/t\.csv\)"):
         local.run(rebuild=("bronze.t",))
     assert lakes.contents(local.lake) == before
 
@@ -507,9 +507,9 @@ def test_rebuild_of_gold(lake, small):
 @pytest.mark.parametrize(
     ("selected", "message"),
     [
-        ({"rebuild": ("silver.tt",)}, r"silver\.tt is not the name of a table"),
-        ({"rebuild": ("gold.dim_date",)}, r"--rebuild gold\.dim_date needs the layer gold"),
-        ({"rebuild": ("quarantine.t",), "layers": ("bronze",)}, "needs the layer bronze and silver"),
+        ({"rebuild": ("silver.tt",)}, r"no table is called silver\.tt"),
+        ({"rebuild": ("gold.dim_date",)}, r"--rebuild gold\.dim_date needs the layer gold and the table dim_date"),
+        ({"rebuild": ("quarantine.t",), "layers": ("bronze",)}, "needs the layers bronze and silver and the table t"),
     ],
 )
 def test_rebuild_of_what_is_no_part_of_the_run_is_refused(local, selected, message):

@@ -182,7 +182,7 @@ def _as_number(about: Guess, values: set[str], notation: Notation, _day_first: b
     if any(re.search(r"\D", value.lstrip("+-")) for value in values):
         about.settings["decimal"], about.settings["thousands"] = decimal, thousands
         if len(set(fitting)) > 1 and all(_NOTATIONS[_PLAIN].fullmatch(value) for value in values) and thousands:
-            about.notes.append("the point is taken as the thousands separator: check")
+            about.notes.append("the point is assumed to separate thousands: check")
     return True
 
 
@@ -218,7 +218,7 @@ def _as_time(about: Guess, values: set[str], _notation: Notation, day_first: boo
         about.type = "timestamp" if "%H" in fitting[0] or "%I" in fitting[0] else "date"
         about.settings[f"{about.type}_format"] = fitting[0]
         if len(fitting) > 1:
-            about.notes.append(f"it could be {fitting[1]} as well: check")
+            about.notes.append(f"it could also be {fitting[1]}: check")
     if about.type == "timestamp" and not all(map(_HAS_OFFSET.fullmatch, values)):
         about.notes.append('times without an offset: set time_zone if they are not in UTC, such as "America/Sao_Paulo"')
     return True

@@ -42,7 +42,7 @@ _MAX_KEY_COLUMNS = 3
 _MAX_KEY_CANDIDATES = 8
 
 HEAD = """\
-# A draft, made from the files themselves. Check it, above all the lines with a comment, and then run:
+# A draft, made from the files themselves. Check it, especially the lines with a comment, and then run:
 #   ingestion_processor.py --landing DIR --sources THIS_FILE
 # The comment at the top of data/sources.toml explains every setting."""
 
@@ -66,9 +66,9 @@ def _section(table: str, of_table: list[Sample]) -> str:
     key, notes = _key(merged, guesses, names)
     lines = [f"[{name}]"]
     if name != table:
-        lines.insert(0, f"# The table's name is the file's: rename {table}.* to {name}.*")
+        lines.insert(0, f"# The files must have the name of the table: rename {table}.* to {name}.*")
     if not merged.is_complete:
-        lines.insert(0, f"# From the first {len(merged.rows):,} rows of each file.")
+        lines.insert(0, f"# From the first {len(merged.rows):,} rows of the files.")
     lines.append(f"key = {_toml(key)}".ljust(40) + f"  # {notes}")
     for setting, value in of_table[0].reading.items():
         comment = "  # a guess" if setting in ("encoding", "skip_rows") else ""

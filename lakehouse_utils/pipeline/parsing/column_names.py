@@ -23,12 +23,15 @@ class _Match(NamedTuple):
 class ColumnNames:
     """The names of bronze's columns for the names that the files of a table use.
 
-    A described column gets the description's spelling, if the written name is, from the closest match on: one that the
-    column gives with `from`; the column's name, except for upper and lower case and for characters that Delta does not
-    accept; the same two, if what cannot be seen or told apart makes no difference, and if in the column's name any
-    character but a letter, a digit or `_` counts as `_`. If two names in a file mean the same column, the closer one
-    counts; if they are equally close, the file is ambiguous. All other names are kept, in lower case and as Delta
-    accepts them.
+    A written name matches a described column, from the closest match to the loosest, if it is
+
+    1. a header that the column gives with `from`, apart from upper and lower case;
+    2. the column's name, apart from upper and lower case and characters that Delta does not accept;
+    3. one of these headers, if invisible characters and different forms of a character make no difference either;
+    4. the column's name, if every character other than a letter, a digit or `_` also counts as `_`.
+
+    If two names in a file match the same column, the closer one counts; if they are equally close, the file is
+    ambiguous. All other names are kept, in lower case and as Delta accepts them.
     """
 
     def __init__(self, source: Source) -> None:

@@ -28,7 +28,7 @@ def detect_encoding(head: bytes, described: str) -> str:
     if encoding == "utf-16" and head:
         raise UnreadableFileError(
             "the file does not start with the byte order mark of UTF-16; set encoding in the description of the table"
-            ' to "utf-16-le", "utf-16-be", or what else the file is encoded as'
+            ' to "utf-16-le", "utf-16-be", or the encoding that the file has'
         )
     return encoding
 

@@ -90,8 +90,8 @@ def _batches(file: pq.ParquetFile, stream: BinaryIO) -> Iterator[pa.RecordBatch 
             yield from file.iter_batches(batch_size=batch_size, row_groups=groups)
             continue
         reason = (
-            f"{column}: a page of this column has more than {limits.MAX_PAGE_BYTES:,} bytes, which is the limit, so the"
-            " rows of its row group are not read; write smaller values or row groups"
+            f"{column}: a page of this column is larger than the limit of {limits.MAX_PAGE_BYTES:,} bytes, so the rows"
+            " of its row group are not read; write smaller values or row groups"
         )
         yield _UnreadRows(sum(file.metadata.row_group(number).num_rows for number in groups), reason)
 

@@ -193,7 +193,7 @@ def test_parquet_page_that_is_too_large(how, monkeypatch):
     assert [name for _, name, _ in content.values] == [names[line - 1] for line in content.lines]
     assert [(line, raw) for line, raw, _ in content.broken] == [(line, "") for line in (6, 7, 8, 9, 16, 17, 18, 19)]
     assert content.broken[0].reason == (
-        "name: a page of this column has more than 50,000 bytes, which is the limit, so the rows of its row group are"
+        "name: a page of this column is larger than the limit of 50,000 bytes, so the rows of its row group are"
         " not read; write smaller values or row groups"
     )
     assert sum(block.unlisted for block in content.blocks) == 2

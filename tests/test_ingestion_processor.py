@@ -125,7 +125,6 @@ def test_report_has_counts_and_versions(job, shop, prefix):
         "quarantined": 1,
         "version": 1,
         "last_batch": ".",
-        "missing_columns": [],
         "rebuilt": None,
     }
     assert report["rows"]["silver.t"] == {
@@ -135,7 +134,6 @@ def test_report_has_counts_and_versions(job, shop, prefix):
         "quarantined": 1,
         "version": 1,
         "last_batch": ".",
-        "missing_columns": [],
         "rebuilt": None,
     }
 

@@ -57,7 +57,10 @@ class RunReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""
-        return asdict(self) | {"seconds": round(self.seconds, 3), "missing_columns": self.missing_columns}
+        plain = asdict(self) | {"seconds": round(self.seconds, 3), "missing_columns": self.missing_columns}
+        for counts in plain["rows"].values():
+            del counts["missing_columns"]  # listed for all tables together
+        return plain
 
     @property
     def missing_columns(self) -> list[str]:

@@ -223,7 +223,7 @@ def test_changed_sql_is_applied_to_tables_that_are_up_to_date(lake, tmp_path, ow
 
 
 def test_a_table_with_other_columns_than_its_sql_is_refused(lake, tmp_path, own_sql):
-    """A column that is added to the SQL of an existing table is reported, with the folder to delete."""
+    """A column that is added to the SQL of an existing table is reported, with the option that changes the table."""
     landing = tmp_path / "landing"
     landing.mkdir()
     write_shop(landing)

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 import pyarrow as pa
@@ -64,7 +65,7 @@ class Uploaded:
         refuse_too_many_columns(self.columns)
 
 
-class _LoadedFiles:
+class LoadedFiles:
     """What bronze's log says about the files that are loaded: the fingerprint of each, under its path."""
 
     def __init__(self, landing: Landing, recorded: Callable[[str], int | None]) -> None:
@@ -156,7 +157,7 @@ def refresh(
     in_quarantine = quarantine.transactions(run.lake, source)
     if table is not None and attempts.unconfirmed:
         attempts.confirm(table, recorded)
-    loaded = _LoadedFiles(landing, recorded)
+    loaded = LoadedFiles(landing, recorded)
     _note_other_reading(run, source, recorded, loaded)
     new: list[LandingFile] = []
     lost_broken_records: list[LandingFile] = []
@@ -198,11 +199,11 @@ def refresh(
 
 
 def _note_other_reading(
-    run: RunContext, source: Source, recorded: Callable[[str], int | None], loaded: _LoadedFiles
+    run: RunContext, source: Source, recorded: Callable[[str], int | None], loaded: LoadedFiles
 ) -> None:
     """Say once that files which bronze has were read with other settings."""
     digest = _reading_digest(source)
-    if recorded(_READING) not in (None, digest):
+    if recorded(_READING) not in (None, digest, commits.TAKEN_BACK):
         loaded.to_record[_READING] = digest
         run.progress.on_note(
             f"the settings for reading the files of {source.name} have changed. Rows that are already in"
@@ -215,7 +216,7 @@ def _reading_digest(source: Source) -> int:
     formats = [source.format, *map(source.format.override, source.formats)]
     settings = [format_.model_dump(include=set(READING_SETTINGS)) for format_ in formats]
     patterns = [entry.files for entry in source.formats]
-    headers = {name: column.headers for name, column in source.columns.items()}
+    headers = {name: column.headers for name, column in source.columns.items() if column.headers}
     return delta_log.digest(json.dumps([settings, patterns, headers], sort_keys=True))
 
 
@@ -241,6 +242,14 @@ def _quarantine_again(
             continue
         _quarantine_broken(run.lake, source, file, uploaded)
         counts.quarantined += uploaded.broken
+
+
+def require_readable(landing: Landing, source: Source, file: LandingFile) -> None:
+    """Raise UnreadableFileError if the start of a raw file cannot be read as it is described."""
+    with landing.open(file) as opened:
+        for part in islice(read(opened.stream, file, source), 1):
+            for _ in part():
+                pass
 
 
 def _fingerprints(landing: Landing, file: LandingFile) -> list[int]:

@@ -18,15 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Field, Schema
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
+from lakehouse_utils.errors import DamagedTableError, GoneError
 from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import MissingCommitError, progress
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record
 from lakehouse_utils.pipeline.build_record import CommitRecord, Transactions
-from lakehouse_utils.pipeline.lineage import SOURCE_LINE
+from lakehouse_utils.pipeline.lineage import SOURCE_FILE, SOURCE_LINE
 
 TARGET_FILE_BYTES = 8 << 20  # smaller than usual, because a MERGE rewrites whole files
 _ROW_GROUP_ROWS = 1 << 18
@@ -161,6 +162,7 @@ def record(table: DeltaTable, commit: CommitRecord, engine_commit: int | None = 
     table.update_incremental()
 
 
+_OF_ROWS = ("landing:", "refused:", "silver.")  # the app ids whose commits add rows to bronze or quarantine
 TAKEN_BACK = -1  # recorded in place of a version of a transaction whose rows a RESTORE took back
 
 
@@ -188,7 +190,16 @@ def _valid_transactions(ref: TableRef, table: DeltaTable | None, recorded: dict[
     restored_to = build_record.read(ref, table).restored_to
     if restored_to is None:
         return recorded
-    restored = ref.open(restored_to)
+    try:
+        restored = ref.open(restored_to)
+    except (DamagedTableError, GoneError, DeltaError):
+        restored = None
+    if restored is None and table is not None:  # a clean-up removed that version, but the rows say where they come from
+        paths = set(pc.unique(table.to_pyarrow_table(columns=[SOURCE_FILE])[SOURCE_FILE]).to_pylist())
+        return {
+            app_id: TAKEN_BACK if app_id.startswith(_OF_ROWS) and app_id.partition(":")[2] not in paths else version
+            for app_id, version in recorded.items()
+        }
     valid = _valid_transactions(ref, restored, delta_log.transactions(ref, restored))
     taken_back = (app_id for app_id, version in recorded.items() if valid.get(app_id) != version)
     return recorded | {app_id: TAKEN_BACK for app_id in taken_back if not build_record.is_own(app_id)}

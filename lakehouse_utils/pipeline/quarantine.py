@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
+from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
-from lakehouse_utils.lake import Lake
+from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.delta_log import progress
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, lineage
@@ -84,6 +85,18 @@ def resolve(lake: Lake, source: Source, file: LandingFile, app_id: str, fingerpr
             predicate=f"{lineage.SOURCE_FILE} = {literal(file.path)} AND resolved_at IS NULL",
             commit_properties=CommitRecord({resolved_app_id: fingerprint, app_id: 0}).properties(table),
         )
+
+
+def remove_broken_records(ref: TableRef, table: DeltaTable, commit: CommitRecord) -> None:
+    """Remove the rows that bronze could not load and that are not resolved, before their files are read again."""
+    with translate_errors(f"update {ref.label}", ref.lake):
+        commits.add_missing_columns(table, SCHEMA)
+        version = table.version()
+        open_problems = "layer = 'bronze' AND resolved_at IS NULL"
+        table.delete(open_problems, commit_properties=commit.properties(table))
+        table.update_incremental()
+        if table.version() == version:  # there were none, so there was no commit
+            commits.record(table, commit)
 
 
 def append_refused_file(

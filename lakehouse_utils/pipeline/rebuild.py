@@ -15,18 +15,20 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import Schema
 from deltalake.exceptions import DeltaError
 
-from lakehouse_utils.errors import DamagedTableError, LakehouseError, SettingError
+from lakehouse_utils.errors import DamagedTableError, LakehouseError, SettingError, UnreadableFileError
 from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import build_record, commits, gold, quarantine, silver
+from lakehouse_utils.pipeline import bronze, build_record, commits, gold, quarantine, silver
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.context import RunContext
-from lakehouse_utils.pipeline.landing import LandingFile
-from lakehouse_utils.pipeline.lineage import SOURCE_FILE
+from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
+from lakehouse_utils.pipeline.lineage import INGESTED_AT, SOURCE_FILE
 from lakehouse_utils.pipeline.sources import Source
 
 REASON = "--rebuild names it"
@@ -50,17 +52,23 @@ def require_known(labels: tuple[str, ...], sources: dict[str, Source]) -> None:
         )
 
 
-def start_again(run: RunContext, label: str, source: Source | None, files: list[LandingFile]) -> None:
-    """Prepare a table for being built again. `files` are the raw files of the table's source.
+def start_again(run: RunContext, label: str, source: Source | None, landing: Landing) -> None:
+    """Prepare a table for being built again.
 
-    Raises LakehouseError if raw files are missing that bronze was loaded from: their rows would be lost.
+    Raises LakehouseError if bronze or quarantine would lose rows, because the landing folder does not have what they
+    were loaded from, or because a raw file cannot be read; then nothing is changed.
     """
     layer, _, name = label.partition(".")
     ref = run.lake.table(layer, name)
-    if layer == "bronze":
-        _require_raw_files(run, ref, files)
+    files = [file for file in landing.files().files if file.table == name]
+    if layer == "bronze" and source is not None:
+        _require_raw_files(ref, files)
+        _require_last_deliveries(run, ref, landing, files)
+        _require_readable(ref, landing, source, files)
+        _expect_broken_records_again(run, source)
         set_log_aside(ref)
     elif layer == "quarantine" and source is not None:
+        _require_raw_files(ref, files)
         set_log_aside(ref)
         _expect_all_rows_again(run, ref, source)
     elif _is_damaged(ref):
@@ -83,22 +91,65 @@ def set_log_aside(ref: TableRef) -> None:
             lake.s3.delete_object(Bucket=lake.bucket, Key=prefix + name)
 
 
-def _require_raw_files(run: RunContext, ref: TableRef, files: list[LandingFile]) -> None:
+def _require_raw_files(ref: TableRef, files: list[LandingFile]) -> None:
+    if (table := None if _is_damaged(ref) else ref.open()) is None:
+        return
+    missing = _loaded_paths(delta_log.transactions(ref, table)) - {file.path for file in files}
+    if missing:
+        with suppress(DeltaError, OSError, pa.ArrowException):  # unreadable rows do not say their file
+            missing &= set(pc.unique(table.to_pyarrow_table(columns=[SOURCE_FILE])[SOURCE_FILE]).to_pylist())
+    if missing:
+        raise _refusal(ref, "raw files are no longer in the landing folder", missing, "Put these files back")
+
+
+def _require_last_deliveries(run: RunContext, ref: TableRef, landing: Landing, files: list[LandingFile]) -> None:
+    """Raise LakehouseError if bronze has rows of other contents of the files than those in the landing folder."""
     if (table := None if _is_damaged(ref) else ref.open()) is None:
         return
     recorded = delta_log.transactions(ref, table)
-    loaded = {app_id.removeprefix("landing:") for app_id in recorded if app_id.startswith("landing:")}
-    missing = loaded - {file.path for file in files}
-    if missing:
-        with suppress(duckdb.Error, LakehouseError):  # rows that cannot be read do not say where they come from
-            rows = run.engine.define_snapshot("bronze_rows", table)
-            missing &= {path for (path,) in run.engine.query(f"SELECT DISTINCT {SOURCE_FILE} FROM {rows}")}
-    if missing:
-        shown = ", ".join(sorted(missing)[:_SHOWN_FILES]) + (", ..." if len(missing) > _SHOWN_FILES else "")
-        raise LakehouseError(
-            f"{ref.label} cannot be rebuilt: raw files are no longer in the landing folder ({len(missing):,}: {shown}),"
-            " and their rows would be lost. Put these files back, and run again."
-        )
+    loaded, loaded_paths = bronze.LoadedFiles(landing, recorded.get), _loaded_paths(recorded)
+    replaced = {file.path for file in files if file.path in loaded_paths and not loaded.has(file)}
+    with suppress(duckdb.Error, LakehouseError):
+        rows = run.engine.define_snapshot("bronze_rows", table)
+        deliveries = f"SELECT {SOURCE_FILE} FROM {rows} GROUP BY 1 HAVING count(DISTINCT {INGESTED_AT}) > 1"
+        replaced |= {path for (path,) in run.engine.query(deliveries)}
+    if replaced:
+        what = "it has rows of earlier deliveries of files"
+        raise _refusal(ref, what, replaced, f"Keep it as it is, or, to do without these rows, delete {ref.uri}")
+
+
+def _require_readable(ref: TableRef, landing: Landing, source: Source, files: list[LandingFile]) -> None:
+    """Raise LakehouseError if the description does not fit the files any more: better now than without a table."""
+    for file in files:
+        try:
+            bronze.require_readable(landing, source, file)
+        except UnreadableFileError as error:
+            raise LakehouseError(
+                f"{ref.label} cannot be rebuilt: {printable(file.path)}: {error}. Nothing has been changed."
+            ) from None
+
+
+def _loaded_paths(recorded: dict[str, int]) -> set[str]:
+    loaded = (app_id for app_id, version in recorded.items() if version != commits.TAKEN_BACK)
+    return {app_id.removeprefix("landing:") for app_id in loaded if app_id.startswith("landing:")}
+
+
+def _refusal(ref: TableRef, reason: str, paths: set[str], advice: str) -> LakehouseError:
+    shown = ", ".join(map(printable, sorted(paths)[:_SHOWN_FILES])) + (", ..." if len(paths) > _SHOWN_FILES else "")
+    return LakehouseError(
+        f"{ref.label} cannot be rebuilt: {reason} ({len(paths):,}: {shown}), and their rows would be lost. {advice},"
+        " and run again."
+    )
+
+
+def _expect_broken_records_again(run: RunContext, source: Source) -> None:
+    """Empty quarantine of the broken records: reading the files again adds those that are still broken."""
+    ref = run.lake.table("quarantine", source.name)
+    if (table := None if _is_damaged(ref) else ref.open()) is None:
+        return
+    recorded = delta_log.transactions(ref, table)
+    again = [app_id for app_id in recorded if app_id.startswith(("landing:", "refused:"))]
+    quarantine.remove_broken_records(ref, table, CommitRecord(dict.fromkeys(again, commits.TAKEN_BACK)))
 
 
 def _expect_all_rows_again(run: RunContext, ref: TableRef, source: Source) -> None:

@@ -155,13 +155,11 @@ def _require_selected(selection: Selection) -> None:
 def _start_again(context: RunContext, landing: Landing, sources: dict[str, Source], selection: Selection) -> None:
     if not selection.rebuild:
         return
-    files, *_ = landing.files()
     for label in selection.rebuild:
         name = label.partition(".")[2]
-        of_source = [file for file in files if file.table == name]
         with translate_errors(f"rebuild {label}", context.lake):
             context.engine.authorize()
-            rebuild.start_again(context, label, sources.get(name), of_source)
+            rebuild.start_again(context, label, sources.get(name), landing)
 
 
 def is_interrupted_query(error: BaseException) -> bool:

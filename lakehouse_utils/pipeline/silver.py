@@ -67,7 +67,7 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
     change = build_record.changes_since(bronze_ref, bronze_record, record.covered(label), accept_appends=True)
     why = rebuild or _why_rebuild(record, change, definition)
     if why is None and name == source.name and quarantine.lost_rejected_rows(run.lake, source):
-        why = f"quarantine.{source.name} was restored to an earlier version"
+        why = f"quarantine.{source.name} lost rows by a RESTORE or a rebuild"
     position = bronze_record.head.transactions(label) if bronze_record.head else {}
     commit = CommitRecord({DEFINITION: definition, **position}, rebuilds=why is not None)
     if table is not None:
@@ -83,9 +83,10 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
         run.progress.on_note(f"{ref.label} is rebuilt, because {why}")
     live = live_files(bronze_ref, bronze) if bronze else []
     new_files = live if why or table is None else _files_to_read(bronze_ref, change, live)
-    new = replace(
-        _read_new_rows(run, source, bronze, new_files, commit), replaces_all=bool(rebuild or record.foreign_change)
-    )
+    new = _read_new_rows(run, source, bronze, new_files, commit)
+    has_other_definition = record.transactions.get(DEFINITION, definition) != definition  # perhaps another key
+    if rebuild or record.foreign_change or has_other_definition:
+        new = replace(new, replaces_all=True)
     counts = (_refresh_current if name == source.name else _refresh_history)(run, source, table, new)
     counts.rebuilt = why if has_rows or rebuild else None
     return counts
@@ -247,10 +248,11 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
             _resolve_accepted(engine, table, rejected)
     if not count:
         return 0, 0
-    added = rejected
+    of_last_delivery = statement("silver", "of_last_delivery", rejected=rejected, rows=new.rows)
+    added = engine.materialize("rejected_rows_of_last_delivery", of_last_delivery)
     if table is not None:
         quarantined_rows = engine.define_snapshot("quarantined_rows", table)
-        missing = statement("silver", "not_quarantined", rejected=rejected, quarantined=quarantined_rows)
+        missing = statement("silver", "not_quarantined", rejected=added, quarantined=quarantined_rows)
         added = engine.materialize("missing_rows", missing)
 
     def upload() -> list[AddAction]:

@@ -516,3 +516,117 @@ def test_rebuild_of_what_is_no_part_of_the_run_is_refused(local, selected, messa
     """A name that no table has, or a table outside --layers and --tables, is an error before anything is changed."""
     with pytest.raises(Exception, match=message):
         local.run(**selected)
+
+
+# -- what a rebuild must not lose, and what it must not bring back
+
+
+def open_problems(lake: Lake) -> list[tuple[int, str]]:
+    """Line and raw text of the rows in quarantine that are not resolved."""
+    rows = lakes.rows(lake.delta("quarantine", "t"))
+    return sorted((row["_source_line"], row["raw"]) for row in rows if row["resolved_at"] is None)
+
+
+def write(pipeline: Pipeline, text: str, day: str = "2026-01-01") -> None:
+    (pipeline.landing / day).mkdir(parents=True, exist_ok=True)
+    (pipeline.landing / day / "t.csv").write_text(text, encoding="utf-8")
+
+
+def describe(pipeline: Pipeline, settings: str, columns: str = 'v={type="text"}') -> None:
+    text = f"[t]\n{settings}\n[t.columns]\nk={{type='integer'}}\n{columns}\n"
+    pipeline.described.write_text(text, encoding="utf-8")
+
+
+def test_another_key_leaves_no_row_of_the_old_one(pipeline):
+    """With another key, silver and history have one row per new key, and none without a value in it."""
+    describe(pipeline, 'key=["k"]\nhistory=true', 'v={type="integer"}')
+    write(pipeline, "k,v\n1,1\n2,1\n3,\n4,2\n")
+    pipeline.run()
+    describe(pipeline, 'key=["v"]\nhistory=true', 'v={type="integer"}')
+    pipeline.run()
+    for name in ("t", "t_history"):
+        assert sorted((row["k"], row["v"]) for row in lakes.rows(pipeline.lake.delta("silver", name)))[-2:] == [
+            (2, 1),
+            (4, 2),
+        ]
+        assert all(row["v"] is not None for row in lakes.rows(pipeline.lake.delta("silver", name)))
+    assert pipeline.lake.delta("silver", "t").count() == 2
+
+
+def test_rebuilt_bronze_quarantines_by_the_new_settings(local):
+    """Lines that are broken under the new settings are in quarantine, and those that are not any more have left it."""
+    describe(local, 'key=["k"]')
+    write(local, 'k,v\n1,um\n3,"x,y"\n4,"z\n5,w\n')
+    local.run()
+    assert open_problems(local.lake) == [(4, '4,"z')]
+    describe(local, 'key=["k"]\nquote=""')
+    local.run(rebuild=("bronze.t",))
+    assert open_problems(local.lake) == [(3, '3,"x,y"')]
+    assert sorted(row["k"] for row in lakes.rows(local.lake.delta("silver", "t"))) == [1, 4, 5]
+
+
+@pytest.mark.parametrize("now", ["k,v\n4,a\n", "", "k,v\n1,a\n2,b\n"])
+def test_bronze_with_earlier_deliveries_is_not_rebuilt(local, now):
+    """Rows that only an earlier delivery of a file had would be lost: the error names the file, nothing is changed."""
+    describe(local, 'key=["k"]')
+    write(local, "k,v\n1,a\n2,b\n3,c\n")
+    local.run()
+    write(local, now)
+    for loaded_before in (False, True):
+        before = lakes.contents(local.lake)
+        with pytest.raises(LakehouseError, match=r"earlier deliveries of files \(1: 2026-01-01/t\.csv\)"):
+            local.run(rebuild=("bronze.t",))
+        assert lakes.contents(local.lake) == before
+        if not loaded_before:
+            local.run()
+
+
+def test_bronze_whose_files_cannot_be_read_is_not_rebuilt(local):
+    """A description that does not fit the files is found before the old table is set aside."""
+    describe(local, 'key=["k"]')
+    write(local, "k,v\n1,a\n")
+    local.run()
+    before = lakes.contents(local.lake)
+    describe(local, 'key=["k"]\ndelimiter=";"')
+    with pytest.raises(LakehouseError, match=r"cannot be rebuilt: 2026-01-01/t\.csv: none of its columns .+ changed"):
+        local.run(rebuild=("bronze.t",))
+    assert lakes.contents(local.lake) == before
+
+
+def test_quarantine_whose_raw_files_are_gone_is_not_rebuilt(local):
+    """Broken records are nowhere but in the raw file: without it, quarantine stays as it is."""
+    before = local.run_day_by_day()
+    shutil.rmtree(local.landing / "2026-01-02")
+    with pytest.raises(LakehouseError, match=r"quarantine\.t cannot be rebuilt: raw files are no longer"):
+        local.run(rebuild=("quarantine.t",))
+    assert lakes.contents(local.lake) == before
+
+
+def test_a_restore_whose_version_was_cleaned_up(local):
+    """If the log does not reach back to the restored version, the rows say which files are left."""
+    before = local.run_day_by_day()
+    for label in ("bronze.t", "quarantine.t"):
+        table = local.lake.delta(*label.split("."))
+        table.restore(1 if label == "bronze.t" else 2)
+        table = local.lake.delta(*label.split("."))
+        table.create_checkpoint()
+        for version in range(table.version()):
+            name = local.lake.key(*label.split("."), "_delta_log", f"{version:020}.json")
+            local.lake.s3.delete_object(Bucket=local.lake.bucket, Key=name)
+    local.run()
+    assert lakes.contents(local.lake) == before
+    assert not [note for note in local.notes if "settings for reading" in note]
+
+
+def test_problems_of_an_earlier_delivery_do_not_come_back(pipeline):
+    """What a later delivery of the file corrected is no open problem, whatever runs when."""
+    describe(pipeline, 'key=["k"]', 'v={type="integer"}')
+    write(pipeline, "k,v\n2,x\n3,-5\n")
+    pipeline.run(layers=("bronze",))
+    write(pipeline, "k,v\n2,2\n3,5\n")
+    pipeline.run(layers=("bronze",))
+    pipeline.run(layers=("silver",))
+    describe(pipeline, 'key=["k"]', 'v={type="integer", min=0}')
+    pipeline.run()
+    quarantine = pipeline.lake.delta("quarantine", "t")
+    assert quarantine is None or open_problems(pipeline.lake) == []

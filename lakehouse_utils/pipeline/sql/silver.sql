@@ -33,6 +33,14 @@ WHERE NOT (
 )
 
 
+-- name: of_last_delivery
+-- Rejected rows of the last delivery of each file in {rows}: the problems of an earlier one are no problems any more.
+SELECT rejected.*
+FROM {rejected} AS rejected
+SEMI JOIN (SELECT _source_file, max(_ingested_at) AS _ingested_at FROM {rows} GROUP BY _source_file) AS last_delivery
+    ON rejected._source_file = last_delivery._source_file AND rejected._ingested_at = last_delivery._ingested_at
+
+
 -- name: not_quarantined
 -- Rejected rows that quarantine does not hold yet. A row that bronze has read again, and that is still the same, is held
 -- once; one that was resolved by a later delivery of its file is not a problem again.

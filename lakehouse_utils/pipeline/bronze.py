@@ -101,6 +101,11 @@ def _app_id(path: str) -> str:
     return f"landing:{path}"
 
 
+def redelivered_app_id(path: str) -> str:
+    """The name under which bronze's log records that it has rows of more than one delivery of a file."""
+    return f"redelivered:{path}"
+
+
 def _etag_app_id(file: LandingFile) -> str:
     """The name under which bronze's log records the fingerprint of the ETag of the loaded object."""
     return f"etag:{file.path}"
@@ -188,6 +193,8 @@ def refresh(
         _quarantine_broken(run.lake, source, file, uploaded)
         attempts.unconfirmed[file.path] = uploaded
         transactions = _transactions(landing, file, uploaded) | {_READING: _reading_digest(source)}
+        if was_loaded:
+            transactions[redelivered_app_id(file.path)] = 1
         table = _commit(ref, table, source, uploaded, transactions)
         attempts.count(attempts.unconfirmed.pop(file.path))
         _note_missing_columns(run, source, file, uploaded, counts)

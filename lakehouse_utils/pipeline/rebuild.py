@@ -109,6 +109,7 @@ def _require_last_deliveries(run: RunContext, ref: TableRef, landing: Landing, f
     recorded = delta_log.transactions(ref, table)
     loaded, loaded_paths = bronze.LoadedFiles(landing, recorded.get), _loaded_paths(recorded)
     replaced = {file.path for file in files if file.path in loaded_paths and not loaded.has(file)}
+    replaced |= {file.path for file in files if bronze.redelivered_app_id(file.path) in recorded}
     with suppress(duckdb.Error, LakehouseError):
         rows = run.engine.define_snapshot("bronze_rows", table)
         deliveries = f"SELECT {SOURCE_FILE} FROM {rows} GROUP BY 1 HAVING count(DISTINCT {INGESTED_AT}) > 1"

@@ -41,7 +41,7 @@ SHOP_TABLES = ("products", "brands", "categories", "dim_products")
 SILVER = ("bronze", "silver")
 
 
-@pytest.fixture(params=["local", "spark"])
+@pytest.fixture(params=["local", pytest.param("spark", marks=pytest.mark.slow)])
 def engine(request: pytest.FixtureRequest, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "spark":
         if find_spec("pysail") is None:

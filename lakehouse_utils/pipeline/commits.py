@@ -186,6 +186,11 @@ def transactions_after_restores(ref: TableRef, table: DeltaTable | None) -> Call
     return valid.get
 
 
+def source_files(table: DeltaTable) -> set[str]:
+    """The paths of the raw files that the rows of a bronze or quarantine table come from."""
+    return set(pc.unique(table.to_pyarrow_table(columns=[SOURCE_FILE])[SOURCE_FILE]).to_pylist())
+
+
 def _valid_transactions(ref: TableRef, table: DeltaTable | None, recorded: dict[str, int]) -> dict[str, int]:
     restored_to = build_record.read(ref, table).restored_to
     if restored_to is None:
@@ -195,7 +200,7 @@ def _valid_transactions(ref: TableRef, table: DeltaTable | None, recorded: dict[
     except (DamagedTableError, GoneError, DeltaError):
         restored = None
     if restored is None and table is not None:  # a clean-up removed that version, but the rows say where they come from
-        paths = set(pc.unique(table.to_pyarrow_table(columns=[SOURCE_FILE])[SOURCE_FILE]).to_pylist())
+        paths = source_files(table)
         return {
             app_id: TAKEN_BACK if app_id.startswith(_OF_ROWS) and app_id.partition(":")[2] not in paths else version
             for app_id, version in recorded.items()

@@ -16,8 +16,7 @@ from datetime import UTC, datetime
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
-from deltalake import Schema
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
 from lakehouse_utils.errors import DamagedTableError, LakehouseError, SettingError, UnreadableFileError
@@ -52,27 +51,32 @@ def require_known(labels: tuple[str, ...], sources: dict[str, Source]) -> None:
         )
 
 
-def start_again(run: RunContext, label: str, source: Source | None, landing: Landing) -> None:
-    """Prepare a table for being built again.
+def start_again(run: RunContext, label: str, source: Source | None, landing: Landing | None) -> None:
+    """Prepare a table for being built again. Bronze and quarantine need their `source` and the `landing`.
 
     Raises LakehouseError if bronze or quarantine would lose rows, because the landing folder does not have what they
     were loaded from, or because a raw file cannot be read; then nothing is changed.
     """
     layer, _, name = label.partition(".")
     ref = run.lake.table(layer, name)
+    table = _open_unless_damaged(ref)
+    if layer in ("silver", "gold"):
+        if table is None:
+            set_log_aside(ref)
+        return
+    if source is None or landing is None:
+        raise ValueError(f"{label}: the source and the landing are missing")
     files = [file for file in landing.files().files if file.table == name]
-    if layer == "bronze" and source is not None:
-        _require_raw_files(ref, files)
-        _require_last_deliveries(run, ref, landing, files)
+    if table is not None:
+        _require_raw_files(ref, table, files)
+    if layer == "bronze":
+        if table is not None:
+            _require_last_deliveries(run, ref, table, (landing, files))
         _require_readable(ref, landing, source, files)
         _expect_broken_records_again(run, source)
-        set_log_aside(ref)
-    elif layer == "quarantine" and source is not None:
-        _require_raw_files(ref, files)
-        set_log_aside(ref)
+    set_log_aside(ref)
+    if layer == "quarantine":
         _expect_all_rows_again(run, ref, source)
-    elif _is_damaged(ref):
-        set_log_aside(ref)
 
 
 def set_log_aside(ref: TableRef) -> None:
@@ -91,21 +95,20 @@ def set_log_aside(ref: TableRef) -> None:
             lake.s3.delete_object(Bucket=lake.bucket, Key=prefix + name)
 
 
-def _require_raw_files(ref: TableRef, files: list[LandingFile]) -> None:
-    if (table := None if _is_damaged(ref) else ref.open()) is None:
-        return
+def _require_raw_files(ref: TableRef, table: DeltaTable, files: list[LandingFile]) -> None:
     missing = _loaded_paths(delta_log.transactions(ref, table)) - {file.path for file in files}
     if missing:
         with suppress(DeltaError, OSError, pa.ArrowException):  # unreadable rows do not say their file
-            missing &= set(pc.unique(table.to_pyarrow_table(columns=[SOURCE_FILE])[SOURCE_FILE]).to_pylist())
+            missing &= commits.source_files(table)
     if missing:
         raise _refusal(ref, "raw files are no longer in the landing folder", missing, "Put these files back")
 
 
-def _require_last_deliveries(run: RunContext, ref: TableRef, landing: Landing, files: list[LandingFile]) -> None:
+def _require_last_deliveries(
+    run: RunContext, ref: TableRef, table: DeltaTable, raw_files: tuple[Landing, list[LandingFile]]
+) -> None:
     """Raise LakehouseError if bronze has rows of other contents of the files than those in the landing folder."""
-    if (table := None if _is_damaged(ref) else ref.open()) is None:
-        return
+    landing, files = raw_files
     recorded = delta_log.transactions(ref, table)
     loaded, loaded_paths = bronze.LoadedFiles(landing, recorded.get), _loaded_paths(recorded)
     replaced = {file.path for file in files if file.path in loaded_paths and not loaded.has(file)}
@@ -146,7 +149,7 @@ def _refusal(ref: TableRef, reason: str, paths: set[str], advice: str) -> Lakeho
 def _expect_broken_records_again(run: RunContext, source: Source) -> None:
     """Empty quarantine of the broken records: reading the files again adds those that are still broken."""
     ref = run.lake.table("quarantine", source.name)
-    if (table := None if _is_damaged(ref) else ref.open()) is None:
+    if (table := _open_unless_damaged(ref)) is None:
         return
     recorded = delta_log.transactions(ref, table)
     again = [app_id for app_id in recorded if app_id.startswith(("landing:", "refused:"))]
@@ -162,10 +165,11 @@ def _expect_all_rows_again(run: RunContext, ref: TableRef, source: Source) -> No
     commits.record(table, CommitRecord(taken_back))
 
 
-def _is_damaged(ref: TableRef) -> bool:
-    """Whether the log of a table cannot be read."""
+def _open_unless_damaged(ref: TableRef) -> DeltaTable | None:
+    """The table; None if it does not exist, or if its log cannot be read."""
     try:
-        build_record.read(ref, ref.open())
+        table = ref.open()
+        build_record.read(ref, table)
     except (DeltaError, DamagedTableError, MissingCommitError, ValueError, KeyError):
-        return True
-    return False
+        return None
+    return table

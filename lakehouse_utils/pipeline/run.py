@@ -100,9 +100,12 @@ def run(
         at_start = (ServerBusyError, IncompleteAnswerError)
         repeat_passing_faults(context.lake.check_access, context.lake.check_access, passing=at_start)
         with context.engine:
-            _start_again(context, Landing(landing, context.lake), sources, selection)
-            if "bronze" in selection.layers:
-                _run_bronze(steps, Landing(landing, context.lake, ContentHints(context.state_path)), sources, selection)
+            raw_files = None
+            if "bronze" in selection.layers:  # the other layers do not need the landing folder
+                raw_files = Landing(landing, context.lake, ContentHints(context.state_path))
+            _start_again(context, raw_files, sources, selection)
+            if raw_files is not None:
+                _run_bronze(steps, raw_files, sources, selection)
             if "silver" in selection.layers:
                 for source in sources.values():
                     if selection.has_table(source.name):
@@ -152,9 +155,9 @@ def _require_selected(selection: Selection) -> None:
             )
 
 
-def _start_again(context: RunContext, landing: Landing, sources: dict[str, Source], selection: Selection) -> None:
-    if not selection.rebuild:
-        return
+def _start_again(
+    context: RunContext, landing: Landing | None, sources: dict[str, Source], selection: Selection
+) -> None:
     for label in selection.rebuild:
         name = label.partition(".")[2]
         with translate_errors(f"rebuild {label}", context.lake):

@@ -518,6 +518,15 @@ def test_rebuild_of_what_is_no_part_of_the_run_is_refused(local, selected, messa
         local.run(**selected)
 
 
+def test_silver_does_not_need_the_landing_folder(local):
+    """Without bronze in the run, the raw files may be out of reach, also when a silver table is rebuilt."""
+    before = local.run_day_by_day()
+    shutil.rmtree(local.landing)
+    local.run(layers=("silver",))
+    local.run(layers=("silver",), rebuild=("silver.t",))
+    assert lakes.contents(local.lake) == before
+
+
 # -- what a rebuild must not lose, and what it must not bring back
 
 

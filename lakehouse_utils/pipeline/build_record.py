@@ -12,7 +12,7 @@ Then `refresh` in `silver.py` and `gold.py` computes the table from all rows of 
 OPTIMIZE, VACUUM and checkpoints change no rows, so they do no harm.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -95,6 +95,10 @@ class BuildRecord:
         version, digest = self.transactions.get(label), self.transactions.get(f"{label} commit")
         return None if version is None or digest is None else Position(version, digest)
 
+    def has_other_definition(self, definition: int) -> bool:
+        """Whether the table was built by another description or SQL than the one with this digest."""
+        return self.transactions.get(DEFINITION, definition) != definition
+
 
 @dataclass(frozen=True)
 class InputChange:
@@ -114,6 +118,20 @@ class InputChange:
     def is_worth_recording(self) -> bool:
         """Whether there were so many commits that a clean-up of the log may soon remove the recorded position."""
         return self.commits > _MAX_LAG
+
+
+def why_rebuild(
+    record: BuildRecord, changes: Iterable[InputChange], definition: int, name_of_definition: str
+) -> str | None:
+    """Why a table has to be computed from all rows of its inputs, to follow "because"; None if what is new is enough.
+
+    `definition` is the digest of the description and the SQL; `name_of_definition` is what a user calls them.
+    """
+    if record.foreign_change:
+        return f"it {record.foreign_change}"
+    if record.has_other_definition(definition):
+        return f"{name_of_definition} has changed"
+    return next((change.rebuild for change in changes if change.rebuild), None)
 
 
 def is_own(app_id: str) -> bool:

@@ -33,7 +33,7 @@ TARGET_FILE_BYTES = 8 << 20  # smaller than usual, because a MERGE rewrites whol
 _ROW_GROUP_ROWS = 1 << 18
 _SAMPLE_ROWS = 4096  # examined to decide whether to use dictionary encoding for a column
 _SAMPLE_ROWS_PER_VALUE = 8  # dictionary encoding is used above this
-_MAX_ATTEMPTS = 20  # of a commit, if other writers commit first
+MAX_ATTEMPTS = 20  # of a commit, or of the step that makes it, if other writers commit first
 _MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longer by as much
 
 Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
@@ -97,7 +97,7 @@ def append(
     table = table or create(ref, Schema.from_arrow(schema))
     app_id, version = next(iter(transactions.items()))
     with translate_errors(f"commit to {ref.label}", ref.lake):
-        for attempt in range(_MAX_ATTEMPTS):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 add_missing_columns(table, schema)
                 # Checked as late as possible, because another writer may have committed the same transaction.
@@ -105,11 +105,16 @@ def append(
                     commit_files(table, files, CommitRecord(transactions))
                 return table
             except CommitFailedError:  # the files are still good for another attempt
-                if attempt == _MAX_ATTEMPTS - 1:
+                if attempt == MAX_ATTEMPTS:
                     raise
-                time.sleep(random.uniform(0, _MAX_PAUSE_S * (attempt + 1)))  # noqa: S311 - no secret
+                pause_after_conflict(attempt)
                 table.update_incremental()
         return table
+
+
+def pause_after_conflict(attempt: int) -> None:
+    """Wait before the next attempt, for a random time: two jobs that lost a race must not meet again."""
+    time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret
 
 
 def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:

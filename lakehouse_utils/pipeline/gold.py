@@ -25,7 +25,7 @@ from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, commits, sql
-from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange
+from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import Engine, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference
@@ -119,8 +119,8 @@ def refresh(run: RunContext, name: str, *, rebuild: str | None = None) -> TableC
         input_record = build_record.read(input_ref, read)
         changes.append(build_record.changes_since(input_ref, input_record, record.covered(label)))
         transactions |= _record_input(label, input_record)
-    has_other_sql = record.transactions.get(DEFINITION, definition.fingerprint) != definition.fingerprint
-    why = rebuild or _why_rebuild(record, changes, has_other_sql=has_other_sql)
+    has_other_sql = record.has_other_definition(definition.fingerprint)
+    why = rebuild or build_record.why_rebuild(record, changes, definition.fingerprint, "its SQL")
     commit = CommitRecord(transactions, rebuilds=why is not None)
     if table is not None and why is None and not any(change.adds_rows for change in changes):
         if any(change.is_worth_recording for change in changes):
@@ -153,15 +153,6 @@ def _record_input(label: str, record: BuildRecord) -> dict[str, int]:
     layer, table = label.split(".")
     covered = record.transactions.get(f"bronze.{table.removesuffix('_history')}", 0)
     return record.head.transactions(label) | ({f"{label} covers": covered} if layer == "silver" else {})
-
-
-def _why_rebuild(record: BuildRecord, changes: list[InputChange], *, has_other_sql: bool) -> str | None:
-    """Why the table has to be computed from all rows, to follow "because"; None if the changed keys are enough."""
-    if record.foreign_change:
-        return f"it {record.foreign_change}"
-    if has_other_sql:
-        return "its SQL has changed"
-    return next((change.rebuild for change in changes if change.rebuild), None)
 
 
 def _find_changed_keys(engine: Engine, definition: GoldTable, covered: Mapping[str, int]) -> Relation | None:

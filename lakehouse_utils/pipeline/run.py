@@ -28,7 +28,8 @@ from lakehouse_utils.errors import (
 )
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import bronze, gold, rebuild, silver
+from lakehouse_utils.pipeline import bronze, commits, gold, rebuild, silver
+from lakehouse_utils.pipeline.commits import MAX_ATTEMPTS
 from lakehouse_utils.pipeline.content_hints import ContentHints
 from lakehouse_utils.pipeline.context import Progress, RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.local import LocalEngine
@@ -41,8 +42,6 @@ __all__ = ["ENGINES", "LAYERS", "RunReport", "Selection", "is_interrupted_query"
 
 LAYERS = ("bronze", "silver", "gold")
 ENGINES = ("local", "spark")
-_MAX_ATTEMPTS = 20  # of a step that failed because of another writer's commit or of expired credentials
-_MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longer by as much
 # A step that failed because of the server or the network is repeated until an outage has lasted this long, and at least
 # so often, because one attempt of a large table may take longer than that.
 _MAX_OUTAGE_S = 45.0
@@ -306,16 +305,16 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
                     context.engine.authorize()
                     return step()
             except ExpiredCredentialsError:
-                if attempt == _MAX_ATTEMPTS or not context.lake.renew_credentials():
+                if attempt == MAX_ATTEMPTS or not context.lake.renew_credentials():
                     raise
             except CommitFailedError as error:
-                if attempt == _MAX_ATTEMPTS:
+                if attempt == MAX_ATTEMPTS:
                     raise ConflictError(
-                        f"Could not commit to {label}: other writers committed first in all {_MAX_ATTEMPTS} attempts."
+                        f"Could not commit to {label}: other writers committed first in all {MAX_ATTEMPTS} attempts."
                         f" Run again when they have finished ({error}).",
                         table=label,
                     ) from error
-                time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret, two jobs only have to differ
+                commits.pause_after_conflict(attempt)
             except duckdb.OutOfMemoryException as error:
                 raise MemoryLimitError(
                     f"Could not bring {label} up to date: DuckDB needs more memory than its limit"

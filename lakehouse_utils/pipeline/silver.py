@@ -20,7 +20,7 @@ from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import is_empty, live_files
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, commits, lineage, quarantine, rules
-from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange
+from lakehouse_utils.pipeline.build_record import DEFINITION, CommitRecord, InputChange, Position
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import Engine, MergeClause, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference, merge_rows
@@ -65,7 +65,7 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
     record, bronze_record = build_record.read(ref, table), build_record.read(bronze_ref, bronze)
     definition = _definition(source, name)
     change = build_record.changes_since(bronze_ref, bronze_record, record.covered(label), accept_appends=True)
-    why = rebuild or _why_rebuild(record, change, definition)
+    why = rebuild or build_record.why_rebuild(record, [change], definition, "its description or the SQL")
     if why is None and name == source.name and quarantine.lost_rejected_rows(run.lake, source):
         why = f"quarantine.{source.name} lost rows by a RESTORE or a rebuild"
     position = bronze_record.head.transactions(label) if bronze_record.head else {}
@@ -83,22 +83,12 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
         run.progress.on_note(f"{ref.label} is rebuilt, because {why}")
     live = live_files(bronze_ref, bronze) if bronze else []
     new_files = live if why or table is None else _files_to_read(bronze_ref, change, live)
-    new = _read_new_rows(run, source, bronze, new_files, commit)
-    has_other_definition = record.transactions.get(DEFINITION, definition) != definition  # perhaps another key
-    if rebuild or record.foreign_change or has_other_definition:
+    new = replace(_read_new_rows(run, source, bronze, new_files, commit), covered=record.covered(label))
+    if rebuild or record.foreign_change or record.has_other_definition(definition):  # perhaps with another key
         new = replace(new, replaces_all=True)
     counts = (_refresh_current if name == source.name else _refresh_history)(run, source, table, new)
     counts.rebuilt = why if has_rows or rebuild else None
     return counts
-
-
-def _why_rebuild(record: BuildRecord, change: InputChange, definition: int) -> str | None:
-    """Why the table has to be computed from all of bronze, to follow "because"; None if the new rows are enough."""
-    if record.foreign_change:
-        return f"it {record.foreign_change}"
-    if record.transactions.get(DEFINITION, definition) != definition:
-        return "its description or the SQL has changed"
-    return change.rebuild
 
 
 def _definition(source: Source, name: str) -> int:
@@ -133,7 +123,8 @@ class _NewRows:
     accepted: Relation  # the rows that meet all rules, typed
     commit: CommitRecord  # what a commit to silver records when it covers these rows
     is_late: bool  # whether they may belong to an earlier batch than rows that silver already has
-    replaces_all: bool  # whether the rows of silver are replaced without being read
+    covered: Position | None = None  # up to where the silver table has covered bronze so far
+    replaces_all: bool = False  # whether the rows of silver are replaced without being read
 
     @property
     def bronze_version(self) -> int:
@@ -146,7 +137,7 @@ def _read_new_rows(
 ) -> _NewRows:
     rows, accepted = _define_rows(run, source, "new_rows", new_files)
     is_late = bronze is not None and _is_late(bronze, new_files)
-    return _NewRows(bronze, rows, accepted, commit, is_late, replaces_all=False)
+    return _NewRows(bronze, rows, accepted, commit, is_late)
 
 
 def _define_rows(run: RunContext, source: Source, name: str, files: list[str]) -> tuple[Relation, Relation]:
@@ -300,7 +291,7 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
                 f" batches by date, such as 2026-01-31, or set order_by for [{source.name}]"
             )
         history = engine.define_snapshot("history_rows", table)
-        late_keys = engine.materialize("late_keys", _late_keys(run, source, table, new))
+        late_keys = engine.materialize("late_keys", _late_keys(run, source, new))
         files = _all_files_of_bronze(run, source, new.bronze) if count_rows(engine, late_keys) else []
         _, all_accepted = _define_rows(run, source, "all_rows", files)
         sql = statement(
@@ -344,20 +335,15 @@ def _history(source: Source, versions: Relation, new: _NewRows) -> str:
     )
 
 
-def _late_keys(run: RunContext, source: Source, table: DeltaTable, new: _NewRows) -> str:
+def _late_keys(run: RunContext, source: Source, new: _NewRows) -> str:
     """SQL for the keys with a late row: their history has to be built from all of bronze.
 
     A row is late if it is older than the one in the current state. That comparison is only valid if the current state
     covers the same version of bronze as the history; otherwise every key counts as late.
     """
-    current = run.lake.delta("silver", source.name)
-    label, current_ref, history_ref = (
-        input_label(source),
-        run.lake.table("silver", source.name),
-        run.lake.table("silver", f"{source.name}_history"),
-    )
-    covered = build_record.read(history_ref, table).covered(label)
-    is_comparable = current is not None and build_record.read(current_ref, current).covered(label) == covered
+    ref = run.lake.table("silver", source.name)
+    current = ref.open()
+    is_comparable = build_record.read(ref, current).covered(input_label(source)) == new.covered
     if new.is_late or current is None or not is_comparable:
         return f"SELECT DISTINCT {_key(source)} FROM {new.accepted}"
     current_rows = run.engine.define_snapshot("current_rows", current)

@@ -21,17 +21,6 @@ from lakehouse_utils.lake.delta_log import DeltaLog
 from lakehouse_utils.pipeline import commits
 from lakehouse_utils.pipeline.run import RunReport, open_engine
 
-DESCRIPTION = """
-[t]
-key = ["k"]
-order_by = "at"
-history = true
-[t.columns]
-k = { type = "integer" }
-at = { type = "date" }
-v = { type = "text" }
-n = { type = "integer" }
-"""
 DAYS = {
     "2026-01-01": "k,at,v,n\n1,2026-01-01,a,1\n2,2026-01-01,a,1\n3,2026-01-01,a,one\nbroken\n",
     "2026-01-02": "k,at,v,n\n1,2026-01-02,b,1\n4,2026-01-02,a,1\n5,2026-01-02,a,two\nbroken,too\n",
@@ -56,7 +45,7 @@ class Pipeline:
     def __init__(self, lake: Lake, folder: Path, engine: str) -> None:
         self.lake, self.engine = lake, engine
         self.landing, self.described = folder / "landing", folder / "sources.toml"
-        self.described.write_text(DESCRIPTION, encoding="utf-8")
+        self.described.write_text(lakes.ONE_TABLE, encoding="utf-8")
         self.notes: list[str] = []
 
     def deliver(self, *days: str) -> None:
@@ -282,7 +271,7 @@ def test_a_change_between_two_commits_of_the_pipeline_is_found(local, monkeypatc
 def test_a_changed_rule_is_applied_to_rows_that_silver_has(pipeline):
     """A new rule takes rows out of silver and into quarantine; without the rule they come back."""
     pipeline.run_day_by_day()
-    pipeline.described.write_text(DESCRIPTION.replace("n = {", "n = { max = 2,"), encoding="utf-8")
+    pipeline.described.write_text(lakes.ONE_TABLE.replace("n = {", "n = { max = 2,"), encoding="utf-8")
     report = pipeline.run()
     assert report.rows["silver.t"].quarantined == 1
     assert pipeline.notes == [
@@ -291,7 +280,7 @@ def test_a_changed_rule_is_applied_to_rows_that_silver_has(pipeline):
     current = {row["k"]: row["v"] for row in lakes.rows(pipeline.lake.delta("silver", "t"))}
     assert current == {1: "c", 2: "a", 4: "a"}
     assert pipeline.is_as_expected()
-    pipeline.described.write_text(DESCRIPTION, encoding="utf-8")
+    pipeline.described.write_text(lakes.ONE_TABLE, encoding="utf-8")
     assert pipeline.run().rows["silver.t"].quarantined == 0
     problems = lakes.rows(pipeline.lake.delta("quarantine", "t"))
     resolved = {row["reason"] for row in problems if row["resolved_at"]}
@@ -480,7 +469,7 @@ def test_rebuild_gives_a_table_other_columns(pipeline):
     """A described column that was added or retyped gets into silver with --rebuild."""
     pipeline.run_day_by_day()
     pipeline.described.write_text(
-        DESCRIPTION.replace('n = { type = "integer" }', 'n = { type = "text" }\nx = { type = "date" }'),
+        lakes.ONE_TABLE.replace('n = { type = "integer" }', 'n = { type = "text" }\nx = { type = "date" }'),
         encoding="utf-8",
     )
     pipeline.run(rebuild=("silver.t", "silver.t_history"))

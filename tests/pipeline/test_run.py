@@ -32,17 +32,6 @@ from lakehouse_utils.pipeline.context import RunContext
 from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.report import RunReport
 
-ONE_TABLE = """
-[t]
-key = ["k"]
-order_by = "at"
-history = true
-[t.columns]
-k = { type = "integer" }
-at = { type = "date" }
-v = { type = "text" }
-n = { type = "integer" }
-"""
 SHORT = ["--layers", "bronze,silver"]
 COUNTS = {"bronze.t": 9, "quarantine.t": 5, "silver.t": 3, "silver.t_history": 6}
 DAYS = {
@@ -55,7 +44,7 @@ DAYS = {
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
     """A folder with sources.toml and the raw files of one small table, with late rows, bad rows and broken lines."""
-    (tmp_path / "sources.toml").write_text(ONE_TABLE, encoding="utf-8")
+    (tmp_path / "sources.toml").write_text(lakes.ONE_TABLE, encoding="utf-8")
     for batch, text in DAYS.items():
         (tmp_path / "landing" / batch).mkdir(parents=True)
         (tmp_path / "landing" / batch / "t.csv").write_text(text, encoding="utf-8")

@@ -16,6 +16,18 @@ from lakehouse_utils.pipeline.engines.protocol import Engine
 from lakehouse_utils.pipeline.run import RunReport, Selection, run
 from support.expected import as_counter
 
+# One table with history and a rule that its type gives, for tests that need few rows.
+ONE_TABLE = """
+[t]
+key = ["k"]
+order_by = "at"
+history = true
+[t.columns]
+k = { type = "integer" }
+at = { type = "date" }
+v = { type = "text" }
+n = { type = "integer" }
+"""
 OWN = {"_version_at", "_batch", "_source_file", "_source_line", "_bronze_version", "_ingested_at"}
 KEYS = {"customer_sk": "customers", "product_sk": "products", "staff_sk": "staffs", "store_sk": "stores"}
 

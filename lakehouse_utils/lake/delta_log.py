@@ -266,27 +266,6 @@ def live_files(ref: TableRef, table: DeltaTable) -> list[str]:
     return [f"{ref.uri}/{path}" for path in paths]
 
 
-def files_added_since(ref: TableRef, table: DeltaTable, version: int | None) -> list[str]:
-    """The addresses of the files that brought new rows after `version`; all live files for None.
-
-    Files that OPTIMIZE rewrote are not new. If older commits or added files are gone, the result is all live files: a
-    MERGE gives the same result if it reads a row twice.
-    Raises IncompatibleReaderError as `live_files` does, and StorageError if the log cannot be read.
-    """
-    live = live_files(ref, table)
-    if version is None:
-        return live
-    try:
-        with translate_errors(f"read the log of {ref.label}", ref.lake):
-            commits = list(DeltaLog.of_ref(ref).commits(range(version + 1, table.version() + 1)))
-    except MissingCommitError:
-        return live
-    added = [f"{ref.uri}/{add['path']}" for commit in commits for add in commit.of_kind("add") if add["dataChange"]]
-    if not set(live).issuperset(added):  # compacted since, and perhaps vacuumed
-        return live
-    return added
-
-
 def live_add_actions(table: DeltaTable) -> list[dict[str, Any]]:
     """The add action of each live file, flat: path, size_bytes, num_records, `partition.<column>`, `min.<column>` ...
 

@@ -185,10 +185,10 @@ def changes_since(
     added: list[dict[str, object]] = []
     engine_commits = {commit.transactions.get(_ENGINE_COMMIT) for commit in commits}
     for commit in commits[1:]:
-        is_own = _OWN in commit.transactions or commit.version in engine_commits
+        is_by_pipeline = _OWN in commit.transactions or commit.version in engine_commits
         if _REBUILT in commit.transactions:
             return InputChange(f"{ref.label} was rebuilt")
-        if not is_own and (commit.removes_rows or (commit.adds_rows and not accept_appends)):
+        if not is_by_pipeline and (commit.removes_rows or (commit.adds_rows and not accept_appends)):
             return InputChange(f"{ref.label} {_what(commit)}")
         added += [add for add in commit.of_kind("add") if add["dataChange"]]
     has_changes = any(commit.adds_rows or commit.removes_rows for commit in commits[1:])

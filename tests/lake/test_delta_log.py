@@ -147,36 +147,6 @@ def test_live_files_with_letters_beyond_ascii(lake: Lake) -> None:
     assert lake.duckdb().sql(f"FROM read_parquet('{uri}')").fetchall() == [(1,)]
 
 
-def test_files_added_since_a_version(lake: Lake) -> None:
-    """Only files of later commits are new; for None, all live files are."""
-    first = append(lake, 1)
-    old = delta_log.live_files(lake.table("t"), first)
-    table = append(lake, 2)
-    assert delta_log.files_added_since(lake.table("t"), table, 1) == []
-    (new,) = delta_log.files_added_since(lake.table("t"), table, 0)
-    assert new not in old
-    assert set(delta_log.files_added_since(lake.table("t"), table, None)) == {new, *old}
-
-
-def test_files_added_since_a_compaction(lake: Lake) -> None:
-    """Files that OPTIMIZE wrote are not new, and where it removed new ones, all live files are the answer."""
-    append(lake, 1)
-    table = append(lake, 2)
-    table.optimize.compact()
-    (compacted,) = delta_log.live_files(lake.table("t"), table)
-    assert delta_log.files_added_since(lake.table("t"), table, 1) == []
-    assert delta_log.files_added_since(lake.table("t"), table, 0) == [compacted]
-
-
-def test_files_added_since_a_cleaned_up_commit(lake: Lake) -> None:
-    """Where a commit file is gone, all live files are the answer."""
-    for number in range(3):
-        table = append(lake, number)
-    table.create_checkpoint()
-    delete_from_log(lake, f"{1:020}.json")
-    assert len(delta_log.files_added_since(lake.table("t"), lake.delta("t"), 0)) == 3
-
-
 def test_is_empty(lake: Lake) -> None:
     """A table without files, or that does not exist, is empty."""
     table = append(lake, 1)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, Schema
+from deltalake import DeltaTable, Schema, write_deltalake
 from support import expected, lakes
 
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.lake.delta_log import DeltaLog
-from lakehouse_utils.pipeline import commits
+from lakehouse_utils.lake.delta_log import DeltaLog, live_files
+from lakehouse_utils.pipeline import build_record, commits, silver
+from lakehouse_utils.pipeline.build_record import Position
 from lakehouse_utils.pipeline.run import RunReport, open_engine
 
 DAYS = {
@@ -377,6 +378,55 @@ def test_maintenance_between_two_runs_rebuilds_nothing(pipeline):
     assert pipeline.is_as_expected()
 
 
+# -- which files a run reads
+
+
+def append(lake: Lake, *ids: int) -> DeltaTable:
+    """Append rows to `bronze.t` in one commit."""
+    uri, rows = lake.uri("bronze", "t"), pa.table({"id": list(ids)})
+    write_deltalake(uri, rows, mode="append", storage_options=lake.storage_options)
+    return lake.delta("bronze", "t")
+
+
+def files_to_read(lake: Lake, version: int | None) -> list[str]:
+    """The files of bronze that a silver table has to read if it covers `version` of bronze; None if it covers none."""
+    ref = lake.table("bronze", "t")
+    table = ref.open()
+    covered = None if version is None else Position(version, DeltaLog.of_ref(ref).commit(version).digest)
+    change = build_record.changes_since(ref, build_record.read(ref, table), covered, accept_appends=True)
+    live = live_files(ref, table)
+    return live if change.rebuild else silver._files_to_read(ref, change, live)
+
+
+def test_files_added_since_a_version(lake: Lake) -> None:
+    """Only files of later commits are read; without a version, all live files are."""
+    old = live_files(lake.table("bronze", "t"), append(lake, 1))
+    append(lake, 2)
+    assert files_to_read(lake, 1) == []
+    (new,) = files_to_read(lake, 0)
+    assert new not in old
+    assert set(files_to_read(lake, None)) == {new, *old}
+
+
+def test_files_added_since_a_compaction(lake: Lake) -> None:
+    """Files that OPTIMIZE wrote are not new, and where it removed new ones, all live files are read."""
+    append(lake, 1)
+    append(lake, 2).optimize.compact()
+    (compacted,) = live_files(lake.table("bronze", "t"), lake.delta("bronze", "t"))
+    assert files_to_read(lake, 1) == []
+    assert files_to_read(lake, 0) == [compacted]
+
+
+def test_files_added_since_a_cleaned_up_commit(lake: Lake) -> None:
+    """Where a commit file is gone, all live files are read."""
+    for number in range(3):
+        table = append(lake, number)
+    table.create_checkpoint()
+    key = lake.key("bronze", "t", "_delta_log", f"{1:020}.json")
+    lake.s3.delete_object(Bucket=lake.bucket, Key=key)
+    assert len(files_to_read(lake, 0)) == 3
+
+
 # -- the same input gives the same rows
 
 
@@ -617,7 +667,7 @@ def test_a_restore_whose_version_was_cleaned_up(local):
 
 
 def test_problems_of_an_earlier_delivery_do_not_come_back(pipeline):
-    """What a later delivery of the file corrected is no open problem, whatever runs when."""
+    """What a later delivery of the file corrected is not an open problem, whatever runs when."""
     describe(pipeline, 'key=["k"]', 'v={type="integer"}')
     write(pipeline, "k,v\n2,x\n3,-5\n")
     pipeline.run(layers=("bronze",))

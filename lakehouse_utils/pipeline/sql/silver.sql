@@ -34,7 +34,7 @@ WHERE NOT (
 
 
 -- name: of_last_delivery
--- Rejected rows of the last delivery of each file in {rows}: the problems of an earlier one are no problems any more.
+-- Rejected rows of the last delivery of each file in {rows}: a later delivery replaces the earlier one.
 SELECT rejected.*
 FROM {rejected} AS rejected
 SEMI JOIN (SELECT _source_file, max(_ingested_at) AS _ingested_at FROM {rows} GROUP BY _source_file) AS last_delivery

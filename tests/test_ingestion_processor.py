@@ -10,7 +10,6 @@ import sys
 import time
 import uuid
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from click.testing import CliRunner, Result
 from support import lakes
 
 import ingestion_processor
+import lakehouse_utils
 from lakehouse_utils import settings
 from lakehouse_utils.pipeline.context import TableCounts
 from lakehouse_utils.pipeline.report import ReportFile, RunReport
@@ -149,7 +149,7 @@ def test_report_says_how_and_when_the_run_ended(job, shop, prefix):
     assert len({uuid.UUID(report["run_id"]) for report in reports}) == 2
     for report in reports:
         assert datetime.fromisoformat(report["started_at"]) < datetime.fromisoformat(report["ended_at"])
-        assert report["version"] == metadata.version("lakehouse-utils")
+        assert report["version"] == lakehouse_utils.__version__
         assert report["error"] is None and report["failed"] == {} and report["skipped"] == []
     (shop / "landing" / "t.csv").write_text("k\n5\n", encoding="utf-8")
     assert job("--report", shop / "report.json", "--strict").exit_code == 0

@@ -3,12 +3,14 @@
 import os
 import re
 import tomllib
+from importlib import metadata
 
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+import lakehouse_utils
 from lakehouse_utils.settings import CHECKOUT
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -53,6 +55,12 @@ def test_lock_holds_the_tools_that_install():
     declared = PROJECT["project"]["optional-dependencies"]["test"]
     assert all(any(entry.startswith(name) for entry in declared) for name in needed)
     assert len(pinned()["uv"]) == 1 and pinned()["uv"][0].marker is None, "every system installs the same uv"
+
+
+def test_version_is_declared_once():
+    """The installed package, the citation and the code that runs without being installed name the same version."""
+    citation = yaml.safe_load((CHECKOUT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert lakehouse_utils.__version__ == citation["version"] == metadata.version("lakehouse-utils")
 
 
 def test_conda_takes_the_lock():

@@ -8,11 +8,10 @@ import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lakehouse_utils import settings
+from lakehouse_utils import __version__, settings
 from lakehouse_utils.errors import SettingError
 from lakehouse_utils.pipeline.context import TableCounts
 
@@ -52,7 +51,7 @@ class RunReport:
     status: str = RUNNING
     exit_code: int | None = None
     error: dict[str, str] | None = None
-    version: str = field(default_factory=lambda: metadata.version("lakehouse-utils"))
+    version: str = __version__
     commit: str | None = None
 
     def as_json(self) -> dict[str, Any]:

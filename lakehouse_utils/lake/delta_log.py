@@ -12,8 +12,9 @@ import uuid
 from base64 import b85decode
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 import pyarrow as pa
@@ -29,7 +30,12 @@ from lakehouse_utils.lake.lake import TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
 
 _COMMIT_FILE = re.compile(r"(\d{20})\.json")
+# Of one file, of several numbered parts, or with a UUID (the V2 format).
+_CHECKPOINT_FILE = re.compile(
+    r"(?P<version>\d{20})\.checkpoint(\.\d{10}\.(?P<parts>\d{10})|\.[0-9a-f-]{36})?\.(parquet|json)"
+)
 _PARALLEL_READS = 8  # a commit file is small, so most of the time is spent waiting for the answer
+_PAGE_NAMES = 1000  # names in one page of a listing of S3
 
 
 class MissingCommitError(LakehouseError):
@@ -56,17 +62,19 @@ class Commit:
     """One version of a table: the actions of its commit file, in order.
 
     `digest` is a hash of the file in 63 bits. Two commits with the same digest are the same commit of the same table.
+    `etag` is what S3 calls this content of the file; empty on other storage.
     """
 
     version: int
     actions: list[Action]
     digest: int
+    etag: str = field(default="", compare=False)
 
     @classmethod
-    def parse(cls, version: int, text: str | bytes) -> Self:
+    def parse(cls, version: int, text: str | bytes, etag: str = "") -> Self:
         """The commit that `text`, the content of a commit file, describes."""
         lines = (json.loads(line) for line in text.splitlines() if line.strip())
-        return cls(version, [Action(*next(iter(line.items()))) for line in lines], digest(text))
+        return cls(version, [Action(*next(iter(line.items()))) for line in lines], digest(text), etag)
 
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """The fields of the actions of one kind, such as "add", in order."""
@@ -88,6 +96,11 @@ class Commit:
         return {txn["appId"]: txn["version"] for txn in self.of_kind("txn")}
 
     @property
+    def schema(self) -> str | None:
+        """The schema that the commit gives the table, as JSON; None if it does not set one."""
+        return next((metadata["schemaString"] for metadata in self.of_kind("metaData")), None)
+
+    @property
     def adds_rows(self) -> bool:
         """Whether the commit adds files with other rows than those that it removes: OPTIMIZE does not."""
         return any(add["dataChange"] for add in self.of_kind("add"))
@@ -102,6 +115,59 @@ def digest(text: str | bytes) -> int:
     """A hash of `text` in 63 bits, the most that fits into the version of an application transaction."""
     data = text.encode() if isinstance(text, str) else text
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest()) >> 1
+
+
+@dataclass(frozen=True)
+class LogListing:
+    """The files of a log: the ETags of the commit files by version, and the names of checkpoint files by version."""
+
+    etags: dict[int, str] = field(default_factory=dict)
+    checkpoints: dict[int, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, files: Iterable["_LogFile"]) -> Self:
+        """The listing that has these files. Checkpoints with a missing part are left out."""
+        listing = cls()
+        parts: dict[int, list[re.Match[str]]] = {}
+        for name, etag in files:
+            if match := _COMMIT_FILE.fullmatch(name):
+                listing.etags[int(match[1])] = etag
+            elif match := _CHECKPOINT_FILE.fullmatch(name):
+                parts.setdefault(int(match["version"]), []).append(match)
+        for version, matches in parts.items():
+            single = [match[0] for match in matches if not match["parts"]]
+            numbered = [match[0] for match in matches if match["parts"]]
+            counts = {int(match["parts"]) for match in matches if match["parts"]}
+            if single:
+                listing.checkpoints[version] = [min(single, key=len)]
+            elif counts == {len(numbered)}:
+                listing.checkpoints[version] = numbered
+        return listing
+
+    @property
+    def head(self) -> int | None:
+        """The newest version of the table; None if the log has no commit and no checkpoint."""
+        return max([*self.etags, *self.checkpoints], default=None)
+
+
+@dataclass(frozen=True)
+class LogSnapshot:
+    """What a log says about one version of a table, apart from its files.
+
+    `transactions` has the last version of each application transaction by app id, `schema` is the table's schema as
+    JSON.
+    """
+
+    transactions: dict[str, int] = field(default_factory=dict)
+    schema: str = ""
+
+    def after(self, commits: Iterable[Commit]) -> "LogSnapshot":
+        """What the log says after these commits, which follow in order."""
+        transactions, schema = dict(self.transactions), self.schema
+        for commit in commits:
+            transactions |= commit.transactions
+            schema = commit.schema or schema
+        return LogSnapshot(transactions, schema)
 
 
 class DeltaLog:
@@ -127,15 +193,29 @@ class DeltaLog:
 
     def versions(self) -> list[int]:
         """The versions whose commit files exist, in order. A clean-up of the log removes the first ones."""
-        matches = (_COMMIT_FILE.fullmatch(name) for name in self._folder.list_names())
-        return sorted(int(match[1]) for match in matches if match)
+        return sorted(LogListing.of(self._folder.files()).etags)
+
+    def listing(self, first_commit: int | None = None) -> LogListing:
+        """The files of the log from the commit file of `first_commit` on; without it, at least those that are in use.
+
+        One request, unless there are more than 1000 files.
+        """
+        if first_commit is not None:
+            return LogListing.of(self._folder.files(f"{first_commit:020}.j"))  # sorts between ...checkpoint and ...json
+        files = self._folder.files()
+        names = list(islice(files, _PAGE_NAMES))
+        if len(names) == _PAGE_NAMES and (checkpoint := self.checkpoint_version()) is not None:
+            listing = LogListing.of(self._folder.files(f"{checkpoint:020}.c"))
+            if checkpoint in listing.checkpoints:
+                return listing
+        return LogListing.of([*names, *files])
 
     def commit(self, version: int) -> Commit:
         """One commit. Raises MissingCommitError if its file does not exist."""
-        text = self._folder.read(f"{version:020}.json")
-        if text is None:
+        file = self._folder.read(f"{version:020}.json")
+        if file is None:
             raise MissingCommitError(self.uri, version)
-        return Commit.parse(version, text)
+        return Commit.parse(version, file.content, file.etag)
 
     def commits(self, versions: Iterable[int]) -> Iterator[Commit]:
         """The commits of `versions`, in that order, read in parallel. Raises MissingCommitError."""
@@ -149,42 +229,74 @@ class DeltaLog:
     def checkpoint_version(self) -> int | None:
         """The version of the last checkpoint; None if there is none."""
         hint = self._folder.read("_last_checkpoint")
-        return cast("int", json.loads(hint)["version"]) if hint else None
+        return cast("int", json.loads(hint.content)["version"]) if hint else None
 
-    def checkpoint(self, version: int, columns: list[str]) -> pa.Table | None:
-        """These columns of the checkpoint at `version`; None if it is not a single Parquet file.
+    def snapshot(self, version: int, listing: LogListing | None = None) -> LogSnapshot:
+        """What the log says about `version`: reads the last checkpoint up to it, and the commits since then.
 
-        Other engines also write multi-part checkpoints and V2 checkpoints.
+        `listing` is that of the log, if the caller has it. Raises MissingCommitError if commit files are missing.
         """
-        data = self._folder.read(f"{version:020}.checkpoint.parquet")
-        return pq.read_table(io.BytesIO(data), columns=columns) if data else None
+        listing = listing or self.listing()
+        checkpoint = max((number for number in listing.checkpoints if number <= version), default=None)
+        snapshot = LogSnapshot() if checkpoint is None else self._checkpoint(listing.checkpoints[checkpoint])
+        first = 0 if checkpoint is None else checkpoint + 1
+        return snapshot.after(self.commits(range(first, version + 1)))
+
+    def _checkpoint(self, names: list[str]) -> LogSnapshot:
+        """What a checkpoint says. The files that a V2 checkpoint refers to have only the table's data files."""
+        transactions, schema = dict[str, int](), ""
+        for name in names:
+            if (file := self._folder.read(name)) is None:
+                raise MissingCommitError(self.uri, int(name[:20]))
+            if name.endswith(".json"):
+                commit = Commit.parse(0, file.content)
+                transactions |= commit.transactions
+                schema = commit.schema or schema
+                continue
+            rows = pq.ParquetFile(io.BytesIO(file.content))
+            columns = [name for name in rows.schema_arrow.names if name in ("txn", "metaData")]
+            actions = rows.read(columns=columns).to_pydict()
+            transactions |= {txn["appId"]: txn["version"] for txn in actions.get("txn", []) if txn}
+            schema = next((metadata["schemaString"] for metadata in actions.get("metaData", []) if metadata), schema)
+        return LogSnapshot(transactions, schema)
+
+
+class _LogFile(NamedTuple):
+    name: str
+    etag: str
+
+
+class _Content(NamedTuple):
+    content: bytes
+    etag: str
 
 
 class _Folder(Protocol):
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str) -> _Content | None:
         """The content of one file; None if it does not exist."""
 
-    def list_names(self) -> list[str]:
-        """The names of the files, without subfolders."""
+    def files(self, after: str = "") -> Iterator[_LogFile]:
+        """The files whose names sort after `after`, in order."""
 
 
 class _FolderInLake:
     def __init__(self, ref: TableRef) -> None:
         self._ref = ref
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str) -> _Content | None:
         lake = self._ref.lake
         try:
             answer = lake.s3.get_object(Bucket=lake.bucket, Key=self._ref.key("_delta_log", name))
-            return answer["Body"].read()
+            return _Content(answer["Body"].read(), answer["ETag"])
         except ClientError as error:
             if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
                 return None
             raise
 
-    def list_names(self) -> list[str]:
+    def files(self, after: str = "") -> Iterator[_LogFile]:
         prefix = self._ref.key("_delta_log", "")
-        return [entry["Key"].removeprefix(prefix) for entry in self._ref.lake.objects(prefix)]
+        for entry in self._ref.lake.objects(prefix, after=prefix + after if after else ""):
+            yield _LogFile(entry["Key"].removeprefix(prefix), entry["ETag"])
 
 
 class _FolderOfTable:
@@ -193,17 +305,16 @@ class _FolderOfTable:
         handler: Any = DeltaStorageHandler.from_table(table._table)  # noqa: SLF001
         self._files = pa.fs.PyFileSystem(handler)
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str) -> _Content | None:
         try:
             with self._files.open_input_file(f"_delta_log/{name}") as file:
-                content: bytes = file.read()
-                return content
+                return _Content(file.read(), "")
         except FileNotFoundError:
             return None
 
-    def list_names(self) -> list[str]:
+    def files(self, after: str = "") -> Iterator[_LogFile]:
         entries = self._files.get_file_info(pa.fs.FileSelector("_delta_log", allow_not_found=True))
-        return [entry.base_name for entry in entries]
+        return (_LogFile(name, "") for name in sorted(entry.base_name for entry in entries) if name > after)
 
 
 # -- the progress of a load
@@ -218,23 +329,12 @@ def transactions(ref: TableRef, table: DeltaTable | None) -> dict[str, int]:
     """The last version of every application transaction of a table, by app id.
 
     delta-rs reads the log once for each app id; this reads it once for all. Raises StorageError if the log cannot be
-    read, and MissingCommitError if it has no single-file checkpoint, and not all commits either.
+    read, and MissingCommitError if it has neither a checkpoint nor all commits.
     """
-    versions: dict[str, int] = {}
     if table is None:
-        return versions
-    log = DeltaLog.of_ref(ref)
-    first = 0
+        return {}
     with translate_errors(f"read the log of {ref.label}", ref.lake):
-        checkpoint_version = log.checkpoint_version()
-        if checkpoint_version is not None and checkpoint_version <= table.version():
-            checkpoint = log.checkpoint(checkpoint_version, ["txn"])
-            if checkpoint is not None:
-                versions = {txn["appId"]: txn["version"] for txn in checkpoint["txn"].to_pylist() if txn}
-                first = checkpoint_version + 1
-        for commit in log.commits(range(first, table.version() + 1)):
-            versions |= commit.transactions
-    return versions
+        return DeltaLog.of_ref(ref).snapshot(table.version()).transactions
 
 
 def progress_by_app_id(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:

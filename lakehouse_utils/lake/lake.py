@@ -104,9 +104,14 @@ class Lake:
         """Return the object key for the same names, which has no bucket: `prefix/silver/orders`."""
         return "/".join([*([self.prefix] if self.prefix else []), *names])
 
-    def objects(self, prefix: str) -> Iterator["ObjectTypeDef"]:
-        """Yield all objects whose keys begin with `prefix`, as S3 lists them: Key, Size, ETag, LastModified."""
-        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+    def objects(self, prefix: str, after: str = "") -> Iterator["ObjectTypeDef"]:
+        """Yield all objects whose keys begin with `prefix`, as S3 lists them: Key, Size, ETag, LastModified.
+
+        With `after`, only those whose keys sort after it.
+        """
+        pages = self.s3.get_paginator("list_objects_v2")
+        first: dict[str, Any] = {"StartAfter": after} if after else {}
+        for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **first):
             _require_listing(page)
             yield from page.get("Contents", [])
 

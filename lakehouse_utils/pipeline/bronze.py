@@ -27,6 +27,7 @@ from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.formats import READING_SETTINGS
 from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
+from lakehouse_utils.pipeline.log_states import LogStates
 from lakehouse_utils.pipeline.parsing import BrokenRecord, Part, limits, read
 from lakehouse_utils.pipeline.parsing.column_names import refuse_too_many_columns
 from lakehouse_utils.pipeline.sources import Source
@@ -147,7 +148,6 @@ def refresh(
     Raises MachineError if this machine cannot go on, with a full disk for example.
     """
     ref = run.lake.table("bronze", source.name)
-    table: DeltaTable | None = ref.open()
     attempts = attempts or Attempts()
     counts = attempts.counts
     refused: list[str] = []
@@ -156,11 +156,11 @@ def refresh(
     def refuse(file: LandingFile, error: UnreadableFileError) -> None:
         refused.append(f"{printable(file.path)}: {error}")
         refused_files.add(file)
-        quarantine.append_refused_file(run.lake, source, file, _fingerprints(landing, file), error)
+        quarantine.append_refused_file(run.logs, source, file, _fingerprints(landing, file), error)
 
-    recorded = commits.transactions_after_restores(ref, table)
-    in_quarantine = quarantine.transactions(run.lake, source)
-    if table is not None and attempts.unconfirmed:
+    recorded = commits.transactions_after_restores(run.logs, ref).get
+    in_quarantine = quarantine.transactions(run.logs, source).get
+    if attempts.unconfirmed and (table := run.logs.open(ref)) is not None:
         attempts.confirm(table, recorded)
     loaded = LoadedFiles(landing, recorded)
     _note_other_reading(run, source, recorded, loaded)
@@ -178,9 +178,10 @@ def refresh(
             lost_broken_records.append(file)
         else:
             run.progress.on_advance(file.size_bytes)
-    if table is not None and loaded.to_record:
+    if loaded.to_record and (table := run.logs.open(ref)) is not None:
         with translate_errors(f"commit to {ref.label}", run.lake):
             commits.record(table, CommitRecord(loaded.to_record))
+        run.logs.committed(ref, table)
 
     uploads = run.engine.upload_files(upload, landing, source, new, run.progress.on_advance) if new else []
     for file, uploaded in zip(new, uploads, strict=True):
@@ -189,17 +190,18 @@ def refresh(
             continue
         was_loaded = recorded(_app_id(file.path)) not in (None, commits.TAKEN_BACK)
         if was_loaded or in_quarantine(quarantine.refused_app_id(file)) is not None:
-            quarantine.resolve(run.lake, source, file, _app_id(file.path), uploaded.fingerprint)
-        _quarantine_broken(run.lake, source, file, uploaded)
+            quarantine.resolve(run.logs, source, file, _app_id(file.path), uploaded.fingerprint)
+        _quarantine_broken(run, source, file, uploaded)
         attempts.unconfirmed[file.path] = uploaded
         transactions = _transactions(landing, file, uploaded) | {_READING: _reading_digest(source)}
         if was_loaded:
             transactions[redelivered_app_id(file.path)] = 1
-        table = _commit(ref, table, source, uploaded, transactions)
+        _commit(run.logs, ref, source, uploaded, transactions)
         attempts.count(attempts.unconfirmed.pop(file.path))
         _note_missing_columns(run, source, file, uploaded, counts)
     _quarantine_again(run, landing, source, lost_broken_records, counts)
-    counts.version = table.version() if table else None
+    state = run.logs.of(ref)
+    counts.version = state.version if state else None
     counts.last_batch = max((file.batch for file in files if file not in refused_files), default=None)
     landing.save_hints()
     return counts, refused
@@ -227,10 +229,10 @@ def _reading_digest(source: Source) -> int:
     return delta_log.digest(json.dumps([settings, patterns, headers], sort_keys=True))
 
 
-def _quarantine_broken(lake: Lake, source: Source, file: LandingFile, uploaded: Uploaded) -> None:
+def _quarantine_broken(run: RunContext, source: Source, file: LandingFile, uploaded: Uploaded) -> None:
     if uploaded.broken_files:
         upload_broken = partial(_already_uploaded, uploaded.broken_files)
-        quarantine.append(lake, source, _app_id(file.path), uploaded.fingerprint, upload_broken)
+        quarantine.append(run.logs, source, _app_id(file.path), uploaded.fingerprint, upload_broken)
 
 
 def _quarantine_again(
@@ -247,7 +249,7 @@ def _quarantine_again(
                 f" them, and they cannot be added again: {uploaded}"
             )
             continue
-        _quarantine_broken(run.lake, source, file, uploaded)
+        _quarantine_broken(run, source, file, uploaded)
         counts.quarantined += uploaded.broken
 
 
@@ -282,13 +284,13 @@ def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
     return files
 
 
-def _commit(
-    ref: TableRef, table: DeltaTable | None, source: Source, uploaded: Uploaded, transactions: dict[str, int]
-) -> DeltaTable:
+def _commit(logs: LogStates, ref: TableRef, source: Source, uploaded: Uploaded, transactions: dict[str, int]) -> None:
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
-    table = table or commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
-    return commits.append(ref, table, schema, uploaded.files, transactions)
+    if logs.of(ref) is None:
+        commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
+        logs.forget(ref)
+    commits.append(logs, ref, schema, uploaded.files, transactions)
 
 
 def _transactions(landing: Landing, file: LandingFile, uploaded: Uploaded) -> dict[str, int]:

@@ -12,7 +12,8 @@ Then `refresh` in `silver.py` and `gold.py` computes the table from all rows of 
 OPTIMIZE, VACUUM and checkpoints change no rows, so they do no harm.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from deltalake import CommitProperties, DeltaTable, Transaction
@@ -146,35 +147,82 @@ def read(ref: TableRef, table: DeltaTable | None) -> BuildRecord:
     """
     if table is None:
         return BuildRecord()
-    log, later = DeltaLog.of_ref(ref), list[Commit]()
     with translate_errors(f"read the log of {ref.label}", ref.lake):
-        try:
-            for version in range(table.version(), -1, -1):
-                commit = log.commit(version)
-                if _OWN in commit.transactions:
-                    # A commit that lost a race gets a later version than it was meant to; what came first is foreign.
-                    between = log.commits(range(commit.transactions[_OWN], version))
-                    return _record(ref, commit, [*reversed(later), *between], (later or [commit])[0])
-                later.append(commit)
-        except MissingCommitError:
-            pass  # a clean-up removed the commits before a checkpoint
-        head = Position(table.version(), later[0].digest) if later else None
-        return BuildRecord(head, restored_to=_last_restored(ref, later))
+        return read_at(ref, DeltaLog.of_ref(ref), table.version())
+
+
+def read_at(ref: TableRef, log: DeltaLog, head: int) -> BuildRecord:
+    """Like `read`, for the table's version `head`."""
+    later = list[Commit]()
+    try:
+        for version in range(head, -1, -1):
+            commit = log.commit(version)
+            if _OWN in commit.transactions:
+                return _record(ref, log, commit, later)
+            later.append(commit)
+    except MissingCommitError:
+        pass  # a clean-up removed the commits before a checkpoint
+    position = Position(head, later[0].digest) if later else None
+    return BuildRecord(position, restored_to=_last_restored(ref, later))
+
+
+def advance(ref: TableRef, log: DeltaLog, earlier: BuildRecord, commits: Sequence[Commit]) -> BuildRecord:
+    """The build record of a table after `commits`, which follow in order on the head of the `earlier` record.
+
+    It is what `read` returns. Raises StorageError if the log cannot be read.
+    """
+    newest_first = list(reversed(commits))
+    for number, commit in enumerate(newest_first):
+        if _OWN in commit.transactions:
+            with suppress(MissingCommitError):
+                return _record(ref, log, commit, newest_first[:number])
+    head = Position(newest_first[0].version, newest_first[0].digest)
+    if not earlier.transactions:  # the pipeline has never made a commit, or its commits are no longer in the log
+        return BuildRecord(head, restored_to=_newer(_last_restored(ref, newest_first), earlier.restored_to))
+    foreign = [commit for commit in newest_first if commit.adds_rows or commit.removes_rows]
+    return BuildRecord(
+        head,
+        earlier.transactions,
+        _what(foreign[0]) if foreign else earlier.foreign_change,
+        _newer(_last_restored(ref, foreign), earlier.restored_to),
+    )
+
+
+def _newer(restored_to: int | None, earlier: int | None) -> int | None:
+    return earlier if restored_to is None else restored_to
+
+
+def unchanged_since(commits: Iterable[Commit], earlier: Sequence[Position] = ()) -> list[Position]:
+    """The positions after which a table's rows did not change, among `earlier` ones and those of later `commits`.
+
+    At most as many as matter: a table that covers an even earlier position records it again.
+    """
+    positions = list(earlier)
+    for commit in commits:
+        if commit.adds_rows or commit.removes_rows or _REBUILT in commit.transactions:
+            positions.clear()
+        positions.append(Position(commit.version, commit.digest))
+    return positions[-_MAX_LAG - 2 :]
 
 
 def changes_since(
-    ref: TableRef, record: BuildRecord, covered: Position | None, *, accept_appends: bool = False
+    ref: TableRef,
+    record: BuildRecord,
+    covered: Position | None,
+    *,
+    accept_appends: bool = False,
+    log: DeltaLog | None = None,
 ) -> InputChange:
     """What happened to the input `ref`, whose own record is `record`, after the position `covered`.
 
-    `accept_appends` says that rows which another program added are as good as the pipeline's own. Raises StorageError
-    if the log cannot be read.
+    `accept_appends` says that rows which another program added are as good as the pipeline's own. `log` is the input's
+    log, if the caller has it. Raises StorageError if the log cannot be read.
     """
     if covered is None or record.head is None:
         return InputChange(f"its log does not say which version of {ref.label} it covers")
     if record.head == covered:
         return InputChange(None)
-    log = DeltaLog.of_ref(ref)
+    log = log or DeltaLog.of_ref(ref)
     try:
         with translate_errors(f"read the log of {ref.label}", ref.lake):
             commits = list(log.commits(range(covered.version, record.head.version + 1)))
@@ -195,8 +243,11 @@ def changes_since(
     return InputChange(None, has_changes, added, len(commits) - 1)
 
 
-def _record(ref: TableRef, own: Commit, others: list[Commit], head: Commit) -> BuildRecord:
-    """The record of the commit `own`. `others` are commits after it, or just before it, the newest first."""
+def _record(ref: TableRef, log: DeltaLog, own: Commit, later: list[Commit]) -> BuildRecord:
+    """The record of the commit `own`. `later` are the commits after it, the newest first. Raises MissingCommitError."""
+    # A commit that lost a race gets a later version than it was meant to; what came first is foreign.
+    others = [*later, *log.commits(range(own.transactions[_OWN], own.version))]
+    head = (later or [own])[0]
     engine_commit = own.transactions.get(_ENGINE_COMMIT)
     foreign = [
         commit

@@ -10,8 +10,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -23,11 +22,12 @@ from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import DamagedTableError, GoneError
 from lakehouse_utils.lake import TableRef, delta_log
-from lakehouse_utils.lake.delta_log import MissingCommitError, progress
+from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record
 from lakehouse_utils.pipeline.build_record import CommitRecord, Transactions
 from lakehouse_utils.pipeline.lineage import SOURCE_FILE, SOURCE_LINE
+from lakehouse_utils.pipeline.log_states import LogStates
 
 TARGET_FILE_BYTES = 8 << 20  # smaller than usual, because a MERGE rewrites whole files
 _ROW_GROUP_ROWS = 1 << 18
@@ -87,29 +87,30 @@ def _is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:
 
 
 def append(
-    ref: TableRef, table: DeltaTable | None, schema: pa.Schema, files: list[AddAction], transactions: Transactions
-) -> DeltaTable:
-    """Commit uploaded `files` to `table` unless its log already has the first of these `transactions`.
+    logs: LogStates, ref: TableRef, schema: pa.Schema, files: list[AddAction], transactions: Transactions
+) -> None:
+    """Commit uploaded `files` to a table unless its log already has the first of these `transactions`.
 
-    The table is created if it is None, and gets the columns of `schema` that it lacks. Raises CommitFailedError if
-    other writers committed first in every attempt.
+    The table is created if it does not exist, and gets the columns of `schema` that it lacks. Raises
+    CommitFailedError if other writers committed first in every attempt.
     """
-    table = table or create(ref, Schema.from_arrow(schema))
+    table = logs.open(ref) or create(ref, Schema.from_arrow(schema))
     app_id, version = next(iter(transactions.items()))
     with translate_errors(f"commit to {ref.label}", ref.lake):
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 add_missing_columns(table, schema)
                 # Checked as late as possible, because another writer may have committed the same transaction.
-                if progress(table, app_id) != version:
+                logs.committed(ref, table)
+                if logs.transactions(ref).get(app_id) != version:
                     commit_files(table, files, CommitRecord(transactions))
-                return table
+                    logs.committed(ref, table)
+                return
             except CommitFailedError:  # the files are still good for another attempt
                 if attempt == MAX_ATTEMPTS:
                     raise
                 pause_after_conflict(attempt)
                 table.update_incremental()
-        return table
 
 
 def pause_after_conflict(attempt: int) -> None:
@@ -171,24 +172,26 @@ _OF_ROWS = ("landing:", "refused:", "silver.")  # the app ids whose commits add 
 TAKEN_BACK = -1  # recorded in place of a version of a transaction whose rows a RESTORE took back
 
 
-def transactions_after_restores(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:
-    """A function that returns the version last committed under an app id; None if there is none.
+def transactions_after_restores(logs: LogStates, ref: TableRef) -> dict[str, int]:
+    """The version last committed under each app id.
 
     The version is TAKEN_BACK for a transaction whose rows are gone because of a RESTORE. A RESTORE itself keeps the
     transactions that were committed after the version that it goes back to. So after a RESTORE by another program, this
     commits the corrected ones.
     """
-    try:
-        recorded = delta_log.transactions(ref, table)
-        valid = _valid_transactions(ref, table, recorded)
-    except MissingCommitError:
-        return partial(progress, table)
+    recorded = logs.transactions(ref)
     is_of_earlier_version = not any(map(build_record.is_own, recorded))
-    if table is not None and (valid is not recorded or is_of_earlier_version):
-        # Also without a correction: from now on, the search for a RESTORE ends at this commit.
-        corrected = {app_id: version for app_id, version in valid.items() if recorded[app_id] != version}
-        record(table, CommitRecord(corrected))
-    return valid.get
+    if logs.record(ref).restored_to is None and not is_of_earlier_version:
+        return recorded
+    table = logs.open(ref)
+    if table is None:
+        return recorded
+    recorded, restored_to = logs.transactions(ref), logs.record(ref).restored_to
+    valid = _valid_transactions(ref, table, recorded, restored_to)
+    # Also without a correction: from now on, the search for a RESTORE ends at this commit.
+    record(table, CommitRecord({app_id: version for app_id, version in valid.items() if recorded[app_id] != version}))
+    logs.committed(ref, table)
+    return valid
 
 
 def source_files(table: DeltaTable) -> set[str]:
@@ -196,20 +199,23 @@ def source_files(table: DeltaTable) -> set[str]:
     return set(pc.unique(table.to_pyarrow_table(columns=[SOURCE_FILE])[SOURCE_FILE]).to_pylist())
 
 
-def _valid_transactions(ref: TableRef, table: DeltaTable | None, recorded: dict[str, int]) -> dict[str, int]:
-    restored_to = build_record.read(ref, table).restored_to
+def _valid_transactions(
+    ref: TableRef, table: DeltaTable, recorded: dict[str, int], restored_to: int | None
+) -> dict[str, int]:
     if restored_to is None:
         return recorded
     try:
         restored = ref.open(restored_to)
-    except (DamagedTableError, GoneError, DeltaError):
-        restored = None
-    if restored is None and table is not None:  # a clean-up removed that version, but the rows say where they come from
+        restored_transactions = delta_log.transactions(ref, restored)
+    except (DamagedTableError, GoneError, DeltaError, MissingCommitError):
+        restored, restored_transactions = None, {}
+    if restored is None:  # a clean-up removed that version, but the rows say where they come from
         paths = source_files(table)
         return {
             app_id: TAKEN_BACK if app_id.startswith(_OF_ROWS) and app_id.partition(":")[2] not in paths else version
             for app_id, version in recorded.items()
         }
-    valid = _valid_transactions(ref, restored, delta_log.transactions(ref, restored))
+    restored_before = build_record.read(ref, restored).restored_to
+    valid = _valid_transactions(ref, restored, restored_transactions, restored_before)
     taken_back = (app_id for app_id, version in recorded.items() if valid.get(app_id) != version)
     return recorded | {app_id: TAKEN_BACK for app_id in taken_back if not build_record.is_own(app_id)}

@@ -1,11 +1,13 @@
 """What every step of the pipeline works with: the lake, the engine, and the progress display."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.engines.protocol import Engine
+from lakehouse_utils.pipeline.log_states import LogStates
 
 
 @dataclass
@@ -79,3 +81,8 @@ class RunContext:
     engine: Engine
     progress: Progress
     state_path: Path | None = None
+
+    @cached_property
+    def logs(self) -> LogStates:
+        """What the tables' logs say, and the open tables."""
+        return LogStates(self.lake)

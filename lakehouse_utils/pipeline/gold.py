@@ -21,11 +21,11 @@ from graphlib import TopologicalSorter
 from deltalake import DeltaTable
 
 from lakehouse_utils.errors import LakehouseError, MissingTableError
-from lakehouse_utils.lake import Lake
+from lakehouse_utils.lake import TableRef
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, commits, sql
-from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord
+from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import Engine, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference
@@ -109,38 +109,69 @@ def refresh(run: RunContext, name: str, *, rebuild: str | None = None) -> TableC
     built with other columns.
     """
     definition, ref = GoldTable.load(name), run.lake.table("gold", name)
-    table = ref.open()
-    record = build_record.read(ref, table)
-    inputs = {f"{layer}.{read}": _open_input(run.lake, name, layer, read) for layer, read in definition.reads}
-    transactions = {DEFINITION: definition.fingerprint}
-    changes = []
-    for label, read in inputs.items():
-        input_ref = run.lake.table(*label.split("."))
-        input_record = build_record.read(input_ref, read)
-        changes.append(build_record.changes_since(input_ref, input_record, record.covered(label)))
-        transactions |= _record_input(label, input_record)
-    has_other_sql = record.has_other_definition(definition.fingerprint)
-    why = rebuild or build_record.why_rebuild(record, changes, definition.fingerprint, "its SQL")
-    commit = CommitRecord(transactions, rebuilds=why is not None)
-    if table is not None and why is None and not any(change.adds_rows for change in changes):
-        if any(change.is_worth_recording for change in changes):
-            commits.record(table, commit)
+    inputs = {f"{layer}.{read}": run.lake.table(layer, read) for layer, read in definition.reads}
+    for input_ref in inputs.values():
+        if run.logs.of(input_ref) is None:
+            raise _missing(name, input_ref)
+    state, work = run.logs.of(ref), _find_work(run, ref, definition, inputs, rebuild)
+    if state is not None and not work.has_rows and not work.is_worth_recording:
+        return TableCounts(version=state.version)
+    table = run.logs.open(ref)
+    opened = {label: _open_input(run, name, input_ref) for label, input_ref in inputs.items()}
+    work = _find_work(run, ref, definition, inputs, rebuild)  # as of the versions that are open
+    if table is not None and not work.has_rows:
+        if work.is_worth_recording:
+            commits.record(table, work.commit)
+            run.logs.committed(ref, table)
         return TableCounts(version=table.version())
+    record, why = work.record, work.why
     has_rows = not is_empty(table)
     if why and has_rows:
         run.progress.on_note(f"{ref.label} is rebuilt, because {why}")
-    for label, read in inputs.items():
+    for label, read in opened.items():
         run.engine.define_snapshot(label, read)
     changed_keys = _find_changed_keys(run.engine, definition, {} if why else record.transactions)
+    has_other_sql = record.has_other_definition(definition.fingerprint)
     with translate_errors(f"refresh gold.{name}", run.lake):
         if table is not None and has_rows and not rebuild:
             _require_columns(run.engine, table, definition, changed_keys)
         if table is None or not has_rows or rebuild or record.foreign_change or has_other_sql:
-            counts = _fill(run, definition, table, changed_keys, commit)
+            counts = _fill(run, definition, table, changed_keys, work.commit)
         else:
-            counts = _merge(run.engine, MergeTarget(table, definition.key, commit), definition, changed_keys)
+            counts = _merge(run.engine, MergeTarget(table, definition.key, work.commit), definition, changed_keys)
     counts.rebuilt = why if has_rows or rebuild else None
+    if table is not None:
+        run.logs.committed(ref, table)
+    else:
+        run.logs.forget(ref)
     return counts
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What the logs of a gold table and of its inputs say about what is to be done.
+
+    `why` says why it is rebuilt, if it is. `has_rows` says whether there are rows to write into a table that exists.
+    """
+
+    record: BuildRecord
+    why: str | None
+    has_rows: bool
+    is_worth_recording: bool
+    commit: CommitRecord
+
+
+def _find_work(
+    run: RunContext, ref: TableRef, definition: GoldTable, inputs: dict[str, TableRef], rebuild: str | None
+) -> _Work:
+    record, transactions, changes = run.logs.record(ref), {DEFINITION: definition.fingerprint}, list[InputChange]()
+    for label, input_ref in inputs.items():
+        changes.append(run.logs.changes_since(input_ref, record.covered(label)))
+        transactions |= _record_input(label, run.logs.record(input_ref))
+    why = rebuild or build_record.why_rebuild(record, changes, definition.fingerprint, "its SQL")
+    has_rows = why is not None or any(change.adds_rows for change in changes)
+    is_worth_recording = any(change.is_worth_recording for change in changes)
+    return _Work(record, why, has_rows, is_worth_recording, CommitRecord(transactions, rebuilds=why is not None))
 
 
 def _record_input(label: str, record: BuildRecord) -> dict[str, int]:
@@ -225,12 +256,17 @@ def _merge(engine: Engine, target: MergeTarget, definition: GoldTable, changed_k
     return counts
 
 
-def _open_input(lake: Lake, name: str, layer: str, read: str) -> DeltaTable:
-    table = lake.delta(layer, read)
+def _open_input(run: RunContext, name: str, ref: TableRef) -> DeltaTable:
+    table = run.logs.open(ref)
     if table is None:
-        raise MissingTableError(
-            f"gold.{name} is made from {layer}.{read}, which does not exist at {lake.uri(layer, read)}. Run the"
-            f" {layer} layer first (--layers).",
-            table=f"{layer}.{read}",
-        )
+        raise _missing(name, ref)
     return table
+
+
+def _missing(name: str, ref: TableRef) -> MissingTableError:
+    layer, _ = ref.names
+    return MissingTableError(
+        f"gold.{name} is made from {ref.label}, which does not exist at {ref.uri}. Run the {layer} layer first"
+        " (--layers).",
+        table=ref.label,
+    )

@@ -17,11 +17,11 @@ from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
-from lakehouse_utils.lake.delta_log import progress
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, lineage
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.landing import LandingFile
+from lakehouse_utils.pipeline.log_states import LogStates
 from lakehouse_utils.pipeline.parsing.blocks import BrokenRecord, text_table
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import literal
@@ -37,15 +37,14 @@ SCHEMA = pa.schema(
 )
 
 
-def append(lake: Lake, source: Source, app_id: str, version: int, upload: Callable[[], list[AddAction]]) -> None:
+def append(logs: LogStates, source: Source, app_id: str, version: int, upload: Callable[[], list[AddAction]]) -> None:
     """Commit the files that `upload` puts into the folder of `quarantine/<table>`, once per `version` of `app_id`.
 
     `upload` is not called if the table's log already records that version.
     """
-    ref = lake.table("quarantine", source.name)
-    table = ref.open()
-    if progress(table, app_id) != version:
-        commits.append(ref, table, SCHEMA, upload(), {app_id: version})
+    ref = logs.lake.table("quarantine", source.name)
+    if logs.transactions(ref).get(app_id) != version:
+        commits.append(logs, ref, SCHEMA, upload(), {app_id: version})
 
 
 def app_id_of_rejected(source: Source) -> str:
@@ -53,15 +52,14 @@ def app_id_of_rejected(source: Source) -> str:
     return f"silver.{source.name}"
 
 
-def transactions(lake: Lake, source: Source) -> Callable[[str], int | None]:
+def transactions(logs: LogStates, source: Source) -> dict[str, int]:
     """What the log records by app id, with `commits.TAKEN_BACK` for what a RESTORE took back."""
-    ref = lake.table("quarantine", source.name)
-    return commits.transactions_after_restores(ref, ref.open())
+    return commits.transactions_after_restores(logs, logs.lake.table("quarantine", source.name))
 
 
-def lost_rejected_rows(lake: Lake, source: Source) -> bool:
+def lost_rejected_rows(logs: LogStates, source: Source) -> bool:
     """Whether a RESTORE took back rows that silver rejected."""
-    return transactions(lake, source)(app_id_of_rejected(source)) == commits.TAKEN_BACK
+    return transactions(logs, source).get(app_id_of_rejected(source)) == commits.TAKEN_BACK
 
 
 def refused_app_id(file: LandingFile) -> str:
@@ -69,22 +67,23 @@ def refused_app_id(file: LandingFile) -> str:
     return f"refused:{file.path}"
 
 
-def resolve(lake: Lake, source: Source, file: LandingFile, app_id: str, fingerprint: int) -> None:
+def resolve(logs: LogStates, source: Source, file: LandingFile, app_id: str, fingerprint: int) -> None:
     """Mark the rows of earlier deliveries of `file` as resolved, before those of this delivery are appended.
 
     It is done once per `fingerprint`. After it, `append` accepts any version of `app_id`, also an earlier one.
     """
-    ref = lake.table("quarantine", source.name)
-    table, resolved_app_id = ref.open(), f"resolved:{file.path}"
-    if table is None or progress(table, resolved_app_id) == fingerprint:
+    ref, resolved_app_id = logs.lake.table("quarantine", source.name), f"resolved:{file.path}"
+    table = logs.open(ref)
+    if table is None or logs.transactions(ref).get(resolved_app_id) == fingerprint:
         return
-    with translate_errors(f"update {ref.label}", lake):
+    with translate_errors(f"update {ref.label}", logs.lake):
         commits.add_missing_columns(table, SCHEMA)
         table.update(
             new_values={"resolved_at": datetime.now(UTC)},
             predicate=f"{lineage.SOURCE_FILE} = {literal(file.path)} AND resolved_at IS NULL",
             commit_properties=CommitRecord({resolved_app_id: fingerprint, app_id: 0}).properties(table),
         )
+    logs.committed(ref, table)
 
 
 def remove_broken_records(ref: TableRef, table: DeltaTable, commit: CommitRecord) -> None:
@@ -100,7 +99,7 @@ def remove_broken_records(ref: TableRef, table: DeltaTable, commit: CommitRecord
 
 
 def append_refused_file(
-    lake: Lake, source: Source, file: LandingFile, fingerprints: Sequence[int], error: UnreadableFileError
+    logs: LogStates, source: Source, file: LandingFile, fingerprints: Sequence[int], error: UnreadableFileError
 ) -> None:
     """Record that `file` cannot be read at all, once per delivery of the file.
 
@@ -108,11 +107,12 @@ def append_refused_file(
     """
 
     def upload() -> list[AddAction]:
-        return [upload_broken_records(lake, source, file, [BrokenRecord(None, "", str(error))], datetime.now(UTC))]
+        record = BrokenRecord(None, "", str(error))
+        return [upload_broken_records(logs.lake, source, file, [record], datetime.now(UTC))]
 
     app_id = refused_app_id(file)
-    if progress(lake.delta("quarantine", source.name), app_id) not in fingerprints:
-        append(lake, source, app_id, fingerprints[0], upload)
+    if logs.transactions(logs.lake.table("quarantine", source.name)).get(app_id) not in fingerprints:
+        append(logs, source, app_id, fingerprints[0], upload)
 
 
 def upload_broken_records(

@@ -26,7 +26,7 @@ from lakehouse_utils.errors import (
     SettingError,
     StorageError,
 )
-from lakehouse_utils.lake import Lake
+from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import bronze, commits, gold, rebuild, silver
 from lakehouse_utils.pipeline.commits import MAX_ATTEMPTS
@@ -103,6 +103,7 @@ def run(
             if "bronze" in selection.layers:  # the other layers do not need the landing folder
                 raw_files = Landing(landing, context.lake, ContentHints(context.state_path))
             _start_again(context, raw_files, sources, selection)
+            context.logs.load(_tables_to_read(context.lake, sources, selection))
             if raw_files is not None:
                 _run_bronze(steps, raw_files, sources, selection)
             if "silver" in selection.layers:
@@ -118,10 +119,26 @@ def run(
                         needed = {f"{layer}.{table}" for layer, table in gold.GoldTable.load(name).reads}
                         why = selection.rebuild_reason(f"gold.{name}")
                         steps.run(f"gold.{name}", partial(gold.refresh, context, name, rebuild=why), needed)
+        context.logs.save()
         steps.raise_failures()
     finally:
         report.seconds = time.monotonic() - started
     return report
+
+
+def _tables_to_read(lake: Lake, sources: dict[str, Source], selection: Selection) -> list[TableRef]:
+    """The tables whose logs say what a run has to do."""
+    names: dict[tuple[str, str], None] = {}
+    for source in sources.values():
+        if selection.has_table(source.name) and {"bronze", "silver"} & set(selection.layers):
+            names |= dict.fromkeys([("bronze", source.name), ("quarantine", source.name)])
+            if "silver" in selection.layers:
+                names |= dict.fromkeys(("silver", name) for name in silver.tables(source))
+    if "gold" in selection.layers:
+        for name in gold.TABLES:
+            if selection.has_table(name) and gold.needs(name) <= sources.keys():
+                names |= dict.fromkeys([("gold", name), *gold.GoldTable.load(name).reads])
+    return [lake.table(*name) for name in names]
 
 
 def open_engine(name: str, lake: Lake, spark_remote: str | None = None) -> Engine:
@@ -297,13 +314,20 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
     jobs that run at the same time both make progress.
     """
 
+    def try_once() -> TableCounts:
+        context.engine.authorize()
+        try:
+            return step()
+        except Exception:  # perhaps a commit succeeded, and only its answer was lost
+            context.logs.expire()
+            raise
+
     def attempts() -> TableCounts:
         attempt = 1
         while True:
             try:
                 with translate_errors(f"bring {label} up to date", context.lake, objects_must_exist=True):
-                    context.engine.authorize()
-                    return step()
+                    return try_once()
             except ExpiredCredentialsError:
                 if attempt == MAX_ATTEMPTS or not context.lake.renew_credentials():
                     raise

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 from deltalake.schema import PrimitiveType
 from deltalake.transaction import AddAction
 
@@ -20,7 +20,7 @@ from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import is_empty, live_files
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, commits, lineage, quarantine, rules
-from lakehouse_utils.pipeline.build_record import DEFINITION, CommitRecord, InputChange, Position
+from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange, Position
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import Engine, MergeClause, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference, merge_rows
@@ -55,40 +55,71 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
     """
     label = input_label(source)
     bronze_ref, ref = run.lake.table("bronze", source.name), run.lake.table("silver", name)
-    bronze, table = bronze_ref.open(), ref.open()
-    if bronze is None and not is_empty(table):
+    state = run.logs.of(ref)
+    if state is not None and run.logs.of(bronze_ref) is None and not is_empty(run.logs.open(ref)):
         raise MissingTableError(
             f"{ref.label} has rows, but {label}, which it is built from, does not exist at {bronze_ref.uri}. Load the"
             f" raw files again (--layers bronze), or delete {ref.uri} as well.",
             table=label,
         )
-    record, bronze_record = build_record.read(ref, table), build_record.read(bronze_ref, bronze)
-    definition = _definition(source, name)
-    change = build_record.changes_since(bronze_ref, bronze_record, record.covered(label), accept_appends=True)
-    why = rebuild or build_record.why_rebuild(record, [change], definition, "its description or the SQL")
-    if why is None and name == source.name and quarantine.lost_rejected_rows(run.lake, source):
-        why = f"quarantine.{source.name} lost rows by a RESTORE or a rebuild"
-    position = bronze_record.head.transactions(label) if bronze_record.head else {}
-    commit = CommitRecord({DEFINITION: definition, **position}, rebuilds=why is not None)
-    if table is not None:
+    work = _find_work(run, source, name, rebuild)
+    if state is not None:
         if rebuild is None:
-            _require_described_columns(ref, table, source)
-        is_still_empty = bronze is None and rebuild is None
-        if is_still_empty or (why is None and not change.added):
-            if change.is_worth_recording:
-                commits.record(table, commit)
-            return TableCounts(version=table.version())
+            _require_described_columns(ref, state.snapshot.schema, source)
+        if not work.has_rows(rebuild) and not work.change.is_worth_recording:
+            return TableCounts(version=state.version)
+    table, bronze = run.logs.open(ref), run.logs.open(bronze_ref)
+    work = _find_work(run, source, name, rebuild)  # as of the versions that are open
+    if table is not None and not work.has_rows(rebuild):
+        if work.change.is_worth_recording:
+            commits.record(table, work.commit)
+            run.logs.committed(ref, table)
+        return TableCounts(version=table.version())
+    record, why = work.record, work.why
     has_rows = not is_empty(table)
     if why and has_rows:
         run.progress.on_note(f"{ref.label} is rebuilt, because {why}")
     live = live_files(bronze_ref, bronze) if bronze else []
-    new_files = live if why or table is None else _files_to_read(bronze_ref, change, live)
-    new = replace(_read_new_rows(run, source, bronze, new_files, commit), covered=record.covered(label))
-    if rebuild or record.foreign_change or record.has_other_definition(definition):  # perhaps with another key
+    new_files = live if why or table is None else _files_to_read(bronze_ref, work.change, live)
+    new = replace(_read_new_rows(run, source, bronze, new_files, work.commit), covered=record.covered(label))
+    if rebuild or record.foreign_change or record.has_other_definition(work.definition):  # perhaps with another key
         new = replace(new, replaces_all=True)
     counts = (_refresh_current if name == source.name else _refresh_history)(run, source, table, new)
     counts.rebuilt = why if has_rows or rebuild else None
+    if table is not None:
+        run.logs.committed(ref, table)
+    else:
+        run.logs.forget(ref)
     return counts
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What a silver table's log and bronze's say about what is to be done. `why` says why it is rebuilt, if it is."""
+
+    record: BuildRecord
+    change: InputChange
+    definition: int
+    why: str | None
+    commit: CommitRecord
+    has_bronze: bool
+
+    def has_rows(self, rebuild: str | None) -> bool:
+        """Whether there are rows to write into a table that exists."""
+        return (self.has_bronze or rebuild is not None) and (self.why is not None or bool(self.change.added))
+
+
+def _find_work(run: RunContext, source: Source, name: str, rebuild: str | None) -> _Work:
+    label, bronze_ref = input_label(source), run.lake.table("bronze", source.name)
+    record, bronze_record = run.logs.record(run.lake.table("silver", name)), run.logs.record(bronze_ref)
+    definition = _definition(source, name)
+    change = run.logs.changes_since(bronze_ref, record.covered(label), accept_appends=True)
+    why = rebuild or build_record.why_rebuild(record, [change], definition, "its description or the SQL")
+    if why is None and name == source.name and quarantine.lost_rejected_rows(run.logs, source):
+        why = f"quarantine.{source.name} lost rows by a RESTORE or a rebuild"
+    position = bronze_record.head.transactions(label) if bronze_record.head else {}
+    commit = CommitRecord({DEFINITION: definition, **position}, rebuilds=why is not None)
+    return _Work(record, change, definition, why, commit, run.logs.of(bronze_ref) is not None)
 
 
 def _definition(source: Source, name: str) -> int:
@@ -232,7 +263,7 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
 
     count, table = count_rows(engine, rejected), None
     if count or new.commit.rebuilds:
-        table = quarantined.open()
+        table = run.logs.open(quarantined)
     if table is not None:
         commits.add_missing_columns(table, quarantine.SCHEMA)
         if new.commit.rebuilds:
@@ -250,7 +281,7 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
         return engine.write_files(quarantined, f"SELECT * FROM {added}")
 
     version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
-    quarantine.append(run.lake, source, quarantine.app_id_of_rejected(source), version, upload)
+    quarantine.append(run.logs, source, quarantine.app_id_of_rejected(source), version, upload)
     return count, count_rows(engine, added) if new.commit.rebuilds else count
 
 
@@ -342,8 +373,8 @@ def _late_keys(run: RunContext, source: Source, new: _NewRows) -> str:
     covers the same version of bronze as the history; otherwise every key counts as late.
     """
     ref = run.lake.table("silver", source.name)
-    current = ref.open()
-    is_comparable = build_record.read(ref, current).covered(input_label(source)) == new.covered
+    current = run.logs.open(ref)
+    is_comparable = run.logs.record(ref).covered(input_label(source)) == new.covered
     if new.is_late or current is None or not is_comparable:
         return f"SELECT DISTINCT {_key(source)} FROM {new.accepted}"
     current_rows = run.engine.define_snapshot("current_rows", current)
@@ -374,8 +405,8 @@ def _is_late(bronze: DeltaTable, new_files: list[str]) -> bool:
     return bool(min(new_batches) < max(old_batches))
 
 
-def _require_described_columns(ref: TableRef, table: DeltaTable, source: Source) -> None:
-    existing = {field.name: field.type for field in table.schema().fields}
+def _require_described_columns(ref: TableRef, schema: str, source: Source) -> None:
+    existing = {field.name: field.type for field in Schema.from_json(schema).fields}
     described = {name: PrimitiveType(column.data_type.delta) for name, column in source.columns.items()}
     different = [column for column, delta_type in described.items() if existing.get(column) != delta_type]
     expected = {*described, *lineage.SILVER_COLUMNS, *HISTORY_COLUMNS}

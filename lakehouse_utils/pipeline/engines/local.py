@@ -34,29 +34,35 @@ class LocalEngine:
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self._connection: DuckDBPyConnection | None = None
+        self._is_open = False
 
     def __enter__(self) -> Self:
-        self._connection = self.lake.duckdb(**_DUCKDB_SETTINGS)
-        for create_function in statements("functions").values():
-            self._connection.execute(create_function)
+        self._is_open = True
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._is_open = False
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     @property
     def _db(self) -> DuckDBPyConnection:
+        """The connection, opened when it is first needed: often a run has nothing to compute."""
         if self._connection is None:
-            raise RuntimeError("The engine is not open: use it in a `with` statement.")
+            if not self._is_open:
+                raise RuntimeError("The engine is not open: use it in a `with` statement.")
+            self._connection = self.lake.duckdb(**_DUCKDB_SETTINGS)
+            for create_function in statements("functions").values():
+                self._connection.execute(create_function)
         return self._connection
 
     def authorize(self) -> None:
         """See Engine. The relations are kept."""
-        self.lake.authorize(self._db)
+        if self._connection is not None:
+            self.lake.authorize(self._connection)
 
     # -- relations
 

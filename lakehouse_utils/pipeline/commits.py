@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable, Field, Schema
+from deltalake import CommitProperties, DeltaTable, Field, PostCommitHookProperties, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction
 
@@ -34,6 +34,9 @@ _ROW_GROUP_ROWS = 1 << 18
 _SAMPLE_ROWS = 4096  # examined to decide whether to use dictionary encoding for a column
 _SAMPLE_ROWS_PER_VALUE = 8  # dictionary encoding is used above this
 MAX_ATTEMPTS = 20  # of a commit, or of the step that makes it, if other writers commit first
+# Commits from one checkpoint to the next, as in Delta's reference implementation. Opening a table reads the commits since
+# the last checkpoint; delta-rs writes one at every 100th commit.
+_INTERVAL_PROPERTY, _CHECKPOINT_INTERVAL, _DEFAULT_INTERVAL = "delta.checkpointInterval", 10, 100
 _MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longer by as much
 
 Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
@@ -127,6 +130,22 @@ def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:
         table.update_incremental()
 
 
+def after_commit(table: DeltaTable | None) -> PostCommitHookProperties:
+    """What delta-rs does after the next commit to `table` (None: after the commit that creates it).
+
+    It writes a checkpoint when the table's property says so. Only then it also looks for old commit files to remove: by
+    default it lists the complete log after every commit.
+    """
+    version = 0 if table is None else table.version() + 1
+    interval = _CHECKPOINT_INTERVAL if table is None else _checkpoint_interval(table)
+    return PostCommitHookProperties(cleanup_expired_logs=None if (version + 1) % interval == 0 else False)
+
+
+def _checkpoint_interval(table: DeltaTable) -> int:
+    value = table.metadata().configuration.get(_INTERVAL_PROPERTY, "")
+    return int(value) if value.isdecimal() and int(value) else _DEFAULT_INTERVAL
+
+
 def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> DeltaTable:
     """Create the table without rows unless it exists: if two writers created it with rows, both would succeed.
 
@@ -139,8 +158,9 @@ def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None =
                 schema,
                 mode="ignore",
                 storage_options=ref.lake.storage_options,
-                configuration=configuration,
+                configuration={_INTERVAL_PROPERTY: str(_CHECKPOINT_INTERVAL)} | (configuration or {}),
                 commit_properties=CommitRecord({}).properties(None),
+                post_commithook_properties=after_commit(None),
             )
         except CommitFailedError:
             table = ref.open()
@@ -151,20 +171,26 @@ def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None =
 
 def commit_files(table: DeltaTable, files: Sequence[AddAction], commit: CommitRecord) -> None:
     """Add uploaded files to a table, in one commit."""
-    table.create_write_transaction(list(files), "append", table.schema(), commit_properties=commit.properties(table))
-    table.update_incremental()
+    _write(table, files, "append", table.schema(), commit.properties(table))
 
 
 def replace_files(table: DeltaTable, files: Sequence[AddAction], schema: Schema, commit: CommitRecord) -> None:
     """Put uploaded files in place of all files of a table, and give it the columns of `schema`, in one commit."""
-    table.create_write_transaction(list(files), "overwrite", schema, commit_properties=commit.properties(table))
-    table.update_incremental()
+    _write(table, files, "overwrite", schema, commit.properties(table))
 
 
 def record(table: DeltaTable, commit: CommitRecord, engine_commit: int | None = None) -> None:
     """Commit the table's build record, without rows. For `engine_commit` see `CommitRecord.properties`."""
-    properties = commit.properties(table, engine_commit)
-    table.create_write_transaction([], "append", table.schema(), commit_properties=properties)
+    _write(table, [], "append", table.schema(), commit.properties(table, engine_commit))
+
+
+def _write(
+    table: DeltaTable, files: Sequence[AddAction], mode: str, schema: Schema, properties: CommitProperties
+) -> None:
+    hooks = after_commit(table)
+    table.create_write_transaction(
+        list(files), mode, schema, commit_properties=properties, post_commithook_properties=hooks
+    )
     table.update_incremental()
 
 

@@ -155,6 +155,7 @@ class LocalEngine:
                 target_file_size=commits.TARGET_FILE_BYTES,
                 writer_properties=WriterProperties(compression="SNAPPY", max_row_group_size=_ROW_GROUP_ROWS),
                 commit_properties=commit.properties(table),
+                post_commithook_properties=commits.after_commit(table),
             )
             return table
 
@@ -169,6 +170,7 @@ class LocalEngine:
             target_alias="target",
             streamed_exec=False,
             commit_properties=target.commit.properties(target.table),
+            post_commithook_properties=commits.after_commit(target.table),
         )
         values = {quoted(name): f"source.{quoted(name)}" for name in columns}
         for clause in clauses:

@@ -16,14 +16,15 @@ from types import TracebackType
 from typing import IO, Any, NoReturn, Self, TextIO, cast
 
 import click
+from deltalake.exceptions import DeltaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from lakehouse_utils import machine_errors, settings
-from lakehouse_utils.errors import LakehouseError, LocalServerError, SettingError
+from lakehouse_utils.errors import LakehouseError, LocalServerError, SettingError, StorageError
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import gold, sources
+from lakehouse_utils.pipeline import gold, run_history, sources
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.describe import draft
 from lakehouse_utils.pipeline.landing import printable
@@ -163,6 +164,7 @@ def main(
     display = RunDisplay(quiet, output)
     report = RunReport(engine, lake_uri or "")
     report_file: ReportFile | None = None
+    lake: Lake | None = None
     try:
         if report_path and not describe:
             new_file = ReportFile(report_path, report)
@@ -184,6 +186,7 @@ def main(
             run(context, landing or config.landing, described, Selection(layers, tables, rebuilt_tables), report)
         code = exit_code(report, strict)
         report.end(code)
+        record_run(lake, report)
         if report_file:
             report_file.write()
         display.show_summary(report)
@@ -194,8 +197,19 @@ def main(
         report.end(code, error, interrupted=interrupted)
         if report_file:
             try_to_write(report_file)
+        if lake and not isinstance(error, StorageError):
+            record_run(lake, report)
         fail(INTERRUPTED if interrupted else sentence_of(error), verbose, code)
     sys.exit(code)
+
+
+def record_run(lake: Lake, report: RunReport) -> None:
+    """Add the run to the lake's table of runs. If that fails, say so: it is no reason to fail a run."""
+    try:
+        run_history.append(lake, report)
+    except (LakehouseError, DeltaError, OSError, KeyboardInterrupt) as error:
+        sentence = printable(" ".join(str(error).split())) or "interrupted"
+        plain_console(stderr=True).print(f"Note: this run is missing in operations.runs: {sentence}")
 
 
 def exit_code(report: RunReport, strict: bool) -> int:

@@ -116,6 +116,7 @@ def test_report_has_counts_and_versions(job, shop, prefix):
     """--report writes the counts and the version of each table, with stable keys."""
     assert job("--report", shop / "report.json").exit_code == 0
     report = json.loads((shop / "report.json").read_text(encoding="utf-8"))
+    assert all(counts.pop("seconds") > 0 for name, counts in report["rows"].items() if name.endswith(".t"))
     assert list(report)[:4] == ["engine", "lake", "seconds", "rows"]
     assert (report["engine"], report["lake"]) == ("local", prefix)
     assert report["rows"]["bronze.t"] == {
@@ -157,15 +158,40 @@ def test_report_says_how_and_when_the_run_ended(job, shop, prefix):
     assert [path.name for path in shop.glob("*report*")] == ["report.json"]  # and no temporary file
 
 
+def test_every_run_is_recorded_in_the_lake(job, shop, prefix, s3_state_dir):
+    """The table of runs has a row for a run that worked, that refused a file, that failed, or had nothing to do."""
+    ends = [job().exit_code]
+    (shop / "landing" / "other.parquet").write_bytes(b"no parquet")
+    ends.append(job().exit_code)
+    (shop / "landing" / "other.parquet").unlink()
+    ends.append(job("--rebuild", "silver.missing").exit_code)
+    ends.append(job().exit_code)
+    runs = lakes.at(prefix, s3_state_dir).delta("operations", "runs").to_pyarrow_table().to_pylist()
+    runs.sort(key=lambda row: row["started_at"])
+    assert [row["exit_code"] for row in runs] == ends == [0, 4, 1, 0]
+    assert [row["status"] for row in runs] == ["quarantined", "refused", "failed", "ok"]
+    assert runs[1]["refused"] and runs[2]["error_class"] == "SettingError"
+    changed = [[entry["name"] for entry in row["tables"] if entry["status"] == "changed"] for row in runs]
+    assert changed == [["bronze.t", "silver.t"], [], [], []]
+
+
+def test_a_run_that_cannot_be_recorded_says_so(job, prefix, s3_state_dir):
+    """A damaged table of runs is a note, and does not change the exit code."""
+    assert job().exit_code == 0
+    lake = lakes.at(prefix, s3_state_dir)
+    for entry in list(lake.objects(lake.key("operations", "runs", "_delta_log", ""))):
+        lake.s3.put_object(Bucket=lake.bucket, Key=entry["Key"], Body=b"garbage")
+    result = job()
+    assert result.exit_code == 0
+    assert "Note: this run is missing in operations.runs: " in result.stderr and "Traceback" not in result.output
+
+
 def test_report_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
     """The commit is that of this checkout, and none if the code is not in one of its own."""
-    report = RunReport("local", "s3://lakehouse")
-    ReportFile(tmp_path / "r.json", report)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=settings.CHECKOUT, capture_output=True, text=True)
-    assert report.commit == (head.stdout.strip() or None)
+    assert RunReport("local", "s3://lakehouse").commit == (head.stdout.strip() or None)
     monkeypatch.setattr(settings, "CHECKOUT", tmp_path)
-    ReportFile(tmp_path / "r.json", report)
-    assert report.commit is None
+    assert RunReport("local", "s3://lakehouse").commit is None
 
 
 @pytest.mark.parametrize(

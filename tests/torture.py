@@ -186,11 +186,13 @@ KINDS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("kinds", nargs="*", choices=[*KINDS, list(KINDS)], default=list(KINDS))
+    parser.add_argument("kinds", nargs="*", metavar="KIND", default=list(KINDS), help=f"of {', '.join(KINDS)}")
     parser.add_argument("--rounds", type=int, default=5, help="of each kind")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each further round adds 1")
     parser.add_argument("--rate", type=float, default=0.05, help="share of the requests with a fault")
     arguments = parser.parse_args()
+    if unknown := set(arguments.kinds) - KINDS.keys():
+        parser.error(f"no kind is called {', '.join(sorted(unknown))}")
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="lakehouse-torture-") as folder:
         shop = Path(folder) / "shop"

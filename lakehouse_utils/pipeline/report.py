@@ -29,6 +29,17 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def _git_commit() -> str | None:
+    """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
+    command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    folder, _, commit = done.stdout.strip().rpartition("\n")
+    return commit if Path(folder) == settings.CHECKOUT else None  # else the checkout of another project is around it
+
+
 @dataclass
 class RunReport:
     """What a run did. `rows` has the counts by `<layer>.<table>`, in the order in which the tables were refreshed.
@@ -52,7 +63,7 @@ class RunReport:
     exit_code: int | None = None
     error: dict[str, str] | None = None
     version: str = __version__
-    commit: str | None = None
+    commit: str | None = field(default_factory=_git_commit)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""
@@ -74,7 +85,7 @@ class RunReport:
     @property
     def changed_anything(self) -> bool:
         """Whether any table has other rows than before the run."""
-        return any(c.added or c.changed or c.quarantined for c in self.rows.values())
+        return any(counts.changed_anything for counts in self.rows.values())
 
     def end(self, exit_code: int, error: BaseException | None = None, *, interrupted: bool = False) -> None:
         """Record how the run ended."""
@@ -94,7 +105,6 @@ class ReportFile:
     def __init__(self, path: Path, report: RunReport) -> None:
         self._path = path
         self._report = report
-        report.commit = _git_commit()
 
     def write(self) -> None:
         """Write the report as it is now. Raises SettingError if the file cannot be written."""
@@ -128,14 +138,3 @@ class ReportFile:
         return SettingError(
             f"Could not write the report to {self._path}: {error.strerror}. Change --report.", setting="--report"
         )
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
-    command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    folder, _, commit = done.stdout.strip().rpartition("\n")
-    return commit if Path(folder) == settings.CHECKOUT else None  # else the checkout of another project is around it

@@ -186,6 +186,7 @@ class _Steps:
             return
         layer, _, table = label.partition(".")
         progress.on_table_start(layer, table, size_bytes)
+        started = time.monotonic()
         try:
             counts = _retry(self.context, label, step)
         except Exception as error:
@@ -197,6 +198,7 @@ class _Steps:
         else:
             batches = [report.rows[name].last_batch for name in needed if name in report.rows]
             counts.last_batch = counts.last_batch or max(filter(None, batches), default=None)
+            counts.seconds = round(time.monotonic() - started, 3)
             report.rows[label] = counts
             progress.on_table_end(layer, table, counts)
 

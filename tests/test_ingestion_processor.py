@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from deltalake import write_deltalake
 from support import lakes
 
 import ingestion_processor
@@ -239,6 +240,46 @@ def test_report_file_that_cannot_be_replaced_is_written_in_place(shop):
     assert json.loads((shop / "target.json").read_text())["status"] == "running"
     ReportFile(Path(os.devnull), report).write()
     assert not Path(os.devnull).is_file()
+
+
+def test_report_to_a_pipe_is_one_document(shop, prefix, s3_state_dir):
+    """`--report /dev/stdout | jq` reads the report of the end, and not the one that says `running`."""
+    command = [sys.executable, "ingestion_processor.py", "--lake", prefix, "--landing", str(shop / "landing")]
+    command += ["--sources", str(shop / "sources.toml"), "--quiet", "--report", "/dev/stdout"]
+    environment = lakes.environment(s3_state_dir)
+    done = subprocess.run(command, cwd=settings.CHECKOUT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "quarantined"
+
+
+def test_check_prints_problems_and_exits_with_5(job, shop, prefix, s3_state_dir):
+    """A lake without problems ends with 0; one with problems ends with 5 and names table, check, and what to do."""
+    job()
+    result = job("--check", "--report", shop / "report.json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "bronze.t: 3 rows in 1 file",
+        "quarantine.t: 2 rows in 2 files",
+        "silver.other: 0 rows in 0 files",
+        "silver.t: 2 rows in 1 file",
+        f"No problems in {prefix}.",
+    ]
+    report = json.loads((shop / "report.json").read_text())
+    assert (report["command"], report["status"], report["problems"]) == ("check", "ok", [])
+    table = lakes.at(prefix, s3_state_dir).delta("silver", "t")
+    write_deltalake(table, table.to_pyarrow_table(), mode="append")
+    result = job("--check", "--report", shop / "report.json")
+    assert result.exit_code == 5
+    assert "silver.t (keys): 2 rows too many for 2 keys (k 1; k 2). `ingestion_processor.py --rebuild" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"2 problems in {prefix}."
+    report = json.loads((shop / "report.json").read_text())
+    assert (report["status"], report["exit_code"]) == ("failed", 5)
+    assert [(problem["table"], problem["check"]) for problem in report["problems"]] == [
+        ("silver.t", "keys"),
+        ("silver.t", "progress"),
+    ]
+    runs = lakes.at(prefix, s3_state_dir).delta("operations", "runs").to_pyarrow_table().to_pylist()
+    assert [row["command"] for row in runs] == ["run"], "a check changes nothing"
 
 
 def test_missing_columns_are_an_error_when_strict(job, monkeypatch):

@@ -95,8 +95,9 @@ def run(
     _require_selected(selection)
     steps = _Steps(context, report)
     try:
-        # A wrong address must not keep a user waiting, so a server that does not answer at all is not waited for.
-        at_start = (ServerBusyError, IncompleteAnswerError)
+        # A wrong address must not keep a user waiting, so a server that does not answer at all is not waited for. The
+        # embedded one is started again.
+        at_start = _PASSING if context.lake.is_embedded else (ServerBusyError, IncompleteAnswerError)
         repeat_passing_faults(context.lake.check_access, context.lake.check_access, passing=at_start)
         with context.engine:
             raw_files = None

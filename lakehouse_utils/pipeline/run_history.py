@@ -92,7 +92,7 @@ def _row(report: RunReport) -> dict[str, Any]:
     error = report.error or {}
     return {
         "run_id": report.run_id,
-        "command": "run",
+        "command": report.command,
         "started_at": datetime.fromisoformat(report.started_at),
         "ended_at": datetime.fromisoformat(report.ended_at) if report.ended_at else None,
         "seconds": round(report.seconds, 3),

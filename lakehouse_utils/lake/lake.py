@@ -6,6 +6,7 @@ Therefore both get everything that boto3 found, endpoint and region included, ea
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
+_PARALLEL_LISTINGS = 8
 _DELTA_TIMEOUTS = {"connect_timeout": "5s", "retry_timeout": "30s"}  # by default delta-rs retries for three minutes
 
 
@@ -114,6 +116,33 @@ class Lake:
         for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **first):
             _require_listing(page)
             yield from page.get("Contents", [])
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly below the key `prefix`, which is empty or ends with a slash."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+        names: list[str] = []
+        for page in pages:
+            _require_listing(page)
+            names += (entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", []))
+        return names
+
+    def tables(self) -> list["TableRef"]:
+        """Return the Delta tables of the lake that are at `<layer>/<table>`, in the order of their names.
+
+        Folders whose names start with `_` are not searched.
+        """
+        with translate_errors(f"list {self.root}", self), ThreadPoolExecutor(_PARALLEL_LISTINGS) as pool:
+            layers = [name for name in self.folders(self.key("")) if not name.startswith("_")]
+            names = pool.map(lambda layer: self.folders(self.key(layer, "")), layers)
+            refs = [
+                TableRef(self, (layer, table)) for layer, tables in zip(layers, names, strict=True) for table in tables
+            ]
+            return [ref for ref, is_table in zip(refs, pool.map(self._has_log, refs), strict=True) if is_table]
+
+    def _has_log(self, ref: "TableRef") -> bool:
+        response = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=ref.key("_delta_log", ""), MaxKeys=1)
+        _require_listing(response)
+        return bool(response.get("Contents"))
 
     def check_access(self) -> None:
         """Raise a StorageError that names the setting to change if the lake cannot be listed."""

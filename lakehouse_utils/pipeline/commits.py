@@ -34,8 +34,8 @@ _ROW_GROUP_ROWS = 1 << 18
 _SAMPLE_ROWS = 4096  # examined to decide whether to use dictionary encoding for a column
 _SAMPLE_ROWS_PER_VALUE = 8  # dictionary encoding is used above this
 MAX_ATTEMPTS = 20  # of a commit, or of the step that makes it, if other writers commit first
-# Commits from one checkpoint to the next, as in Delta's reference implementation. Opening a table reads the commits since
-# the last checkpoint; delta-rs writes one at every 100th commit.
+# Commits from one checkpoint to the next, as in Delta's reference implementation. Opening a table reads the commits
+# since the last checkpoint; delta-rs writes one at every 100th commit.
 _INTERVAL_PROPERTY, _CHECKPOINT_INTERVAL, _DEFAULT_INTERVAL = "delta.checkpointInterval", 10, 100
 _MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longer by as much
 

@@ -112,7 +112,7 @@ class _Work:
 def _find_work(run: RunContext, source: Source, name: str, rebuild: str | None) -> _Work:
     label, bronze_ref = input_label(source), run.lake.table("bronze", source.name)
     record, bronze_record = run.logs.record(run.lake.table("silver", name)), run.logs.record(bronze_ref)
-    definition = _definition(source, name)
+    definition = definition_digest(source, name)
     change = run.logs.changes_since(bronze_ref, record.covered(label), accept_appends=True)
     why = rebuild or build_record.why_rebuild(record, [change], definition, "its description or the SQL")
     if why is None and name == source.name and quarantine.lost_rejected_rows(run.logs, source):
@@ -122,7 +122,7 @@ def _find_work(run: RunContext, source: Source, name: str, rebuild: str | None) 
     return _Work(record, change, definition, why, commit, run.logs.of(bronze_ref) is not None)
 
 
-def _definition(source: Source, name: str) -> int:
+def definition_digest(source: Source, name: str) -> int:
     """A number that changes when the description or the SQL would give other rows."""
     sql = statements("silver")
     texts = [

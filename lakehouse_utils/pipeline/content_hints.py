@@ -53,17 +53,17 @@ class ContentHints:
             return {}
         return hints if isinstance(hints, dict) else {}
 
-    def get(self, path: Path, state: FileState) -> int | None:
+    def get(self, path: str, state: FileState) -> int | None:
         """The fingerprint of the file at `path`, if it is still in the state in which it was read."""
-        hint = self._hints.get(str(path))
+        hint = self._hints.get(path)
         if not _CAN_BE_TRUSTED or not isinstance(hint, list) or hint[:-1] != list(state):
             return None
         return int(hint[-1])
 
-    def put(self, path: Path, state: FileState, fingerprint: int) -> None:
+    def put(self, path: str, state: FileState, fingerprint: int) -> None:
         """Remember the fingerprint of a file, unless the file was written only a moment ago."""
         if state.is_settled:
-            self._hints[str(path)] = [*state, fingerprint]
+            self._hints[path] = [*state, fingerprint]
             self._is_changed = True
 
     def save(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -330,12 +331,18 @@ def _require_listing(answer: Mapping[str, Any]) -> None:
         raise ResponseParserError("The answer is not a listing.")
 
 
-def _load_extension(connection: DuckDBPyConnection, name: str) -> None:
+def extension_file(name: str) -> Path | None:
+    """The file of a DuckDB extension in its wheel; None if it is not installed: there is no wheel for Intel Macs."""
     try:
         folder = files(f"duckdb_extension_{name}") / "extensions" / f"v{duckdb.__version__}"
-    except ModuleNotFoundError:  # there are no such wheels for Intel Macs
+    except ModuleNotFoundError:
+        return None
+    return Path(str(folder / f"{name}.duckdb_extension"))
+
+
+def _load_extension(connection: DuckDBPyConnection, name: str) -> None:
+    if file := extension_file(name):
+        connection.load_extension(str(file))  # INSTALL would copy it into the home folder
+    else:
         connection.install_extension(name)
         connection.load_extension(name)
-    else:
-        # Loaded from the wheel; INSTALL would copy it into the home folder.
-        connection.load_extension(str(folder / f"{name}.duckdb_extension"))

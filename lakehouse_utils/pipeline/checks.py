@@ -118,11 +118,12 @@ class _TableCheck:
         missing = [add["path"] for add in adds if add["path"] not in existing]
         other_size = [add["path"] for add in adds if existing.get(add["path"], add["size_bytes"]) != add["size_bytes"]]
         if missing:
-            self._add("files", f"{_count(missing, 'data file')} missing from storage. {self._rebuild_advice}")
-        if other_size:
             self._add(
-                "files", f"{_count(other_size, 'data file')} of another size than in the log. {self._rebuild_advice}"
+                "files", f"{_files_are(missing)} missing from storage ({_shown(missing)}). {self._rebuild_advice}"
             )
+        if other_size:
+            sentence = f"{_files_are(other_size)} of another size than in the log ({_shown(other_size)})"
+            self._add("files", f"{sentence}. {self._rebuild_advice}")
         return not missing and not other_size
 
     @property
@@ -217,6 +218,9 @@ class _TableCheck:
             self._add("progress", f"the next run rebuilds it, because {why}.")
 
 
-def _count(items: list[str], noun: str) -> str:
-    shown = ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
-    return f"{len(items):,} {noun}{'s are' if len(items) > 1 else ' is'} ({shown})"
+def _files_are(paths: list[str]) -> str:
+    return f"{len(paths):,} data file{'s are' if len(paths) > 1 else ' is'}"
+
+
+def _shown(items: list[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")

@@ -93,7 +93,7 @@ def restore_an_input(lake: Lake) -> None:
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (remove_a_file, [("bronze.orders", "files", "1 data file is (part-")]),
+        (remove_a_file, [("bronze.orders", "files", "1 data file is missing from storage (part-")]),
         (change_a_file, [("quarantine.orders", "files", "of another size than in the log")]),
         (damage_a_file, [("silver.brands", "files", "")]),
         (damage_a_log, [("gold.dim_stores", "log", "gold.dim_stores is damaged: a commit file in its log is damaged")]),

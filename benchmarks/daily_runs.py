@@ -134,6 +134,7 @@ class Shop:
             "AWS_REGION": lake.region,
             "AWS_ENDPOINT_URL": endpoint or lake.endpoint,
         }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # compiling all modules again takes as long as an idle run
         options = ["--lake", lake.root, "--landing", self.landing, "--sources", self.described, "--quiet"]
         job = [sys.executable, settings.CHECKOUT / "ingestion_processor.py", *options]
         started = time.perf_counter()

@@ -161,7 +161,9 @@ def of_each_other(content: bytes) -> bytes:
     """Each table has the state of another one."""
     states = json.loads(gzip.decompress(content))
     labels, fields = list(states["tables"]), list(states["tables"].values())
-    return gzip.compress(json.dumps(states | {"tables": dict(zip(labels, fields[1:] + fields[:1]))}).encode())
+    return gzip.compress(
+        json.dumps(states | {"tables": dict(zip(labels, fields[1:] + fields[:1], strict=True))}).encode()
+    )
 
 
 @pytest.mark.parametrize("spoil", [garbage, other_format, other_types, no_tables, of_each_other])
@@ -219,7 +221,7 @@ def test_an_event_after_the_states_were_kept_is_noticed(lake, tmp_path, describe
     assert {name: rows for name, rows in after.items() if name != "quarantine.t"} == {
         name: rows for name, rows in before.items() if name != "quarantine.t"
     }
-    assert label == "quarantine.t" and event is replace or after == before
+    assert (label == "quarantine.t" and event is replace) or after == before
     assert not lakes.job(lake, tmp_path / "landing", described, layers=SILVER).changed_anything
 
 

@@ -151,7 +151,10 @@ class LogStates:
                 if state is None:
                     state = self._read(ref) if label in self._committed else None
                 else:
-                    state = self._after(ref, state, range(state.version + 1, committed + 1))
+                    try:
+                        state = self._after(ref, state, range(state.version + 1, committed + 1))
+                    except _DAMAGES:  # perhaps a clean-up has just removed these commits
+                        state = self._read(ref)
             self._current[label] = state
         self._committed.pop(label, None)
         if state is not None:

@@ -18,11 +18,11 @@ from deltalake.exceptions import CommitFailedError
 
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline.commits import MAX_ATTEMPTS, pause_after_conflict
+from lakehouse_utils.pipeline.commits import MAX_ATTEMPTS, after_commit, pause_after_conflict
 from lakehouse_utils.pipeline.report import RunReport
 
 NAMES = ("operations", "runs")
-_CONFIGURATION = {"delta.checkpointInterval": "10"}  # one row per commit: opening the table must not read them all
+_CONFIGURATION = {"delta.checkpointInterval": "5"}  # most of what a run with nothing new reads is this table's log
 
 _TABLE = pa.struct(
     [
@@ -78,12 +78,14 @@ def append(lake: Lake, report: RunReport) -> None:
 
 def _write(ref: TableRef, row: pa.Table) -> None:
     """Append with a fresh handle, which sees what other writers have committed; the first run creates the table."""
+    table = ref.open()
     write_deltalake(
-        ref.open() or ref.uri,
+        table or ref.uri,
         row,
         mode="append",
         configuration=_CONFIGURATION,
         storage_options=ref.lake.storage_options,
+        post_commithook_properties=after_commit(table),
     )
 
 

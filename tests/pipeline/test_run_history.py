@@ -63,7 +63,7 @@ def test_runs_that_end_at_the_same_time_are_all_recorded(lake):
 
 
 def test_opening_the_table_does_not_read_the_commits_of_all_runs(lake):
-    """Every ten runs there is a checkpoint, so the log is read from there on."""
+    """Every five runs there is a checkpoint, so the log is read from there on."""
     for _ in range(11):
         run_history.append(lake, ended())
     assert any(

@@ -127,8 +127,8 @@ class LogStates:
         self._refs: dict[str, TableRef] = {}  # all tables of the run, by label
         self._stored: dict[str, Any] = {}  # what the object in the lake says
         self._parsed: dict[str, LogState | None] = {}  # the same, as far as it was needed
-        self._latest: dict[str, LogState] = {}  # what was last read
-        self._current: dict[str, LogState | None] = {}  # what this run goes by
+        self._listed: dict[str, LogState] = {}  # what was true when the log was last listed
+        self._current: dict[str, LogState | None] = {}  # what this run goes by: the same, or with later commits
         self._committed: dict[str, int] = {}  # newer versions of these tables, whose commits are read when needed
         self._logs: dict[str, _RememberingLog] = {}
         self._handles: dict[str, _Handle] = {}
@@ -144,7 +144,10 @@ class LogStates:
         self._refs[label] = ref
         if label not in self._current:
             with translate_errors(f"read the log of {label}", self.lake):
-                self._current[label] = self._verified(ref, self._latest.get(label) or self._stored_state(label))
+                state = self._verified(ref, self._listed.get(label) or self._stored_state(label))
+            self._current[label] = state
+            if state is not None:
+                self._listed[label] = state
         state, committed = self._current[label], self._committed.get(label, -1)
         if state is None or state.version < committed:
             with translate_errors(f"read the log of {label}", self.lake):
@@ -157,8 +160,6 @@ class LogStates:
                         state = self._read(ref)
             self._current[label] = state
         self._committed.pop(label, None)
-        if state is not None:
-            self._latest[label] = state
         return state
 
     def transactions(self, ref: TableRef) -> dict[str, int]:
@@ -217,6 +218,10 @@ class LogStates:
 
     def save(self) -> None:
         """Keep the states for the next run, if there are new ones. If that fails, the next run reads more."""
+        for label in self._refs:
+            # With commits that were read without a listing: another job may have put another table in its place.
+            if label in self._committed or self._current.get(label) is not self._listed.get(label):
+                self._current.pop(label, None)
         self._for_each(list(self._refs.values()))
         changed = {label: state for label, state in self._current.items() if state is not self._parsed.get(label)}
         if not changed:
@@ -279,6 +284,7 @@ class LogStates:
 
     def _read(self, ref: TableRef) -> LogState | None:
         """The state, from the last checkpoint on."""
+        self._logs.pop(ref.label, None)  # it may remember commits of another table
         log = self._log(ref)
         listing = log.listing()
         if listing.head is None:

@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from deltalake import CommitProperties, Transaction, write_deltalake
 from support import expected, lakes
 from support.s3_proxy import proxy_to
 
@@ -239,6 +241,28 @@ def test_state_after_each_commit_is_that_of_the_whole_log(lake, tmp_path, descri
         assert state == from_start
         assert state.record == build_record.read(table_ref, table_ref.open())
         assert LogState.parse(json.loads(json.dumps(state.as_json()))) == state
+
+
+def test_state_that_mixes_two_tables_is_not_kept(lake):
+    """If another job replaces a table during a run, what the run kept of the old table does not reach the next run."""
+    ref, rows = lake.table("bronze", "t"), pa.table({"k": ["1"]})
+
+    def append(app_id: str) -> None:
+        properties = CommitProperties(app_transactions=[Transaction(app_id, 1)])
+        options = lake.storage_options
+        write_deltalake(ref.uri, rows, mode="append", storage_options=options, commit_properties=properties)
+
+    append("old")
+    states = LogStates(lake)
+    states.load([ref])
+    for entry in list(lake.objects(ref.key(""))):
+        lake.s3.delete_object(Bucket=lake.bucket, Key=entry["Key"])
+    for number in range(3):
+        append(f"new {number}")
+    assert states.open(ref) is not None
+    assert "old" in states.transactions(ref)
+    states.save()
+    assert stored(lake)["tables"]["bronze.t"]["snapshot"]["transactions"] == {f"new {n}": 1 for n in range(3)}
 
 
 def test_states_of_tables_outside_the_run_are_kept(lake, two_tables):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lakehouse_utils import __version__, settings
 from lakehouse_utils.errors import SettingError
@@ -88,10 +88,19 @@ class RunReport:
             self.status = QUARANTINED if self.quarantined else OK
 
 
+class Report(Protocol):
+    """What a ReportFile needs of a report; `commit` is filled in."""
+
+    commit: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values, with the fields as keys."""
+
+
 class ReportFile:
     """The JSON file of a report. It is replaced as a whole, so a reader never sees a part of it."""
 
-    def __init__(self, path: Path, report: RunReport) -> None:
+    def __init__(self, path: Path, report: Report) -> None:
         self._path = path
         self._report = report
         report.commit = _git_commit()

@@ -2,8 +2,8 @@
 
 Two programs open a table at the same version. One compacts it, and the other, which still has the old version,
 compacts, Z-orders or overwrites it. delta-rs 1.6.6 accepts the second commit in seven such pairs, and the table then
-has the rows of both. `maintenance.py` commits in a way that makes delta-rs refuse each of these second commits, but two other
-programs may still meet.
+has the rows of both. `rewrite.py` commits in a way that makes delta-rs refuse each of these second commits, but two
+other programs may still meet.
 
 The log shows it afterwards: the second commit removes files that the first had removed already, or it is an overwrite
 that leaves files of earlier versions in the table.

@@ -1,8 +1,8 @@
 """`--maintain`: compacts small files, writes checkpoints, and deletes old files that no table needs any more.
 
 It may run at any time: beside the job, beside readers, and twice at once. A compaction is committed in a way that
-cannot double rows (see `rewrite.py`), and files are deleted only after the table's retention. The lease (see `lease.py`) keeps
-two maintenances from doing the same work, but nothing relies on it.
+cannot double rows (see `rewrite.py`), and files are deleted only after the table's retention. The lease (see
+`lease.py`) keeps two maintenances from doing the same work, but nothing relies on it.
 
 | step       | what it does, and when                                                                                |
 |------------|-------------------------------------------------------------------------------------------------------|

@@ -72,7 +72,7 @@ def names(lake: Lake) -> list[str]:
     prefix = lake.key("")
     for entry in lake.objects(prefix):
         layer, table, *rest = entry["Key"].removeprefix(prefix).split("/")
-        if rest[0] == "_delta_log":
+        if rest and rest[0] == "_delta_log":
             tables.add(f"{layer}.{table}")
     return sorted(tables)
 

@@ -151,7 +151,9 @@ class _State:
             name, duration_s, holder = "", DURATION_S, "Another program"
         server_time = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         age_s = (server_time - answer["LastModified"]).total_seconds()
-        return cls(name, holder, answer["ETag"], duration_s - age_s)
+        return cls(
+            name, holder, answer["ETag"], duration_s and duration_s + 1 - age_s
+        )  # both times are in whole seconds
 
 
 @contextmanager

@@ -317,12 +317,12 @@ class _Maintenance:
         """Maintain one table after the other, until the lease is lost."""
         self.now = _server_time(self.lake)
         refs = self._attempts("list the tables", partial(tables, self.lake))
-        needed = NeededVersions()
         with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
-            records = list(pool.map(self._read_record, refs))
-        refs = [ref for ref, record in zip(refs, records, strict=True) if record is not None]
-        for record in filter(None, records):
-            needed.add(record)
+            opened = dict(zip(refs, pool.map(self._open, refs), strict=True))
+        refs = [ref for ref in refs if opened[ref].exists]
+        needed = NeededVersions()
+        for ref in refs:
+            needed.add(opened[ref].record)
         _require_known(self._selection, refs)
         examined = _Examined.read(self.lake)
         for ref in refs:
@@ -330,32 +330,29 @@ class _Maintenance:
                 self.progress.on_note("this maintenance ends, because another one has taken over its lease")
                 break
             if _is_selected(ref, self._selection):
-                self._one_table(ref, needed, examined)
+                self._one_table(_TableStep(self, ref, opened.pop(ref).table, needed, examined))
         if not self.report.dry_run:
             examined.write()
 
-    def _read_record(self, ref: TableRef) -> BuildRecord | None:
-        """The build record of a table; None if there is no such table, an empty one if it cannot be read."""
-
-        def read() -> BuildRecord | None:
+    def _open(self, ref: TableRef) -> "_Opened":
+        def open_table() -> _Opened:
             table = ref.open()
-            return None if table is None else build_record.read(ref, table)
+            return _Opened(table is not None, table, build_record.read(ref, table))
 
         try:
-            record: BuildRecord | None = self._attempts(f"open {ref.label}", read)
+            opened: _Opened = self._attempts(f"open {ref.label}", open_table)
         except Exception as error:
             if _ends_everything(error):
                 raise
-            return BuildRecord()  # the table is opened again below, and fails there
-        return record
+            return _Opened(exists=True)  # it is opened again for its maintenance, and fails there
+        return opened
 
-    def _one_table(self, ref: TableRef, needed: "NeededVersions", examined: "_Examined") -> None:
+    def _one_table(self, step: "_TableStep") -> None:
+        ref = step.ref
         layer, name = (ref.names[0], ref.names[-1]) if len(ref.names) > 1 else ("", ref.names[0])
         self.progress.on_table_start(layer, name, None)
-        done = TableMaintenance()
-        step = partial(_TableStep(self, ref, needed, examined, done).run)
         try:
-            exists = self._attempts(f"maintain {ref.label}", step)
+            exists = self._attempts(f"maintain {ref.label}", step.run)
         except Exception as error:
             if _ends_everything(error):
                 raise
@@ -368,8 +365,8 @@ class _Maintenance:
             self.progress.on_table_failed(layer, name)
             return
         if exists:
-            self.report.tables[ref.label] = done
-            self.progress.on_table_maintained(layer, name, done)
+            self.report.tables[ref.label] = step.done
+            self.progress.on_table_maintained(layer, name, step.done)
         else:
             self.progress.on_note(f"{ref.label} has been deleted in the meantime")
 
@@ -425,6 +422,15 @@ class NeededVersions:
         return self._covered.get(label)
 
 
+@dataclass(frozen=True)
+class _Opened:
+    """A table as it is at the start; `table` is None if it could not be opened."""
+
+    exists: bool
+    table: DeltaTable | None = None
+    record: BuildRecord = field(default_factory=BuildRecord)
+
+
 # -- one table
 
 
@@ -435,14 +441,14 @@ class _TableStep:
         self,
         maintenance: _Maintenance,
         ref: TableRef,
+        table: DeltaTable | None,
         needed: NeededVersions,
         examined: "_Examined",
-        done: TableMaintenance,
     ) -> None:
         self.ref = ref
-        self.done = done
-        self.progress = maintenance.progress
+        self.done = TableMaintenance()
         self.is_dry_run = maintenance.report.dry_run
+        self._table = table  # for the first attempt
         self._now = maintenance.now
         self._needed = needed
         self._examined = examined
@@ -452,10 +458,10 @@ class _TableStep:
 
     def run(self) -> bool:
         """Maintain the table. Returns False if it does not exist."""
-        ref, done = self.ref, self.done
-        objects = _Objects.list(ref)
-        table = ref.open()
-        if table is None:
+        done = self.done = TableMaintenance()
+        objects = _Objects.read(self.ref)
+        table, self._table = self._table or self.ref.open(), None
+        if table is None or not objects.log:
             return False
         done.version, done.left_alone = table.version(), why_left_alone(table)
         if done.left_alone:
@@ -493,7 +499,6 @@ class _TableStep:
     def _compact(self, table: DeltaTable) -> DeltaTable:
         """Rewrite small files, as long as that pays. Returns the table at its new version."""
         ref, done = self.ref, self.done
-        done.files_before, done.bytes_rewritten = 0, 0
         for _ in range(commits.MAX_ATTEMPTS):
             files = live_files(table, self._layout)
             done.version, done.files_after = table.version(), len(files)
@@ -539,39 +544,47 @@ class _TableStep:
     # -- the log
 
     def _write_checkpoint(self, table: DeltaTable, objects: "_Objects") -> None:
-        last = max((version for version in objects.checkpoints() if version <= table.version()), default=-1)
-        if table.version() - last >= CHECKPOINT_COMMITS:
-            self.done.checkpoint = table.version()
-            if not self.is_dry_run:
-                table.create_checkpoint()
+        version = table.version()
+        last = max((checkpoint for checkpoint in objects.checkpoints() if checkpoint <= version), default=-1)
+        if version - last < CHECKPOINT_COMMITS:
+            return
+        # delta-rs deletes all commits before it that are older than the retention, whatever the next run needs.
+        if objects.has_old_commits(self._now, _retention(table, _LOG_RETENTION)):
+            first = self._first_needed_version(table)
+            if first < version and self._is_old(objects.commits().get(first), table):
+                return
+        self.done.checkpoint = version
+        if not self.is_dry_run:
+            table.create_checkpoint()
+
+    def _is_old(self, commit: "_Object | None", table: DeltaTable) -> bool:
+        return commit is None or self._now - commit.modified >= _retention(table, _LOG_RETENTION)
 
     def _delete_log_files(self, table: DeltaTable, objects: "_Objects") -> None:
-        first = self._first_needed_version(table, objects)
+        retention = _retention(table, _LOG_RETENTION)
+        is_wanted = table.metadata().configuration.get("delta.enableExpiredLogCleanup", "true").lower() == "true"
+        if not is_wanted or not objects.has_old_commits(self._now, retention):
+            return
+        hint = DeltaLog.of_ref(self.ref).checkpoint_version() or 0
+        first = min([hint, self._first_needed_version(table), *objects.young_commits(self._now, retention)])
+        settled = [
+            version
+            for version, found in objects.checkpoints().items()
+            if version <= first and self._now - found.modified >= min(_SETTLED, retention)
+        ]
+        first = max(settled, default=0)
         names = [name for name in objects.log if (match := _LOG_FILE.fullmatch(name)) and int(match[1]) < first]
         self.done.log_files = len(names)
         self.done.log_bytes = sum(objects.log[name].size_bytes for name in names)
         if not self.is_dry_run:  # the oldest first: if this is interrupted, later versions can still be read
             _delete_objects(self.ref, [self.ref.key("_delta_log", name) for name in sorted(names)])
 
-    def _first_needed_version(self, table: DeltaTable, objects: "_Objects") -> int:
-        """The version of the last checkpoint from which all needed versions can be read; 0 if there is none."""
-        label, retention = self.ref.label, _retention(table, _LOG_RETENTION)
-        young = [version for version, found in objects.commits().items() if self._now - found.modified < retention]
+    def _first_needed_version(self, table: DeltaTable) -> int:
+        """The first version whose commit file the next run of the job may read."""
         record = build_record.read(self.ref, table)
-        needed = [
-            table.version(),
-            record.restored_to,
-            self._needed.covered(label),
-            DeltaLog.of_ref(self.ref).checkpoint_version() or 0,
-        ]
-        needed += [version for app_id, version in record.transactions.items() if build_record.is_own(app_id)]
-        first = min([*young, *(version for version in needed if version is not None)])
-        settled = [
-            version
-            for version, found in objects.checkpoints().items()
-            if version <= first and self._now - found.modified >= min(_SETTLED, retention)
-        ]
-        return max(settled, default=0)
+        own = [version for app_id, version in record.transactions.items() if build_record.is_own(app_id)]
+        needed = [table.version(), record.restored_to, self._needed.covered(self.ref.label), *own]
+        return min(version for version in needed if version is not None)
 
     # -- data files
 
@@ -714,7 +727,7 @@ class _Objects:
     set_aside: list[_Object]
 
     @classmethod
-    def list(cls, ref: TableRef) -> Self:
+    def read(cls, ref: TableRef) -> Self:
         data, log, set_aside = dict[str, _Object](), dict[str, _Object](), []
         prefix = ref.key("")
         for entry in ref.lake.objects(prefix):
@@ -736,6 +749,14 @@ class _Objects:
     def commits(self) -> dict[int, _Object]:
         """The commit files, by version."""
         return {int(name[:20]): found for name, found in self.log.items() if re.fullmatch(r"\d{20}\.json", name)}
+
+    def young_commits(self, now: datetime, retention: timedelta) -> list[int]:
+        """The versions whose commits are younger than the retention."""
+        return [version for version, found in self.commits().items() if now - found.modified < retention]
+
+    def has_old_commits(self, now: datetime, retention: timedelta) -> bool:
+        """Whether there is a commit that is older than the retention."""
+        return len(self.young_commits(now, retention)) < len(self.commits())
 
     def checkpoints(self) -> dict[int, _Object]:
         """The checkpoints that are single files, by version."""

@@ -4,10 +4,10 @@ import datetime as dt
 from pathlib import Path
 
 from filelock import FileLock
-from support import lakes
 
 from lakehouse_utils import embedded_s3
 from lakehouse_utils.lake import Lake
+from support import lakes
 
 DAYS = 10
 LAYERS = ("bronze", "silver")

@@ -248,23 +248,9 @@ def maintain(
 
 
 def tables(lake: Lake) -> list[TableRef]:
-    """The folders of a lake that may be tables: `<layer>/<name>`, and `<name>` with a log of its own."""
-    candidates: list[tuple[str, ...]] = []
-    with translate_errors(f"list {lake.root}", lake):
-        for layer in _subfolders(lake, lake.key("")):
-            names = _subfolders(lake, lake.key(layer, ""))
-            if "_delta_log" in names:
-                candidates.append((layer,))
-            candidates += [(layer, name) for name in names]
+    """The tables of a lake, those of the pipeline in the order in which it builds them."""
     order = {layer: number for number, layer in enumerate(("bronze", "quarantine", "silver", "gold"))}
-    is_table = [names for names in candidates if not any(name.startswith(("_", ".")) for name in names)]
-    return [lake.table(*names) for names in sorted(is_table, key=lambda names: (order.get(names[0], 9), names))]
-
-
-def _subfolders(lake: Lake, prefix: str) -> list[str]:
-    pages = lake.s3.get_paginator("list_objects_v2").paginate(Bucket=lake.bucket, Prefix=prefix, Delimiter="/")
-    found = [entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", [])]
-    return [folder.removeprefix(prefix).removesuffix("/") for folder in found]
+    return sorted(lake.tables(), key=lambda ref: (order.get(ref.names[0], len(order)), ref.names))
 
 
 def _is_selected(ref: TableRef, selection: Selection) -> bool:
@@ -349,7 +335,7 @@ class _Maintenance:
 
     def _one_table(self, step: "_TableStep") -> None:
         ref = step.ref
-        layer, name = (ref.names[0], ref.names[-1]) if len(ref.names) > 1 else ("", ref.names[0])
+        layer, name = ref.names
         self.progress.on_table_start(layer, name, None)
         try:
             exists = self._attempts(f"maintain {ref.label}", step.run)

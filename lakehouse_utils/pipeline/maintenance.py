@@ -159,7 +159,7 @@ class MaintenanceReport:
     exit_code: int | None = None
     error: dict[str, str] | None = None
     version: str = __version__
-    commit: str | None = None
+    commit: str | None = field(default_factory=report.git_commit)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""

@@ -29,7 +29,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
     command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]
     try:
@@ -71,7 +71,7 @@ class RunReport:
     exit_code: int | None = None
     error: dict[str, str] | None = None
     version: str = __version__
-    commit: str | None = field(default_factory=_git_commit)
+    commit: str | None = field(default_factory=git_commit)
     command: str = "run"
     problems: list[Problem] = field(default_factory=list)
 

@@ -415,6 +415,7 @@ def test_maintenance_killed_before_any_of_its_writes_is_completed_by_the_next(
         years.lake.delta(*name.split(".")).create_checkpoint()
     years.deliver(growth.DAYS + 1)
     described, output = sources.load(years.described), tmp_path / "output"
+    wanted = expected.tables(years.folder / "landing", years.described)
     with crashes.Proxy.to(s3_server.endpoint) as proxy:
         for number in itertools.count(1):
             lake = lakes.at(f"{prefix}-{number}", s3_state_dir)
@@ -422,8 +423,7 @@ def test_maintenance_killed_before_any_of_its_writes_is_completed_by_the_next(
             code = proxy.run(number, ["--maintain", "--lake", lake.root, "--sources", years.described], keys, output)
             maintenance.maintain(lake, described, Recorder(), NO_LEASE)
             lakes.job(lake, years.folder / "landing", years.described, layers=growth.LAYERS)
-            different = lakes.unlike(lake, expected.tables(years.folder / "landing", years.described))
-            assert different == {}, f"killed before write {number}"
+            assert lakes.unlike(lake, wanted) == {}, f"killed before write {number}"
             if code == 0:
                 break
             assert code == -9, output.read_text()

@@ -402,8 +402,9 @@ def require_no_double_rewrite(years: Years) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("first", [1, 2], ids=["odd", "even"])
 def test_maintenance_killed_before_any_of_its_writes_is_completed_by_the_next(
-    years, s3_server, s3_state_dir, keys, prefix, tmp_path
+    years, s3_server, s3_state_dir, keys, prefix, tmp_path, first
 ):
     """For every write: killed before it; then another maintenance, and the job with one more batch."""
     for name in growth.TABLES:
@@ -417,7 +418,7 @@ def test_maintenance_killed_before_any_of_its_writes_is_completed_by_the_next(
     described, output = sources.load(years.described), tmp_path / "output"
     wanted = expected.tables(years.folder / "landing", years.described)
     with crashes.Proxy.to(s3_server.endpoint) as proxy:
-        for number in itertools.count(1):
+        for number in itertools.count(first, 2):
             lake = lakes.at(f"{prefix}-{number}", s3_state_dir)
             lakes.copy(years.lake, lake)
             code = proxy.run(number, ["--maintain", "--lake", lake.root, "--sources", years.described], keys, output)
@@ -729,6 +730,15 @@ def test_doubled_rows_of_two_other_programs_are_reported(years, second):
     years.lake.delta("silver", "t").restore(version + 1)
     years.maintain()
     assert lakes.contents(years.lake) == contents
+
+
+def test_rows_that_a_stale_overwrite_has_left_are_reported(years):
+    """An overwrite that does not know of the rows which a MERGE has inserted leaves them in the table."""
+    stale = years.lake.delta("silver", "t")
+    STALE["merge"](years.lake.delta("silver", "t"))
+    STALE["overwrite"](stale)
+    with pytest.raises(DamagedTableError, match=rf"^silver\.t has rows twice, .*: version {stale.version()} \(WRITE\)"):
+        years.maintain()
 
 
 def test_doubled_rows_are_repaired_by_a_rebuild(years):

@@ -16,7 +16,7 @@ SCRIPT = PYTHON="$(PYTHON)" UV="$(UV)" scripts/run
 SET_UP = $(SCRIPT) set_up.py --python "$(PYTHON)" --uv "$(UV)"
 PYTEST = $(VENV) -m pytest -n logical --maxprocesses 4
 
-.PHONY: help run lab progress notebooks test test-all torture lint bench spark-cluster spark-cluster-stop lock clean
+.PHONY: help run maintain lab progress notebooks test test-all torture lint bench spark-cluster spark-cluster-stop lock clean
 .PHONY: set-up set-up-with-spark
 
 help: ## list the targets
@@ -27,6 +27,9 @@ run: $(if $(filter spark,$(ENGINE)),set-up-with-spark,set-up) ## build the lake:
 
 lab: $(if $(filter spark,$(ENGINE)),set-up-with-spark,set-up) ## open JupyterLab on notebooks/; OPTS="--no-browser", ENGINE=spark
 	@$(VENV) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks $(OPTS)
+
+maintain: set-up ## compact small files and delete old ones that are no longer needed; ARGS="--dry-run" to only show it
+	@$(VENV) ingestion_processor.py --maintain $(ARGS)
 
 progress: set-up ## show which exercises of the course are solved
 	@$(VENV) -m lakehouse_utils.course.exercises $(ARGS)

@@ -28,6 +28,7 @@ from lakehouse_utils.pipeline import checks, gold, run_history, sources
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.describe import draft
 from lakehouse_utils.pipeline.landing import printable
+from lakehouse_utils.pipeline.maintenance import SKIPPED, MaintenanceReport, Options, TableMaintenance, maintain
 from lakehouse_utils.pipeline.report import ReportFile, RunReport
 from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Selection, is_interrupted_query, open_engine, run
 
@@ -120,6 +121,13 @@ def report_path_in(arguments: list[str]) -> Path | None:
 )
 @click.option("--spark-remote", metavar="sc://...", help="A running Spark Connect server.  [default: start Sail]")
 @click.option(
+    "--maintain",
+    "is_maintenance",
+    is_flag=True,
+    help="Instead of loading: compact small files, and delete old ones that are no longer needed.",
+)
+@click.option("--dry-run", is_flag=True, help="With --maintain: show what would be done, and change nothing.")
+@click.option(
     "--describe", "describe", is_flag=True, help="Print a draft of a description for FILES, and do nothing else."
 )
 @click.option(
@@ -144,6 +152,8 @@ def report_path_in(arguments: list[str]) -> Path | None:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 def main(
     *,
+    is_maintenance: bool,
+    dry_run: bool,
     describe: bool,
     check: bool,
     files: tuple[Path, ...],
@@ -167,10 +177,27 @@ def main(
     """
     if describe != bool(files):
         raise click.UsageError("Give files after --describe, and only then: --describe FILE...")
+    if dry_run and not is_maintenance:
+        raise click.UsageError("--dry-run requires --maintain: add it.")
+    if is_maintenance:
+        others = {
+            "--rebuild": rebuilt_tables,
+            "--describe": describe,
+            "--engine": engine != "local",
+            "--landing": landing,
+            "--check": check,
+        }
+        refuse_with_maintain(others | {"--spark-remote": spark_remote, "--strict": strict})
     escape_unprintable_letters()
     output = Output(sys.stdout)
-    display = RunDisplay(quiet, output)
-    report = RunReport(engine, lake_uri or "", command="check" if check else "run")
+    command = "check" if check else "run"
+    failure = "could not be maintained" if is_maintenance else "could not be brought up to date"
+    display = RunDisplay(quiet, output, failure)
+    report: RunReport | MaintenanceReport = (
+        MaintenanceReport(lake_uri or "", dry_run)
+        if is_maintenance
+        else RunReport(engine, lake_uri or "", command=command)
+    )
     report_file: ReportFile | None = None
     lake: Lake | None = None
     try:
@@ -184,29 +211,29 @@ def main(
             return
         config = settings.load()
         described = sources.load(sources_path or sources.SHOP)
-        require_known_tables(tables, [*described, *gold.TABLES])
+        if not is_maintenance:
+            require_known_tables(tables, [*described, *gold.TABLES])
         if engine == "local" and __name__ == "__main__":
             sys.meta_path.insert(0, PandasBlocker())
         with display:
             lake = Lake.open(lake_uri, config)
             report.lake = lake.root
+            selection = Selection(layers, tables, rebuilt_tables)
             context = RunContext(lake, open_engine(engine, lake, spark_remote), display, config.state_dir)
-            if check:
+            if isinstance(report, MaintenanceReport):
+                maintain(lake, described, display, Options(selection, dry_run), report)
+            elif check:
                 for table in checks.check(context, described):
                     report.problems += table.problems
                     display.show_check(table)
             else:
-                run(context, landing or config.landing, described, Selection(layers, tables, rebuilt_tables), report)
+                run(context, landing or config.landing, described, selection, report)
         code = exit_code(report, strict)
         report.end(code)
-        if not check:
-            record_run(lake, report)
+        record_run(lake, report)
         if report_file:
             report_file.write()
-        if check:
-            display.show_end_of_check(report)
-        else:
-            display.show_summary(report)
+        display.show_summary(report)
         output.require_written()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the command line reports any error in one line
         interrupted = isinstance(error, KeyboardInterrupt) or is_interrupted_query(error)
@@ -214,14 +241,22 @@ def main(
         report.end(code, error, interrupted=interrupted)
         if report_file:
             try_to_write(report_file)
-        if lake and not check and not isinstance(error, StorageError):
+        if lake and not isinstance(error, StorageError):
             record_run(lake, report)
         fail(INTERRUPTED if interrupted else sentence_of(error), verbose, code)
     sys.exit(code)
 
 
-def record_run(lake: Lake, report: RunReport) -> None:
-    """Add the run to the lake's table of runs. If that fails, say so: it is no reason to fail a run."""
+def refuse_with_maintain(options: dict[str, Any]) -> None:
+    """Raise UsageError if an option was given that has no meaning for --maintain."""
+    if given := [name for name, value in options.items() if value]:
+        raise click.UsageError(f"--maintain cannot be combined with {', '.join(given)}.")
+
+
+def record_run(lake: Lake, report: RunReport | MaintenanceReport) -> None:
+    """Add a run of the job to the lake's table of runs. If that fails, say so: it is no reason to fail a run."""
+    if isinstance(report, MaintenanceReport) or report.command != "run":
+        return
     try:
         run_history.append(lake, report)
     except (LakehouseError, DeltaError, OSError, KeyboardInterrupt) as error:
@@ -229,8 +264,10 @@ def record_run(lake: Lake, report: RunReport) -> None:
         plain_console(stderr=True).print(f"Note: this run is missing in operations.runs: {sentence}")
 
 
-def exit_code(report: RunReport, strict: bool) -> int:
+def exit_code(report: RunReport | MaintenanceReport, strict: bool) -> int:
     """The exit code of a run that did its work."""
+    if isinstance(report, MaintenanceReport):
+        return 0
     if report.problems:
         return EXIT_PROBLEMS
     if report.refused:
@@ -351,8 +388,9 @@ class RunDisplay:
     `show_summary` says at the end what to do next. With --quiet only errors are shown.
     """
 
-    def __init__(self, quiet: bool, output: Output) -> None:
+    def __init__(self, quiet: bool, output: Output, failure: str = "could not be brought up to date") -> None:
         self._quiet = quiet
+        self._failure = failure
         self._output = plain_console(output, quiet=quiet)
         self._errors = plain_console(stderr=True)
         self._bars = Progress(
@@ -385,17 +423,24 @@ class RunDisplay:
 
     def on_table_end(self, layer: str, table: str, counts: TableCounts) -> None:
         """See Progress."""
+        self._show_table(layer, table, describe(counts), count_style(counts))
+
+    def on_table_maintained(self, layer: str, table: str, done: TableMaintenance) -> None:
+        """See MaintenanceProgress."""
+        self._show_table(layer, table, str(done), "yellow" if done.left_alone else "dim" if done.is_idle else "none")
+
+    def _show_table(self, layer: str, table: str, text: str, style: str) -> None:
         self._bars.remove_task(self._bar)
+        name = f"{layer}.{table}" if layer else table
         if self._output.is_terminal:
-            name = f"{layer}.{table}".ljust(NAME_WIDTH)
-            self._output.print(Text.assemble(("✓ ", "green"), name, " ", (describe(counts), count_style(counts))))
+            self._output.print(Text.assemble(("✓ ", "green"), name.ljust(NAME_WIDTH), " ", (text, style)))
         else:
-            self._output.print(f"{layer}.{table}: {describe(counts)}")
+            self._output.print(f"{name}: {text}")
 
     def on_table_failed(self, layer: str, table: str) -> None:
         """See Progress."""
         self._bars.remove_task(self._bar)
-        self._errors.print(f"{layer}.{table} could not be brought up to date")
+        self._errors.print(f"{layer}.{table} {self._failure}")
 
     def on_note(self, sentence: str) -> None:
         """See Progress."""
@@ -413,15 +458,21 @@ class RunDisplay:
         if not table.problems:
             self._output.print(f"{table.label}: {counted(table.rows, 'row')} in {counted(table.files, 'file')}")
 
-    def show_end_of_check(self, report: RunReport) -> None:
+    def _show_end_of_check(self, report: RunReport) -> None:
         """The end of the output of a check."""
         if report.problems:
             self._errors.print(f"{counted(len(report.problems), 'problem')} in {report.lake}.")
         else:
             self._output.print(f"No problems in {report.lake}.")
 
-    def show_summary(self, report: RunReport) -> None:
+    def show_summary(self, report: RunReport | MaintenanceReport) -> None:
         """The end of the output: what changed, what is in quarantine, and what to do next."""
+        if isinstance(report, MaintenanceReport):
+            self._show_end_of_maintenance(report)
+            return
+        if report.command == "check":
+            self._show_end_of_check(report)
+            return
         if report.quarantined:
             self._output.print(
                 f"{report.quarantined:,} rows or files were quarantined: {report.lake}/quarantine/<table> has each with"
@@ -432,6 +483,16 @@ class RunDisplay:
         self._output.print(f"{report.lake} is up to date after {report.seconds:.1f} s.")
         if self._output.is_terminal:
             self._output.print("Next: `make lab` opens the notebooks, which read these tables.")
+
+    def _show_end_of_maintenance(self, report: MaintenanceReport) -> None:
+        if report.status == SKIPPED:
+            return
+        saved = sum(done.files_before - done.files_after for done in report.tables.values())
+        freed = f"{saved:,} files fewer to read, {report.bytes_freed / 1e6:,.1f} MB freed"
+        if report.dry_run:
+            self._output.print(f"Nothing was changed. Without --dry-run: {freed}.")
+        else:
+            self._output.print(f"{report.lake} is maintained after {report.seconds:.1f} s: {freed}.")
 
 
 def describe(counts: TableCounts) -> str:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from lakehouse_utils import __version__, settings
 from lakehouse_utils.errors import SettingError
@@ -29,7 +29,7 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
     command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]
     try:
@@ -71,7 +71,7 @@ class RunReport:
     exit_code: int | None = None
     error: dict[str, str] | None = None
     version: str = __version__
-    commit: str | None = field(default_factory=_git_commit)
+    commit: str | None = field(default_factory=git_commit)
     command: str = "run"
     problems: list[Problem] = field(default_factory=list)
 
@@ -112,10 +112,20 @@ class RunReport:
             self.status = QUARANTINED if self.quarantined else OK
 
 
+class Report(Protocol):
+    """What a ReportFile needs of a report."""
+
+    commit: str | None
+    ended_at: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values, with the fields as keys."""
+
+
 class ReportFile:
     """The JSON file of a report. It is replaced as a whole, so a reader never sees a part of it."""
 
-    def __init__(self, path: Path, report: RunReport) -> None:
+    def __init__(self, path: Path, report: Report) -> None:
         self._path = path
         self._report = report
 

@@ -1,0 +1,825 @@
+"""`--maintain`: compacts small files, writes checkpoints, and deletes old files that no table needs any more.
+
+It may run at any time: beside the job, beside readers, and twice at once. A compaction is committed in a way that
+cannot double rows (see `rewrite.py`), and files are deleted only after the table's retention. The lease (see
+`lease.py`) keeps two maintenances from doing the same work, but nothing relies on it.
+
+| step       | what it does, and when                                                                                |
+|------------|-------------------------------------------------------------------------------------------------------|
+| compaction | rewrites small files in order, if enough files disappear for the bytes that are rewritten             |
+| checkpoint | after `CHECKPOINT_COMMITS` commits, because every program that opens the table reads all commits since |
+| vacuum     | deletes files that were removed from the table longer ago than `delta.deletedFileRetentionDuration`    |
+| orphans    | deletes files that no commit names, left by killed jobs, after the same time and at least a day        |
+| log        | deletes commits and checkpoints older than `delta.logRetentionDuration`, unless the next run needs one |
+
+The job needs the commits of each input since the version that its tables cover (see `build_record.py`), and reads the
+files that silver has not covered yet by name. Clean-up and compaction leave both alone.
+"""
+
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
+from typing import Any, Protocol, Self
+
+import pyarrow as pa
+from botocore.exceptions import ClientError
+from deltalake import DeltaTable
+
+from lakehouse_utils import __version__
+from lakehouse_utils.errors import (
+    ConflictError,
+    DamagedTableError,
+    ExpiredCredentialsError,
+    FailedTablesError,
+    GoneError,
+    LakehouseError,
+    MachineError,
+    MissingTableError,
+    SettingError,
+    StorageError,
+)
+from lakehouse_utils.lake import Lake, TableRef, compatibility
+from lakehouse_utils.lake.delta_log import DeltaLog, MissingCommitError
+from lakehouse_utils.lake.s3_errors import translate_errors
+from lakehouse_utils.pipeline import build_record, commits, double_rewrites, gold, lease, lineage, report, rewrite
+from lakehouse_utils.pipeline.build_record import BuildRecord
+from lakehouse_utils.pipeline.rewrite import Layout, LiveFile
+from lakehouse_utils.pipeline.run import LAYERS, Selection, is_interrupted_query, repeat_passing_faults
+from lakehouse_utils.pipeline.sources import Source
+
+# A rewrite pays if at least so many files disappear, and for each of them at most so many bytes are rewritten: a full
+# scan gets about 2 ms faster for each file (measured on the embedded server), and rewriting 2 MB takes about 50 ms.
+MIN_SAVED_FILES = 8
+MAX_BYTES_PER_SAVED_FILE = 2 << 20
+_BRONZE_TARGET_BYTES = 64 << 20  # larger than elsewhere, because no MERGE rewrites files of bronze
+_MAX_REWRITE_BYTES, _MAX_REWRITE_FILES = 128 << 20, 2_000  # of one commit; limits local disk space
+CHECKPOINT_COMMITS = 20
+_MIN_ORPHAN_AGE = timedelta(days=1)  # a file may belong to a commit of a job that is still running
+_SETTLED = timedelta(days=1)  # a checkpoint younger than that may not be known to every reader yet
+_FILE_RETENTION = ("delta.deletedFileRetentionDuration", timedelta(days=7))
+_LOG_RETENTION = ("delta.logRetentionDuration", timedelta(days=30))
+
+_PARALLEL_REQUESTS = 8
+_MAX_DELETES = 1_000  # objects per request
+_STATE = ("_pipeline", "maintenance.json")
+_LEASE = "maintenance"
+_LINEAGE_STATISTICS = (lineage.BATCH, lineage.SOURCE_FILE, lineage.SOURCE_LINE)
+_LOAD_ORDER = (lineage.BATCH, lineage.SOURCE_FILE, lineage.INGESTED_AT, lineage.SOURCE_LINE)
+_LAYOUTS = {
+    "bronze": Layout(_BRONZE_TARGET_BYTES, _LOAD_ORDER, _LINEAGE_STATISTICS, "ZSTD"),
+    "quarantine": Layout(_BRONZE_TARGET_BYTES, (lineage.INGESTED_AT, *_LOAD_ORDER), _LINEAGE_STATISTICS, "ZSTD"),
+}
+
+_LOG_FILE = re.compile(r"(\d{20})\.(json|crc|checkpoint\.parquet)")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]*\.parquet")  # the same in the log, as a key, and in a folder
+_INTERVAL = re.compile(r"\s*interval\s+(\d+)\s+(nano|micro|milli)?(second|minute|hour|day|week)s?\s*", re.IGNORECASE)
+_SUPPORTED_FEATURES = {"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "timestampNtz"}
+_LAST_SUPPORTED_WRITER, _WRITER_WITH_FEATURES = 4, 7
+
+SKIPPED = "skipped"  # the status of a report if another maintenance holds the lease
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass
+class TableMaintenance:
+    """What was done to one table, or with a dry run what would be done, in files and bytes.
+
+    `files` and `bytes` are those of the table's current version. `removed` files had been removed by a commit before
+    the retention, `orphaned` files are in no commit. `left_alone` says why nothing was done; None otherwise.
+    """
+
+    files_before: int = 0
+    files_after: int = 0
+    bytes_before: int = 0
+    bytes_rewritten: int = 0
+    checkpoint: int | None = None
+    removed_files: int = 0
+    removed_bytes: int = 0
+    orphaned_files: int = 0
+    orphaned_bytes: int = 0
+    log_files: int = 0
+    log_bytes: int = 0
+    left_alone: str | None = None
+    version: int | None = None
+
+    @property
+    def bytes_freed(self) -> int:
+        """The size of all deleted objects."""
+        return self.removed_bytes + self.orphaned_bytes + self.log_bytes
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.bytes_rewritten or self.bytes_freed or self.checkpoint is not None)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.left_alone:
+            parts.append(f"left alone: {self.left_alone}")
+        if self.bytes_rewritten:
+            parts.append(f"{self.files_before:,} -> {_count(self.files_after, 'file')}")
+        if self.checkpoint is not None:
+            parts.append("checkpoint")
+        deleted = (
+            (self.removed_files, "old file"),
+            (self.orphaned_files, "orphaned file"),
+            (self.log_files, "log file"),
+        )
+        parts += [f"{_count(number, name)} deleted" for number, name in deleted if number]
+        if self.bytes_freed:
+            parts.append(f"{_megabytes(self.bytes_freed)} freed")
+        return ", ".join(parts) or "nothing to do"
+
+
+@dataclass
+class MaintenanceReport:
+    """What `--maintain` did. `tables` has an entry per table, `failed` the errors of tables, by `<layer>.<table>`."""
+
+    lake: str
+    dry_run: bool = False
+    seconds: float = 0.0
+    tables: dict[str, TableMaintenance] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    started_at: str = field(default_factory=_now)
+    ended_at: str | None = None
+    status: str = report.RUNNING
+    exit_code: int | None = None
+    error: dict[str, str] | None = None
+    version: str = __version__
+    commit: str | None = field(default_factory=report.git_commit)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values, with the fields as keys."""
+        return asdict(self) | {"seconds": round(self.seconds, 3), "bytes_freed": self.bytes_freed}
+
+    @property
+    def bytes_freed(self) -> int:
+        """The size of all objects that were deleted, or would be."""
+        return sum(done.bytes_freed for done in self.tables.values())
+
+    def end(self, exit_code: int, error: BaseException | None = None, *, interrupted: bool = False) -> None:
+        """Record how the maintenance ended."""
+        self.ended_at, self.exit_code = _now(), exit_code
+        if error is not None:
+            self.error = {"class": type(error).__name__, "message": " ".join(str(error).split())}
+            self.status = report.INTERRUPTED if interrupted else report.FAILED
+        elif self.status == report.RUNNING:
+            self.status = report.OK
+
+
+class MaintenanceProgress(Protocol):
+    """Receives the events of a maintenance, to show them."""
+
+    def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
+        """Work on a table starts."""
+
+    def on_table_maintained(self, layer: str, table: str, done: TableMaintenance) -> None:
+        """A table is done."""
+
+    def on_table_failed(self, layer: str, table: str) -> None:
+        """A table failed. The maintenance goes on with others, and raises the error at its end."""
+
+    def on_note(self, sentence: str) -> None:
+        """Something that the user should know."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which tables to maintain, and how. A dry run changes nothing; `lease_s` is None to ignore other maintenances."""
+
+    selection: Selection = field(default_factory=Selection)
+    dry_run: bool = False
+    lease_s: float | None = lease.DURATION_S
+
+
+_ALL_TABLES = Options()
+
+
+def maintain(
+    lake: Lake,
+    described: Mapping[str, Source],
+    progress: MaintenanceProgress,
+    options: Options = _ALL_TABLES,
+    report: MaintenanceReport | None = None,
+) -> MaintenanceReport:
+    """Maintain the tables of a lake: all of them, or those of some layers or names.
+
+    `described` are the source descriptions, for the keys by which silver is sorted. Nothing is done, and the status is
+    SKIPPED, if another maintenance holds the lease. `report` is filled in, also if the maintenance fails.
+
+    If one table fails, the others are maintained; then its error is raised, or FailedTablesError for several. Errors of
+    the storage, the credentials and the machine end the maintenance. Raises LakehouseError.
+    """
+    report = report or MaintenanceReport(lake.root)
+    report.dry_run = options.dry_run
+    started = time.monotonic()
+    run = _Maintenance(lake, described, progress, options, report)
+    try:
+        lake.check_access()
+        if options.dry_run or options.lease_s is None:
+            run.all_tables()
+        else:
+            try:
+                with lease.hold(lake, _LEASE, options.lease_s) as held:
+                    run.all_tables(held)
+            except lease.LeaseHeldError as error:
+                report.status = SKIPPED
+                progress.on_note(f"nothing was done, because another maintenance is running: {error}")
+        run.raise_failures()
+    finally:
+        report.seconds = time.monotonic() - started
+    return report
+
+
+# -- which tables
+
+
+def tables(lake: Lake) -> list[TableRef]:
+    """The tables of a lake, those of the pipeline in the order in which it builds them."""
+    order = {layer: number for number, layer in enumerate(("bronze", "quarantine", "silver", "gold"))}
+    return sorted(lake.tables(), key=lambda ref: (order.get(ref.names[0], len(order)), ref.names))
+
+
+def _is_selected(ref: TableRef, selection: Selection) -> bool:
+    """Whether a table is of the selected layers and names. Quarantine belongs to bronze, a history to its table."""
+    layer, name = ref.names[0], ref.names[-1]
+    has_layer = selection.layers == LAYERS or ("bronze" if layer == "quarantine" else layer) in selection.layers
+    return has_layer and (selection.has_table(name) or selection.has_table(name.removesuffix("_history")))
+
+
+def _require_known(selection: Selection, refs: list[TableRef]) -> None:
+    known = {ref.names[-1] for ref in refs}
+    if unknown := sorted(set(selection.tables) - known):
+        raise SettingError(
+            f"--tables: the lake has no table called {', '.join(unknown)}. Its tables are {', '.join(sorted(known))}.",
+            setting="--tables",
+        )
+
+
+def sort_key(ref: TableRef, described: Mapping[str, Source]) -> tuple[str, ...]:
+    """The columns by which the rows of a table of silver or gold are sorted; empty if they are not known."""
+    layer, name = ref.names[0], ref.names[-1]
+    if layer == "silver" and (source := described.get(name.removesuffix("_history"))):
+        return (*source.key, "valid_from") if name != source.name else tuple(source.key)
+    if layer == "gold" and name in gold.TABLES:
+        return tuple(gold.GoldTable.load(name).key)
+    return ()
+
+
+# -- the maintenance of a lake
+
+
+class _Maintenance:
+    def __init__(
+        self,
+        lake: Lake,
+        described: Mapping[str, Source],
+        progress: MaintenanceProgress,
+        options: Options,
+        report: MaintenanceReport,
+    ) -> None:
+        self.lake = lake
+        self.described = described
+        self.progress = progress
+        self.report = report
+        self.now = datetime.now(UTC)
+        self._selection = options.selection
+        self._errors: dict[str, Exception] = {}
+
+    def all_tables(self, held: lease.Lease | None = None) -> None:
+        """Maintain one table after the other, until the lease is lost."""
+        self.now = _server_time(self.lake)
+        refs = self._attempts("list the tables", partial(tables, self.lake))
+        with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
+            opened = dict(zip(refs, pool.map(self._open, refs), strict=True))
+        refs = [ref for ref in refs if opened[ref].exists]
+        needed = NeededVersions()
+        for ref in refs:
+            needed.add(opened[ref].record)
+        _require_known(self._selection, refs)
+        examined = _Examined.read(self.lake)
+        for ref in refs:
+            if held and held.is_lost:
+                self.progress.on_note("this maintenance ends, because another one has taken over its lease")
+                break
+            if _is_selected(ref, self._selection):
+                self._one_table(_TableStep(self, ref, opened.pop(ref).table, needed, examined))
+        if not self.report.dry_run:
+            examined.write()
+
+    def _open(self, ref: TableRef) -> "_Opened":
+        def open_table() -> _Opened:
+            table = ref.open()
+            return _Opened(table is not None, table, build_record.read(ref, table))
+
+        try:
+            opened: _Opened = self._attempts(f"open {ref.label}", open_table)
+        except Exception as error:
+            if _ends_everything(error):
+                raise
+            return _Opened(exists=True)  # it is opened again for its maintenance, and fails there
+        return opened
+
+    def _one_table(self, step: "_TableStep") -> None:
+        ref = step.ref
+        layer, name = ref.names
+        self.progress.on_table_start(layer, name, None)
+        try:
+            exists = self._attempts(f"maintain {ref.label}", step.run)
+        except Exception as error:
+            if _ends_everything(error):
+                raise
+            with suppress(LakehouseError):
+                if self._attempts(f"open {ref.label}", ref.open) is None:
+                    self.progress.on_note(f"{ref.label} has been deleted in the meantime")
+                    return
+            self._errors[ref.label] = error
+            self.report.failed[ref.label] = " ".join(str(error).split())
+            self.progress.on_table_failed(layer, name)
+            return
+        if exists:
+            self.report.tables[ref.label] = step.done
+            self.progress.on_table_maintained(layer, name, step.done)
+        else:
+            self.progress.on_note(f"{ref.label} has been deleted in the meantime")
+
+    def _attempts(self, action: str, step: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the step returns
+        """Run a step. Run it again from the start if credentials expired, or after a fault that passes."""
+
+        def attempts() -> Any:  # noqa: ANN401 - what the step returns
+            attempt = 1
+            while True:
+                try:
+                    with translate_errors(action, self.lake, objects_must_exist=True):
+                        return step()
+                except ExpiredCredentialsError:
+                    if attempt == commits.MAX_ATTEMPTS or not self.lake.renew_credentials():
+                        raise
+                attempt += 1
+
+        return repeat_passing_faults(attempts, self.lake.check_access)
+
+    def raise_failures(self) -> None:
+        """Raise the error of the table that failed, or FailedTablesError if several have failed."""
+        if len(self._errors) == 1:
+            (error,) = self._errors.values()
+            raise error
+        if self._errors:
+            sentences = " ".join(f"{label}: {sentence}" for label, sentence in self.report.failed.items())
+            raise FailedTablesError(
+                f"{len(self._errors)} tables could not be maintained. {sentences}", tables=list(self._errors)
+            )
+
+
+def _ends_everything(error: Exception) -> bool:
+    """Whether an error concerns the whole maintenance: other tables would fail too."""
+    if isinstance(error, GoneError):
+        return False
+    return isinstance(error, (StorageError, MachineError, SettingError)) or is_interrupted_query(error)
+
+
+class NeededVersions:
+    """The first version of each table whose commit file the next run of the job may read."""
+
+    def __init__(self) -> None:
+        self._covered: dict[str, int] = {}
+
+    def add(self, record: BuildRecord) -> None:
+        """Take the inputs of one table into account."""
+        for label in record.transactions:
+            if position := record.covered(label):
+                self._covered[label] = min(position.version, self._covered.get(label, position.version))
+
+    def covered(self, label: str) -> int | None:
+        """The version up to which all tables that are built from `label` cover it; None if there are none."""
+        return self._covered.get(label)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A table as it is at the start; `table` is None if it could not be opened."""
+
+    exists: bool
+    table: DeltaTable | None = None
+    record: BuildRecord = field(default_factory=BuildRecord)
+
+
+# -- one table
+
+
+class _TableStep:
+    """The maintenance of one table. `run` may be called again after a fault; it starts from the table as it is then."""
+
+    def __init__(
+        self,
+        maintenance: _Maintenance,
+        ref: TableRef,
+        table: DeltaTable | None,
+        needed: NeededVersions,
+        examined: "_Examined",
+    ) -> None:
+        self.ref = ref
+        self.done = TableMaintenance()
+        self.is_dry_run = maintenance.report.dry_run
+        self._table = table  # for the first attempt
+        self._now = maintenance.now
+        self._needed = needed
+        self._examined = examined
+        self._layout = _LAYOUTS.get(ref.names[0]) or Layout(
+            commits.TARGET_FILE_BYTES, sort_key(ref, maintenance.described)
+        )
+
+    def run(self) -> bool:
+        """Maintain the table. Returns False if it does not exist."""
+        done = self.done = TableMaintenance()
+        objects = _Objects.read(self.ref)
+        table, self._table = self._table or self.ref.open(), None
+        if table is None or not objects.log:
+            return False
+        done.version, done.left_alone = table.version(), why_left_alone(table)
+        if done.left_alone:
+            return True
+        self._require_no_double_rewrite(table, objects)
+        compacted = self._compact(table)
+        self._write_checkpoint(compacted, objects)
+        self._delete_files(compacted, objects)
+        self._delete_log_files(compacted, objects)
+        return True
+
+    def _require_no_double_rewrite(self, table: DeltaTable, objects: "_Objects") -> None:
+        """Raise DamagedTableError if rows are doubled: a compaction would hide which files have them twice."""
+        label, version = self.ref.label, table.version()
+        etag = objects.etag(f"{version:020}.json")
+        since = self._examined.version(label, objects)
+        if since == version:
+            return
+        try:
+            double = double_rewrites.examine(self.ref, since, version)
+        except MissingCommitError:
+            double = double_rewrites.examine(self.ref, -1, version)
+        if double:
+            (first, *_), sentences = double, "; ".join(map(str, double))
+            restore = f"restore version {first.version - 1}, or " if first.version else ""
+            raise DamagedTableError(
+                f"{label} has rows twice, or rows that were replaced, because two programs rewrote it at the same time:"
+                f" {sentences}. The table was left alone. To repair it, {restore}use --rebuild {label}.",
+                table=label,
+            )
+        self._examined.record(label, version, etag)
+
+    # -- compaction
+
+    def _compact(self, table: DeltaTable) -> DeltaTable:
+        """Rewrite small files, as long as that pays. Returns the table at its new version."""
+        ref, done = self.ref, self.done
+        for _ in range(commits.MAX_ATTEMPTS):
+            files = live_files(table, self._layout)
+            done.version, done.files_after = table.version(), len(files)
+            if not done.files_before:
+                done.files_before, done.bytes_before = len(files), sum(file.size_bytes for file in files)
+            groups = plan_rewrites(self._without_uncovered(table, files), self._layout)
+            if not groups:
+                return table
+            if self.is_dry_run:
+                for group in groups:
+                    done.bytes_rewritten += _size(group)
+                    done.files_after -= len(group) - _files_for(_size(group), self._layout)
+                return table
+            for group in groups:
+                rewritten = rewrite.rewrite(ref, table, group, self._layout)
+                if rewritten:
+                    done.bytes_rewritten += _size(group)
+                    self._examined.advance(ref.label, table.version(), rewritten)
+                if (reopened := ref.open()) is None:
+                    raise MissingTableError(f"{ref.label} has been deleted in the meantime.", table=ref.label)
+                table = reopened
+                if rewritten is None:
+                    commits.pause_after_conflict(1)
+                    break  # what another program has changed changes the plan
+        raise ConflictError(
+            f"Could not compact {ref.label}: other writers committed first in all {commits.MAX_ATTEMPTS} attempts. Run"
+            " again when they have finished.",
+            table=ref.label,
+        )
+
+    def _without_uncovered(self, table: DeltaTable, files: list[LiveFile]) -> list[LiveFile]:
+        """The files whose rows silver has. It reads the others by their names, and without them all of bronze."""
+        covered = self._needed.covered(self.ref.label)
+        if self.ref.names[0] != "bronze" or covered is None:
+            return files
+        try:
+            newer = list(DeltaLog.of_ref(self.ref).commits(range(covered + 1, table.version() + 1)))
+        except MissingCommitError:  # silver has to be rebuilt from all files anyway
+            return files
+        uncovered = {add["path"] for commit in newer for add in commit.of_kind("add") if add["dataChange"]}
+        return [file for file in files if file.path not in uncovered]
+
+    # -- the log
+
+    def _write_checkpoint(self, table: DeltaTable, objects: "_Objects") -> None:
+        version = table.version()
+        last = max((checkpoint for checkpoint in objects.checkpoints() if checkpoint <= version), default=-1)
+        if version - last < CHECKPOINT_COMMITS:
+            return
+        # delta-rs deletes all commits before it that are older than the retention, whatever the next run needs.
+        if objects.has_old_commits(self._now, _retention(table, _LOG_RETENTION)):
+            first = self._first_needed_version(table)
+            if first < version and self._is_old(objects.commits().get(first), table):
+                return
+        self.done.checkpoint = version
+        if not self.is_dry_run:
+            table.create_checkpoint()
+
+    def _is_old(self, commit: "_Object | None", table: DeltaTable) -> bool:
+        return commit is None or self._now - commit.modified >= _retention(table, _LOG_RETENTION)
+
+    def _delete_log_files(self, table: DeltaTable, objects: "_Objects") -> None:
+        retention = _retention(table, _LOG_RETENTION)
+        is_wanted = table.metadata().configuration.get("delta.enableExpiredLogCleanup", "true").lower() == "true"
+        if not is_wanted or not objects.has_old_commits(self._now, retention):
+            return
+        hint = DeltaLog.of_ref(self.ref).checkpoint_version() or 0
+        first = min([hint, self._first_needed_version(table), *objects.young_commits(self._now, retention)])
+        settled = [
+            version
+            for version, found in objects.checkpoints().items()
+            if version <= first and self._now - found.modified >= min(_SETTLED, retention)
+        ]
+        first = max(settled, default=0)
+        names = [name for name in objects.log if (match := _LOG_FILE.fullmatch(name)) and int(match[1]) < first]
+        self.done.log_files = len(names)
+        self.done.log_bytes = sum(objects.log[name].size_bytes for name in names)
+        if not self.is_dry_run:  # the oldest first: if this is interrupted, later versions can still be read
+            _delete_objects(self.ref, [self.ref.key("_delta_log", name) for name in sorted(names)])
+
+    def _first_needed_version(self, table: DeltaTable) -> int:
+        """The first version whose commit file the next run of the job may read."""
+        record = build_record.read(self.ref, table)
+        own = [version for app_id, version in record.transactions.items() if build_record.is_own(app_id)]
+        needed = [table.version(), record.restored_to, self._needed.covered(self.ref.label), *own]
+        return min(version for version in needed if version is not None)
+
+    # -- data files
+
+    def _delete_files(self, table: DeltaTable, objects: "_Objects") -> None:
+        """Delete files that the table no longer needs, if both delta-rs and the checks here say so."""
+        retention = _retention(table, _FILE_RETENTION)
+        live = set(pa.table(table.get_add_actions(flatten=True))["path"].to_pylist())
+        old = {
+            path: found
+            for path, found in objects.data.items()
+            if path not in live and self._now - found.modified >= retention
+        }
+        removed, orphaned = set[str](), set[str]()
+        if old:
+            has_recent_log_aside = any(self._now - found.modified < retention for found in objects.set_aside)
+            deletable = set(table.vacuum(dry_run=True, full=not has_recent_log_aside)) & old.keys()
+            removed = deletable & set(table.vacuum(dry_run=True)) if deletable else deletable
+            min_age = max(retention, _MIN_ORPHAN_AGE)
+            orphaned = {path for path in deletable - removed if self._now - old[path].modified >= min_age}
+        done = self.done
+        done.removed_files, done.removed_bytes = len(removed), sum(old[path].size_bytes for path in removed)
+        done.orphaned_files, done.orphaned_bytes = len(orphaned), sum(old[path].size_bytes for path in orphaned)
+        if self.is_dry_run or not (removed or orphaned):
+            return
+        # A RESTORE in the meantime may need one of them again.
+        newest = self.ref.open() or table
+        still_live = set(pa.table(newest.get_add_actions(flatten=True))["path"].to_pylist())
+        _delete_objects(self.ref, [self.ref.key(path) for path in sorted((removed | orphaned) - still_live)])
+
+
+def why_left_alone(table: DeltaTable) -> str | None:
+    """Why a table of another engine is not maintained, as a clause; None if it can be."""
+    if problem := compatibility.check(table, "files"):
+        return problem.cause
+    protocol = table.protocol()
+    if protocol.min_writer_version <= _LAST_SUPPORTED_WRITER:
+        return None
+    features = {*(protocol.reader_features or []), *(protocol.writer_features or [])}
+    unknown = sorted(features - _SUPPORTED_FEATURES)
+    if protocol.min_writer_version == _WRITER_WITH_FEATURES and not unknown:
+        return None
+    return f"the table uses {', '.join(unknown) or f'writer version {protocol.min_writer_version}'}"
+
+
+# -- what pays
+
+
+def live_files(table: DeltaTable, layout: Layout) -> list[LiveFile]:
+    """The data files of a table at its open version."""
+    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
+    first = f"min.{layout.sort_key[0]}" if layout.sort_key else ""
+    modified = [action["modification_time"] for action in actions]
+    return [
+        LiveFile(
+            action["path"],
+            action["size_bytes"],
+            int(at.timestamp() * 1000) if isinstance(at, datetime) else int(at),
+            action.get(first),
+        )
+        for action, at in zip(actions, modified, strict=True)
+    ]
+
+
+def plan_rewrites(files: Sequence[LiveFile], layout: Layout) -> list[list[LiveFile]]:
+    """The groups of files that are worth being rewritten, each in one commit.
+
+    Small files are those below half of the target. The smallest are taken first, and as many as pay, so a file that has
+    grown is not rewritten again for a few small ones.
+    """
+    small = sorted(
+        (file for file in files if file.size_bytes < layout.target_bytes / 2 and _PLAIN_PATH.fullmatch(file.path)),
+        key=lambda file: (file.size_bytes, file.path),
+    )
+    chosen, size_bytes, best = 0, 0, 0
+    for file in small:
+        chosen, size_bytes = chosen + 1, size_bytes + file.size_bytes
+        saved = chosen - _files_for(size_bytes, layout)
+        if saved >= MIN_SAVED_FILES and size_bytes <= saved * MAX_BYTES_PER_SAVED_FILE:
+            best = chosen
+    groups: list[list[LiveFile]] = []
+    for file in _in_order(small[:best]):
+        if (
+            not groups
+            or _size(groups[-1]) + file.size_bytes > _MAX_REWRITE_BYTES
+            or len(groups[-1]) >= _MAX_REWRITE_FILES
+        ):
+            groups.append([])
+        groups[-1].append(file)
+    return [group for group in groups if len(group) > _files_for(_size(group), layout)]
+
+
+def _in_order(files: list[LiveFile]) -> list[LiveFile]:
+    """Files by the start of their key range, if all have one; else in the order in which they were written."""
+    with suppress(TypeError):  # values that are missing do not compare
+        return sorted(files, key=lambda file: (file.min_key, file.modified_ms, file.path))
+    return sorted(files, key=lambda file: (file.modified_ms, file.path))
+
+
+def _files_for(size_bytes: int, layout: Layout) -> int:
+    return -(-size_bytes // layout.target_bytes)
+
+
+def _size(files: Iterable[LiveFile]) -> int:
+    return sum(file.size_bytes for file in files)
+
+
+def _retention(table: DeltaTable, setting: tuple[str, timedelta]) -> timedelta:
+    """A retention from the table's properties, such as `interval 7 days`. Raises SettingError if it is invalid."""
+    name, default = setting
+    text = table.metadata().configuration.get(name)
+    if text is None:
+        return default
+    match = _INTERVAL.fullmatch(text)
+    if match is None:
+        raise LakehouseError(
+            f"The property {name} of {table.table_uri} is invalid: {text!r}. Change it to a text such as"
+            f" 'interval {default.days} days'."
+        )
+    count, fraction, unit = match.groups()
+    factor = {None: 1.0, "milli": 1e-3, "micro": 1e-6, "nano": 1e-9}[fraction and fraction.lower()]
+    return timedelta(**{f"{unit.lower()}s": int(count)}) * factor
+
+
+# -- objects
+
+
+@dataclass(frozen=True)
+class _Object:
+    size_bytes: int
+    modified: datetime
+    etag: str
+
+
+@dataclass(frozen=True)
+class _Objects:
+    """What a table's folder contains: data files directly in it, the files of its log, and logs that were set aside."""
+
+    data: dict[str, _Object]
+    log: dict[str, _Object]
+    set_aside: list[_Object]
+
+    @classmethod
+    def read(cls, ref: TableRef) -> Self:
+        data, log, set_aside = dict[str, _Object](), dict[str, _Object](), []
+        prefix = ref.key("")
+        for entry in ref.lake.objects(prefix):
+            path = entry["Key"].removeprefix(prefix)
+            found = _Object(entry["Size"], entry["LastModified"], entry["ETag"])
+            folder, _, name = path.rpartition("/")
+            if folder == "_delta_log":
+                log[name] = found
+            elif folder.startswith("_old_logs"):  # see rebuild.py
+                set_aside.append(found)
+            elif not folder and _PLAIN_PATH.fullmatch(name):
+                data[name] = found
+        return cls(data, log, set_aside)
+
+    def etag(self, name: str) -> str | None:
+        """The ETag of a file of the log."""
+        return self.log[name].etag if name in self.log else None
+
+    def commits(self) -> dict[int, _Object]:
+        """The commit files, by version."""
+        return {int(name[:20]): found for name, found in self.log.items() if re.fullmatch(r"\d{20}\.json", name)}
+
+    def young_commits(self, now: datetime, retention: timedelta) -> list[int]:
+        """The versions whose commits are younger than the retention."""
+        return [version for version, found in self.commits().items() if now - found.modified < retention]
+
+    def has_old_commits(self, now: datetime, retention: timedelta) -> bool:
+        """Whether there is a commit that is older than the retention."""
+        return len(self.young_commits(now, retention)) < len(self.commits())
+
+    def checkpoints(self) -> dict[int, _Object]:
+        """The checkpoints that are single files, by version."""
+        return {int(match[1]): found for name, found in self.log.items() if (match := _CHECKPOINT.fullmatch(name))}
+
+
+def _delete_objects(ref: TableRef, keys: list[str]) -> None:
+    lake = ref.lake
+    for start in range(0, len(keys), _MAX_DELETES):
+        objects = [{"Key": key} for key in keys[start : start + _MAX_DELETES]]
+        answer = lake.s3.delete_objects(Bucket=lake.bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
+        for refused in answer.get("Errors", []):
+            raise ClientError(
+                {"Error": {"Code": refused["Code"], "Message": refused.get("Message", "")}}, "DeleteObjects"
+            )
+
+
+def _server_time(lake: Lake) -> datetime:
+    """The time by the clock that also gives objects their time of modification."""
+    with translate_errors(f"list {lake.root}", lake):
+        answer = lake.s3.head_bucket(Bucket=lake.bucket)
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+
+class _Examined:
+    """Up to which version the log of each table has been examined for double rewrites; kept in the lake.
+
+    It saves requests. If it is lost, or if another maintenance replaces it, commits are examined again.
+    """
+
+    def __init__(self, lake: Lake, content: dict[str, dict[str, Any]]) -> None:
+        self._lake = lake
+        self._content = content
+        self._is_changed = False
+
+    @classmethod
+    def read(cls, lake: Lake) -> Self:
+        with translate_errors(f"read {lake.uri(*_STATE)}", lake):
+            try:
+                body = lake.s3.get_object(Bucket=lake.bucket, Key=lake.key(*_STATE))["Body"].read()
+                content = json.loads(body)["examined"]
+                return cls(lake, content if isinstance(content, dict) else {})
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
+                    raise
+            except (ValueError, KeyError, TypeError):
+                pass
+        return cls(lake, {})
+
+    def version(self, label: str, objects: _Objects) -> int:
+        """The last examined version of a table that is still the same commit; -1 if there is none."""
+        entry = self._content.get(label, {})
+        version, etag = entry.get("version"), entry.get("etag")
+        return version if isinstance(version, int) and objects.etag(f"{version:020}.json") == etag else -1
+
+    def record(self, label: str, version: int, etag: str | None) -> None:
+        """A table has no double rewrite up to this version."""
+        if etag is not None:
+            self._content[label] = {"version": version, "etag": etag}
+            self._is_changed = True
+
+    def advance(self, label: str, base: int, rewritten: rewrite.Rewritten) -> None:
+        """A rewrite based on `base` is none, if all versions up to that were examined."""
+        if self._content.get(label, {}).get("version") == base:
+            self.record(label, rewritten.version, rewritten.etag)
+
+    def write(self) -> None:
+        """Keep it for the next maintenance."""
+        if self._is_changed:
+            body = json.dumps({"examined": self._content}, indent=2).encode()
+            with translate_errors(f"write {self._lake.uri(*_STATE)}", self._lake):
+                self._lake.s3.put_object(Bucket=self._lake.bucket, Key=self._lake.key(*_STATE), Body=body)
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"

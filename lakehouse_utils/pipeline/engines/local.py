@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import pyarrow as pa
-from deltalake import DeltaTable, Schema, WriterProperties, write_deltalake
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 from duckdb import DuckDBPyConnection
@@ -14,7 +14,7 @@ from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef, compatibility
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import commits
+from lakehouse_utils.pipeline import commits, sorted_files
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, MergeTarget, Relation, UploadFile
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
@@ -23,7 +23,6 @@ from lakehouse_utils.pipeline.sql import literal, quoted, statements
 
 _DUCKDB_SETTINGS = {"memory_limit": "400MB", "preserve_insertion_order": "false"}  # beyond the limit it spills to disk
 _BATCH_ROWS = 1 << 16  # rows of one Arrow batch
-_ROW_GROUP_ROWS = 1 << 17  # rows of one Parquet row group, which the writer holds in memory
 
 
 class LocalEngine:
@@ -132,24 +131,30 @@ class LocalEngine:
         ]
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
+        self,
+        ref: TableRef,
+        table: DeltaTable | None,
+        sql: str,
+        key: Sequence[str],
+        commit: CommitRecord,
+        newest_first: str = "",
     ) -> DeltaTable:
-        """See Engine."""
-        order = ", ".join(map(quoted, key))
-        rows = self._db.sql(f"SELECT * FROM ({sql}) ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
+        """See Engine. The rows are sorted only once, for the files and for finding the newest of each key."""
+        order = ", ".join([*map(quoted, key), *([newest_first] if newest_first else [])])
+        rows = self._db.sql(f"{sql} ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
+        schema = Schema.from_arrow(rows.schema)
         with translate_errors(f"write {ref.label}", self.lake):
-            table = table or commits.create(ref, Schema.from_arrow(rows.schema))
-            if not commit.rebuilds and not is_empty(table):
-                raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
-            write_deltalake(
-                table,
-                rows,
-                mode="overwrite" if commit.rebuilds else "append",
-                schema_mode="overwrite" if commit.rebuilds else None,
-                target_file_size=commits.TARGET_FILE_BYTES,
-                writer_properties=WriterProperties(compression="SNAPPY", max_row_group_size=_ROW_GROUP_ROWS),
-                commit_properties=commit.properties(table),
-            )
+            table = table or commits.create(ref, schema)
+            if not commit.rebuilds:
+                if not is_empty(table):
+                    raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
+                if table.schema() != schema:
+                    raise CommitFailedError(f"Another writer has created {ref.label} with other columns.")
+            files = sorted_files.write(ref, rows, key)
+            if commit.rebuilds:
+                commits.replace_files(table, files, schema, commit)
+            else:
+                commits.commit_files(table, files, commit)
             return table
 
     def merge(

@@ -149,11 +149,18 @@ class Engine(Protocol):
         """Write the result of `sql` as Parquet files into a table's folder, for a commit to add."""
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
+        self,
+        ref: TableRef,
+        table: DeltaTable | None,
+        sql: str,
+        key: Sequence[str],
+        commit: CommitRecord,
+        newest_first: str = "",
     ) -> DeltaTable:
         """Write the result of `sql` into a table that is empty or does not exist yet (None), in one commit.
 
-        If the commit rebuilds the table, the result takes the place of the table's rows and columns. The rows are
+        `sql` is a SELECT without ORDER BY. With `newest_first`, the terms of an ORDER BY, only the first row of each
+        key in this order is written; otherwise each key must occur once. If the commit rebuilds the table, the result takes the place of the table's rows and columns. The rows are
         sorted by `key`, so that each file holds a range of keys. Raises CommitFailedError if another writer has filled
         or changed the table.
         """

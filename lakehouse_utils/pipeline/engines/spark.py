@@ -228,10 +228,18 @@ class SparkEngine:
             return actions
 
     def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
+        self,
+        ref: TableRef,
+        table: DeltaTable | None,
+        sql: str,
+        key: Sequence[str],
+        commit: CommitRecord,
+        newest_first: str = "",
     ) -> DeltaTable:
         """See Engine."""
         order = ", ".join(map(quoted, key))
+        if newest_first:
+            sql += f" QUALIFY row_number() OVER (PARTITION BY {order} ORDER BY {newest_first}) = 1"
         schema = _nullable(self._frame(sql).limit(0).toArrow().schema)
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(schema))

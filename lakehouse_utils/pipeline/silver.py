@@ -22,7 +22,7 @@ from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, commits, lineage, quarantine, rules
 from lakehouse_utils.pipeline.build_record import DEFINITION, CommitRecord, InputChange, Position
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
-from lakehouse_utils.pipeline.engines.protocol import Engine, MergeClause, MergeTarget, Relation, count_rows
+from lakehouse_utils.pipeline.engines.protocol import Engine, KeyedRows, MergeClause, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference, merge_rows
 from lakehouse_utils.pipeline.sources import HISTORY_COLUMNS, Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statement, statements
@@ -187,7 +187,7 @@ def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, 
     )
     newest_first = statement("silver", "newest_first", newest_first=_newest_first(source))
     if table is None or is_empty(table) or new.replaces_all:
-        table = run.engine.fill_table(ref, table, version, source.key, new.commit, newest_first)
+        table = run.engine.fill_table(ref, table, KeyedRows(version, source.key, newest_first), new.commit)
         return TableCounts(read, table.count(), quarantined=quarantined, version=table.version())
     newest = statement("silver", "newest", version=version, key=_key(source), newest_first=newest_first)
     target = MergeTarget(table, source.key, new.commit)
@@ -306,7 +306,7 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
         read = count_rows(engine, new.accepted)
     all_versions = engine.define_view("all_versions", f"SELECT *, false AS _is_in_history FROM {new.accepted}")
     if table is None or is_empty(table) or new.replaces_all:
-        table = engine.fill_table(ref, table, _history(source, all_versions, new), key, new.commit)
+        table = engine.fill_table(ref, table, KeyedRows(_history(source, all_versions, new), key), new.commit)
         counts = TableCounts(added=table.count(), version=table.version())
     elif new.commit.rebuilds:
         desired = engine.materialize("desired_rows", _history(source, all_versions, new))

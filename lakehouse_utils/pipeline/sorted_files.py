@@ -3,7 +3,7 @@
 A stream of rows becomes several files, each with a range of keys that follows the range of the file before it. The
 files are encoded and uploaded by several threads while the engine produces more rows. The statistics go into the log
 (https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics). A wrong one would hide rows from
-queries, so a column gets none wherever readers could disagree about its order: see `statistics`.
+queries, so a file gets none if readers could disagree about the order of a column: see `statistics`.
 """
 
 import io
@@ -12,10 +12,9 @@ import math
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime, timedelta
-from decimal import Decimal
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -30,20 +29,17 @@ from lakehouse_utils.pipeline.commits import TARGET_FILE_BYTES, is_repetitive
 _WORKERS = 2  # each holds the rows of one file in memory
 _MAX_ROWS_BYTES = 64 << 20  # of one file, in memory
 _ROW_GROUP_ROWS = 1 << 17
-_INDEXED_COLUMNS = 32  # of a table with more columns, only the first ones get statistics, as with other writers
 _MAX_TEXT_LENGTH = 64  # characters; longer texts in the log would cost more than they save
-_EXACT_DIGITS = 15  # the log has decimals as JSON numbers, which many readers parse as doubles
+_LAST_CHARACTER, _FIRST_SURROGATE = "\U0010ffff", 0xD800  # surrogates are no characters
+_LAST_MILLISECOND = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
-def write(ref: TableRef, batches: Iterable[pa.RecordBatch], key: Sequence[str]) -> list[AddAction]:
-    """Upload rows that are sorted by `key` as Parquet files into a table's folder, for a commit to add.
-
-    Of several rows with the same key, only the first is written.
-    """
+def write(ref: TableRef, batches: Iterable[pa.RecordBatch]) -> list[AddAction]:
+    """Upload sorted rows as Parquet files into a table's folder, for a commit to add."""
     pending: deque[Future[AddAction]] = deque()
     actions: list[AddAction] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for rows in _rows_of_files(_without_repeated_keys(batches, key)):
+        for rows in _rows_of_files(batches):
             if len(pending) >= _WORKERS:  # otherwise rows would pile up in memory
                 actions.append(pending.popleft().result())
             pending.append(pool.submit(_upload, ref, rows))
@@ -51,8 +47,8 @@ def write(ref: TableRef, batches: Iterable[pa.RecordBatch], key: Sequence[str]) 
         return actions + [upload.result() for upload in pending]
 
 
-def _without_repeated_keys(batches: Iterable[pa.RecordBatch], key: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """The rows whose key differs from that of the row before them."""
+def first_of_each_key(batches: Iterable[pa.RecordBatch], key: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows whose key differs from that of the row before them. No part of a key may be NULL."""
     last_key: list[pa.Scalar[Any]] | None = None
     for batch in batches:
         if not batch.num_rows:
@@ -112,6 +108,8 @@ def encode(rows: pa.Table) -> bytes:
         compression="snappy",
         use_dictionary=repetitive,
         column_encoding={name: "DELTA_BINARY_PACKED" for name in integers if name not in repetitive},
+        # Statistics leave NaN out, and pyarrow then takes a row group with 1 and NaN for one with 1 only.
+        write_statistics=[name for name in rows.column_names if not _has_unordered_values(rows[name])],
         store_schema=False,  # readers need no description of how Arrow held the rows in memory
         store_decimal_as_integer=True,
     )
@@ -122,29 +120,38 @@ def encode(rows: pa.Table) -> bytes:
 
 
 def statistics(rows: pa.Table) -> str:
-    """The statistics of one file for the log, as JSON: numbers of rows and NULLs, minimum and maximum by column."""
-    names = rows.column_names[:_INDEXED_COLUMNS]
-    nulls = {name: rows[name].null_count for name in names}
-    bounds = {name: _bounds(rows[name]) for name in names if nulls[name] < len(rows)}
-    minimum = {name: both[0] for name, both in bounds.items() if both}
-    maximum = {name: both[1] for name, both in bounds.items() if both}
-    return (
-        f'{{"numRecords": {len(rows)}, "minValues": {_json_object(minimum)}, "maxValues": {_json_object(maximum)},'
-        f' "nullCount": {json.dumps(nulls)}}}'
-    )
+    """The statistics of one file for the log, as JSON: numbers of rows and NULLs, minimum and maximum by column.
+
+    Either all columns have a minimum and a maximum or none has, except those with NULLs only: if a column lacks them
+    and another one has them, delta-rs 1.6.6 tells pyarrow that no row meets a condition on that column.
+    """
+    nulls = {name: rows[name].null_count for name in rows.column_names}
+    bounds = {name: _bounds(rows[name]) for name, count in nulls.items() if count < len(rows)}
+    complete = {name: both for name, both in bounds.items() if both is not None}
+    stats = f'"numRecords": {len(rows)}, "nullCount": {_json_object(nulls)}'
+    if len(complete) == len(bounds):
+        minimum = {name: low for name, (low, _) in complete.items()}
+        maximum = {name: high for name, (_, high) in complete.items()}
+        stats += f', "minValues": {_json_object(minimum)}, "maxValues": {_json_object(maximum)}'
+    return f"{{{stats}}}"
 
 
-def _json_object(values: dict[str, str]) -> str:
-    return f"{{{', '.join(f'{json.dumps(name)}: {value}' for name, value in values.items())}}}"
+def _json_object(values: Mapping[str, object]) -> str:
+    return f"{{{', '.join(f'{_quoted(name)}: {value}' for name, value in values.items())}}}"
 
 
 def _bounds(column: "pa.ChunkedArray[Any]") -> tuple[str, str] | None:
     """The minimum and maximum as JSON; None if a reader could skip rows by mistake, or for types without an order."""
     to_json = _to_json(column.type)
-    if to_json is None or (pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py()):
-        return None  # readers disagree about the order of NaN, and JSON has no infinities
+    if to_json is None or _has_unordered_values(column):
+        return None
     both: Any = pc.min_max(column)
     return to_json(both["min"].as_py(), both["max"].as_py())
+
+
+def _has_unordered_values(column: "pa.ChunkedArray[Any]") -> bool:
+    """Whether there is NaN, about whose order readers disagree, or an infinity, which JSON does not have."""
+    return pa.types.is_floating(column.type) and pc.all(pc.is_finite(column)).as_py() is False
 
 
 def _to_json(data_type: pa.DataType) -> Callable[[Any, Any], tuple[str, str] | None] | None:
@@ -156,7 +163,9 @@ def _to_json(data_type: pa.DataType) -> Callable[[Any, Any], tuple[str, str] | N
     if types.is_timestamp(data_type) and data_type.tz == "UTC":
         return _timestamps_to_json
     if types.is_decimal(data_type):
-        return _decimals_to_json
+        return lambda low, high: (f"{low:f}", f"{high:f}")
+    if types.is_boolean(data_type):
+        return lambda low, high: (json.dumps(low), json.dumps(high))
     if types.is_floating(data_type):
         # 0 and -0 are equal, but some readers sort them.
         return lambda low, high: (json.dumps(low or -0.0), json.dumps(high or 0.0))
@@ -165,25 +174,26 @@ def _to_json(data_type: pa.DataType) -> Callable[[Any, Any], tuple[str, str] | N
     return None
 
 
-def _timestamps_to_json(low: datetime, high: datetime) -> tuple[str, str] | None:
+def _timestamps_to_json(low: datetime, high: datetime) -> tuple[str, str]:
     """In whole milliseconds, because some readers ignore the rest."""
     low = low.replace(microsecond=low.microsecond // 1000 * 1000)
-    try:
+    if high < _LAST_MILLISECOND:
         high += timedelta(microseconds=-high.microsecond % 1000)
-    except OverflowError:  # the last millisecond of the year 9999
-        return None
-    minimum, maximum = (moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") for moment in (low, high))
+    minimum, maximum = (moment.isoformat(timespec="microseconds").replace("+00:00", "Z") for moment in (low, high))
     return f'"{minimum}"', f'"{maximum}"'
 
 
-def _decimals_to_json(low: Decimal, high: Decimal) -> tuple[str, str] | None:
-    """None for more digits than a double holds: many readers parse the numbers of the log as doubles."""
-    if any(len(value.as_tuple().digits) > _EXACT_DIGITS for value in (low, high)):
-        return None
-    return f"{low:f}", f"{high:f}"
-
-
 def _texts_to_json(low: str, high: str) -> tuple[str, str] | None:
-    if max(len(low), len(high)) > _MAX_TEXT_LENGTH:
-        return None
-    return json.dumps(low), json.dumps(high)
+    """Long texts are cut off; the maximum is then a short text that sorts after them."""
+    if len(high) > _MAX_TEXT_LENGTH:
+        start = high[:_MAX_TEXT_LENGTH].rstrip(_LAST_CHARACTER)
+        if not start:
+            return None
+        following = ord(start[-1]) + 1
+        high = start[:-1] + ("\ue000" if following == _FIRST_SURROGATE else chr(following))
+    return _quoted(low[:_MAX_TEXT_LENGTH]), _quoted(high)
+
+
+def _quoted(text: str) -> str:
+    """As JSON, without escape sequences: delta-rs 1.6.6 reads that of U+10FFFD as another character."""
+    return json.dumps(text, ensure_ascii=False)

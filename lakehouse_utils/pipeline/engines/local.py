@@ -16,7 +16,14 @@ from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, sorted_files
 from lakehouse_utils.pipeline.build_record import CommitRecord
-from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, MergeTarget, Relation, UploadFile
+from lakehouse_utils.pipeline.engines.protocol import (
+    KeyedRows,
+    MergeClause,
+    MergeCounts,
+    MergeTarget,
+    Relation,
+    UploadFile,
+)
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statements
@@ -130,19 +137,11 @@ class LocalEngine:
             commits.put_parquet(ref, pa.Table.from_batches([batch]), stats={}) for batch in batches if batch.num_rows
         ]
 
-    def fill_table(
-        self,
-        ref: TableRef,
-        table: DeltaTable | None,
-        sql: str,
-        key: Sequence[str],
-        commit: CommitRecord,
-        newest_first: str = "",
-    ) -> DeltaTable:
+    def fill_table(self, ref: TableRef, table: DeltaTable | None, rows: KeyedRows, commit: CommitRecord) -> DeltaTable:
         """See Engine. The rows are sorted only once, for the files and for finding the newest of each key."""
-        order = ", ".join([*map(quoted, key), *([newest_first] if newest_first else [])])
-        rows = self._db.sql(f"{sql} ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
-        schema = Schema.from_arrow(rows.schema)
+        order = ", ".join([*map(quoted, rows.key), *([rows.newest_first] if rows.newest_first else [])])
+        batches = self._db.sql(f"{rows.sql} ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
+        schema = Schema.from_arrow(batches.schema)
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, schema)
             if not commit.rebuilds:
@@ -150,7 +149,8 @@ class LocalEngine:
                     raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
                 if table.schema() != schema:
                     raise CommitFailedError(f"Another writer has created {ref.label} with other columns.")
-            files = sorted_files.write(ref, rows, key)
+            newest = sorted_files.first_of_each_key(batches, rows.key) if rows.newest_first else batches
+            files = sorted_files.write(ref, newest)
             if commit.rebuilds:
                 commits.replace_files(table, files, schema, commit)
             else:

@@ -92,7 +92,7 @@ _source_line DESC
 
 
 -- name: newest
--- One row per key: the newest of {version}.
+-- One row per key: the newest version.
 {version}
 QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {newest_first}) = 1
 

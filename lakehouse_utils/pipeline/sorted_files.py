@@ -8,7 +8,6 @@ queries, so a file gets none if readers could disagree about the order of a colu
 
 import io
 import json
-import math
 import time
 import uuid
 from collections import deque
@@ -24,11 +23,12 @@ from deltalake.transaction import AddAction
 
 from lakehouse_utils.lake import TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline.commits import TARGET_FILE_BYTES, is_repetitive
+from lakehouse_utils.pipeline import commits
 
 _WORKERS = 2  # each holds the rows of one file in memory
 _MAX_ROWS_BYTES = 64 << 20  # of one file, in memory
 _ROW_GROUP_ROWS = 1 << 17
+_SAMPLE_ROWS = 1 << 14  # from which the number of rows in a file is estimated
 _MAX_TEXT_LENGTH = 64  # characters; longer texts in the log would cost more than they save
 _LAST_CHARACTER, _FIRST_SURROGATE = "\U0010ffff", 0xD800  # surrogates are no characters
 _LAST_MILLISECOND = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
@@ -70,23 +70,24 @@ def first_of_each_key(batches: Iterable[pa.RecordBatch], key: Sequence[str]) -> 
 def _rows_of_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
     """The rows of one file after the other."""
     held: list[pa.RecordBatch] = []
-    count, rows_per_file = 0, math.inf
+    count, rows_per_file = 0, None
     for batch in batches:
         held.append(batch)
         count += batch.num_rows
-        if count >= _ROW_GROUP_ROWS and rows_per_file == math.inf:
-            rows_per_file = _rows_per_file(pa.Table.from_batches(held))
-        if count >= rows_per_file:
-            yield pa.Table.from_batches(held)
-            held, count = [], 0
+        if rows_per_file is None and count >= _SAMPLE_ROWS:
+            rows_per_file = _rows_per_file(pa.Table.from_batches(held).slice(0, _SAMPLE_ROWS))
+        while rows_per_file and count >= rows_per_file:
+            rows = pa.Table.from_batches(held)
+            yield rows.slice(0, rows_per_file)
+            held, count = rows.slice(rows_per_file).to_batches(), count - rows_per_file
     if count:
         yield pa.Table.from_batches(held)
 
 
 def _rows_per_file(sample: pa.Table) -> int:
-    by_size = len(sample) * TARGET_FILE_BYTES // len(encode(sample))
+    by_size = len(sample) * commits.TARGET_FILE_BYTES // len(encode(sample))
     by_memory = len(sample) * _MAX_ROWS_BYTES // max(sample.nbytes, 1)
-    return int(min(by_size, by_memory))
+    return int(max(min(by_size, by_memory), 1))
 
 
 def _upload(ref: TableRef, rows: pa.Table) -> AddAction:
@@ -98,7 +99,7 @@ def _upload(ref: TableRef, rows: pa.Table) -> AddAction:
 
 def encode(rows: pa.Table) -> bytes:
     """The content of a Parquet file with these rows. Uses only encodings that Spark reads too."""
-    repetitive = [name for name in rows.column_names if is_repetitive(rows[name])]
+    repetitive = [name for name in rows.column_names if commits.is_repetitive(rows[name])]
     integers = [field.name for field in rows.schema if pa.types.is_integer(field.type)]
     buffer = io.BytesIO()
     pq.write_table(

@@ -151,8 +151,7 @@ def test_first_of_each_key_across_batches():
 
 def test_files_have_about_the_target_size_and_ranges_that_do_not_overlap(lake, monkeypatch):
     """Many rows become several files in the order of the rows."""
-    monkeypatch.setattr(sorted_files, "TARGET_FILE_BYTES", 1 << 16)
-    monkeypatch.setattr(sorted_files, "_ROW_GROUP_ROWS", 1 << 10)
+    monkeypatch.setattr(commits, "TARGET_FILE_BYTES", 1 << 16)
     keys = pa.chunked_array([pa.array(range(1000 * part, 1000 * (part + 1)), pa.int64()) for part in range(100)])
     text = pa.chunked_array(
         [pa.array([f"{value * 7919 % 99991:>40}" for value in chunk.to_pylist()]) for chunk in keys.chunks]

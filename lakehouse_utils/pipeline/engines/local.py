@@ -1,9 +1,10 @@
 """The engine for one machine: DuckDB computes and delta-rs writes, both in this process."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
@@ -16,6 +17,7 @@ from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, sorted_files
 from lakehouse_utils.pipeline.build_record import CommitRecord
+from lakehouse_utils.pipeline.engines import memory
 from lakehouse_utils.pipeline.engines.protocol import (
     KeyedRows,
     MergeClause,
@@ -28,7 +30,11 @@ from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statements
 
-_DUCKDB_SETTINGS = {"memory_limit": "400MB", "preserve_insertion_order": "false"}  # beyond the limit it spills to disk
+_DUCKDB_ERRORS = {
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+    "HTTP Error": duckdb.IOException,
+    "IO Error": duckdb.IOException,
+}
 _BATCH_ROWS = 1 << 16  # rows of one Arrow batch
 
 
@@ -42,7 +48,9 @@ class LocalEngine:
         self._connection: DuckDBPyConnection | None = None
 
     def __enter__(self) -> Self:
-        self._connection = self.lake.duckdb(**_DUCKDB_SETTINGS)
+        # Beyond the limit, DuckDB spills to disk.
+        limit = f"{memory.query_limit_bytes()}B"
+        self._connection = self.lake.duckdb(memory_limit=limit, preserve_insertion_order=False)
         for create_function in statements("functions").values():
             self._connection.execute(create_function)
         return self
@@ -149,7 +157,8 @@ class LocalEngine:
                     raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
                 if table.schema() != schema:
                     raise CommitFailedError(f"Another writer has created {ref.label} with other columns.")
-            newest = sorted_files.first_of_each_key(batches, rows.key) if rows.newest_first else batches
+            streamed = _with_duckdb_errors(batches)
+            newest = sorted_files.first_of_each_key(streamed, rows.key) if rows.newest_first else streamed
             files = sorted_files.write(ref, newest)
             if commit.rebuilds:
                 commits.replace_files(table, files, schema, commit)
@@ -183,3 +192,16 @@ class LocalEngine:
             updated=metrics["num_target_rows_updated"],
             deleted=metrics["num_target_rows_deleted"],
         )
+
+
+def _with_duckdb_errors(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches; an error of the query is raised as DuckDB raises it elsewhere, and not as Arrow's OSError."""
+    try:
+        yield from batches
+    except (OSError, pa.ArrowException) as error:
+        kind = str(error).partition(":")[0]
+        if kind == "INTERRUPT Error":
+            raise RuntimeError("Query interrupted") from error
+        if kind in _DUCKDB_ERRORS:
+            raise _DUCKDB_ERRORS[kind](str(error)) from error
+        raise

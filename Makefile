@@ -16,7 +16,7 @@ SCRIPT = PYTHON="$(PYTHON)" UV="$(UV)" scripts/run
 SET_UP = $(SCRIPT) set_up.py --python "$(PYTHON)" --uv "$(UV)"
 PYTEST = $(VENV) -m pytest -n logical --maxprocesses 4
 
-.PHONY: help run lab progress notebooks test test-all lint bench spark-cluster spark-cluster-stop lock clean
+.PHONY: help run lab progress notebooks test test-all torture lint bench spark-cluster spark-cluster-stop lock clean
 .PHONY: set-up set-up-with-spark
 
 help: ## list the targets
@@ -40,6 +40,9 @@ test: set-up-with-spark ## run the tests, without the slow ones; ARGS="tests/lak
 test-all: set-up-with-spark ## run all tests, then the main ones on every other supported Python that is installed
 	@$(PYTEST) $(ARGS)
 	@$(if $(ARGS),,$(VENV) scripts/test_other_pythons.py)
+
+torture: set-up ## kill and disturb the job in many rounds (about an hour); ARGS="kill --rounds 12" for one kind
+	@$(VENV) tests/torture.py $(ARGS)
 
 lint: set-up-with-spark ## check style, format, types, imports and spelling; ARGS="types" for some of the checks
 	@$(VENV) scripts/lint.py $(ARGS)

@@ -16,14 +16,15 @@ from types import TracebackType
 from typing import IO, Any, NoReturn, Self, TextIO, cast
 
 import click
+from deltalake.exceptions import DeltaError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from lakehouse_utils import machine_errors, settings
-from lakehouse_utils.errors import LakehouseError, LocalServerError, SettingError
+from lakehouse_utils.errors import LakehouseError, LocalServerError, SettingError, StorageError
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import gold, sources
+from lakehouse_utils.pipeline import checks, gold, run_history, sources
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.describe import draft
 from lakehouse_utils.pipeline.landing import printable
@@ -35,6 +36,7 @@ EXIT_ERROR = 1
 EXIT_INVALID_OPTION = 2  # click's
 EXIT_QUARANTINED = 3
 EXIT_REFUSED = 4
+EXIT_PROBLEMS = 5
 EXIT_INTERRUPTED = 130
 INTERRUPTED = "Interrupted. Finished tables stay as they are; the next run continues from there."
 
@@ -121,6 +123,12 @@ def report_path_in(arguments: list[str]) -> Path | None:
     "--describe", "describe", is_flag=True, help="Print a draft of a description for FILES, and do nothing else."
 )
 @click.option(
+    "--check",
+    "check",
+    is_flag=True,
+    help=f"Only check the tables: files, keys, references, progress. Exit with code {EXIT_PROBLEMS} if one is wrong.",
+)
+@click.option(
     "--report",
     "report_path",
     type=click.Path(path_type=Path),
@@ -137,6 +145,7 @@ def report_path_in(arguments: list[str]) -> Path | None:
 def main(
     *,
     describe: bool,
+    check: bool,
     files: tuple[Path, ...],
     landing: str | None,
     lake_uri: str | None,
@@ -161,8 +170,9 @@ def main(
     escape_unprintable_letters()
     output = Output(sys.stdout)
     display = RunDisplay(quiet, output)
-    report = RunReport(engine, lake_uri or "")
+    report = RunReport(engine, lake_uri or "", command="check" if check else "run")
     report_file: ReportFile | None = None
+    lake: Lake | None = None
     try:
         if report_path and not describe:
             new_file = ReportFile(report_path, report)
@@ -181,12 +191,22 @@ def main(
             lake = Lake.open(lake_uri, config)
             report.lake = lake.root
             context = RunContext(lake, open_engine(engine, lake, spark_remote), display, config.state_dir)
-            run(context, landing or config.landing, described, Selection(layers, tables, rebuilt_tables), report)
+            if check:
+                for table in checks.check(context, described):
+                    report.problems += table.problems
+                    display.show_check(table)
+            else:
+                run(context, landing or config.landing, described, Selection(layers, tables, rebuilt_tables), report)
         code = exit_code(report, strict)
         report.end(code)
+        if not check:
+            record_run(lake, report)
         if report_file:
             report_file.write()
-        display.show_summary(report)
+        if check:
+            display.show_end_of_check(report)
+        else:
+            display.show_summary(report)
         output.require_written()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the command line reports any error in one line
         interrupted = isinstance(error, KeyboardInterrupt) or is_interrupted_query(error)
@@ -194,12 +214,25 @@ def main(
         report.end(code, error, interrupted=interrupted)
         if report_file:
             try_to_write(report_file)
+        if lake and not check and not isinstance(error, StorageError):
+            record_run(lake, report)
         fail(INTERRUPTED if interrupted else sentence_of(error), verbose, code)
     sys.exit(code)
 
 
+def record_run(lake: Lake, report: RunReport) -> None:
+    """Add the run to the lake's table of runs. If that fails, say so: it is no reason to fail a run."""
+    try:
+        run_history.append(lake, report)
+    except (LakehouseError, DeltaError, OSError, KeyboardInterrupt) as error:
+        sentence = printable(" ".join(str(error).split())) or "interrupted"
+        plain_console(stderr=True).print(f"Note: this run is missing in operations.runs: {sentence}")
+
+
 def exit_code(report: RunReport, strict: bool) -> int:
     """The exit code of a run that did its work."""
+    if report.problems:
+        return EXIT_PROBLEMS
     if report.refused:
         return EXIT_REFUSED
     return EXIT_QUARANTINED if strict and (report.quarantined or report.missing_columns) else 0
@@ -373,6 +406,20 @@ class RunDisplay:
         """See Progress."""
         self._errors.print(f"Could not read {printable(sentence)}")
 
+    def show_check(self, table: checks.Checked) -> None:
+        """Print a checked table, and what is wrong with it."""
+        for problem in table.problems:
+            self._errors.print(f"{problem.table} ({problem.check}): {printable(problem.sentence)}")
+        if not table.problems:
+            self._output.print(f"{table.label}: {counted(table.rows, 'row')} in {counted(table.files, 'file')}")
+
+    def show_end_of_check(self, report: RunReport) -> None:
+        """The end of the output of a check."""
+        if report.problems:
+            self._errors.print(f"{counted(len(report.problems), 'problem')} in {report.lake}.")
+        else:
+            self._output.print(f"No problems in {report.lake}.")
+
     def show_summary(self, report: RunReport) -> None:
         """The end of the output: what changed, what is in quarantine, and what to do next."""
         if report.quarantined:
@@ -391,6 +438,11 @@ def describe(counts: TableCounts) -> str:
     """The counts that are not zero: `1,500 read, 3 added`."""
     rows = {name: getattr(counts, name) for name in ("read", "added", "changed", "quarantined")}
     return ", ".join(f"{number:,} {name}" for name, number in rows.items() if number) or "nothing new"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: `1 file`, `1,500 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def count_style(counts: TableCounts) -> str:

@@ -87,8 +87,10 @@ for name, source in described.items():
     files = sorted(map(str, Path(sys.argv[1]).rglob(f"{name}.*")))
     raw = [f"read_csv({csv}, all_varchar = true, union_by_name = true, ignore_errors = true, filename = true)"
            for csv in [[file for file in files if file.endswith(".csv")]] if csv]
-    raw += [f"(SELECT COLUMNS(*)::VARCHAR FROM read_json({jsonl}, union_by_name = true, ignore_errors = true, filename = true))"
-            for jsonl in [[file for file in files if file.endswith(".jsonl")]] if jsonl]
+    json_lines = [file for file in files if file.endswith(".jsonl")]
+    if json_lines:
+        read = f"read_json({json_lines}, union_by_name = true, ignore_errors = true, filename = true)"
+        raw.append(f"(SELECT COLUMNS(*)::VARCHAR FROM {read})")
     parquet = [file for file in files if file.endswith(".parquet")]
     if parquet:
         raw.append(f"(SELECT COLUMNS(*)::VARCHAR FROM read_parquet({parquet}, union_by_name = true, filename = true))")

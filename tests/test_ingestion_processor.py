@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from deltalake import write_deltalake
 from support import lakes
 
 import ingestion_processor
@@ -116,6 +117,7 @@ def test_report_has_counts_and_versions(job, shop, prefix):
     """--report writes the counts and the version of each table, with stable keys."""
     assert job("--report", shop / "report.json").exit_code == 0
     report = json.loads((shop / "report.json").read_text(encoding="utf-8"))
+    assert all(counts.pop("seconds") > 0 for name, counts in report["rows"].items() if name.endswith(".t"))
     assert list(report)[:4] == ["engine", "lake", "seconds", "rows"]
     assert (report["engine"], report["lake"]) == ("local", prefix)
     assert report["rows"]["bronze.t"] == {
@@ -157,15 +159,40 @@ def test_report_says_how_and_when_the_run_ended(job, shop, prefix):
     assert [path.name for path in shop.glob("*report*")] == ["report.json"]  # and no temporary file
 
 
+def test_every_run_is_recorded_in_the_lake(job, shop, prefix, s3_state_dir):
+    """The table of runs has a row for a run that worked, that refused a file, that failed, or had nothing to do."""
+    ends = [job().exit_code]
+    (shop / "landing" / "other.parquet").write_bytes(b"no parquet")
+    ends.append(job().exit_code)
+    (shop / "landing" / "other.parquet").unlink()
+    ends.append(job("--rebuild", "silver.missing").exit_code)
+    ends.append(job().exit_code)
+    runs = lakes.at(prefix, s3_state_dir).delta("operations", "runs").to_pyarrow_table().to_pylist()
+    runs.sort(key=lambda row: row["started_at"])
+    assert [row["exit_code"] for row in runs] == ends == [0, 4, 1, 0]
+    assert [row["status"] for row in runs] == ["quarantined", "refused", "failed", "ok"]
+    assert runs[1]["refused"] and runs[2]["error_class"] == "SettingError"
+    changed = [[entry["name"] for entry in row["tables"] if entry["status"] == "changed"] for row in runs]
+    assert changed == [["bronze.t", "silver.t"], [], [], []]
+
+
+def test_a_run_that_cannot_be_recorded_says_so(job, prefix, s3_state_dir):
+    """A damaged table of runs is a note, and does not change the exit code."""
+    assert job().exit_code == 0
+    lake = lakes.at(prefix, s3_state_dir)
+    for entry in list(lake.objects(lake.key("operations", "runs", "_delta_log", ""))):
+        lake.s3.put_object(Bucket=lake.bucket, Key=entry["Key"], Body=b"garbage")
+    result = job()
+    assert result.exit_code == 0
+    assert "Note: this run is missing in operations.runs: " in result.stderr and "Traceback" not in result.output
+
+
 def test_report_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
     """The commit is that of this checkout, and none if the code is not in one of its own."""
-    report = RunReport("local", "s3://lakehouse")
-    ReportFile(tmp_path / "r.json", report)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=settings.CHECKOUT, capture_output=True, text=True)
-    assert report.commit == (head.stdout.strip() or None)
+    assert RunReport("local", "s3://lakehouse").commit == (head.stdout.strip() or None)
     monkeypatch.setattr(settings, "CHECKOUT", tmp_path)
-    ReportFile(tmp_path / "r.json", report)
-    assert report.commit is None
+    assert RunReport("local", "s3://lakehouse").commit is None
 
 
 @pytest.mark.parametrize(
@@ -213,6 +240,46 @@ def test_report_file_that_cannot_be_replaced_is_written_in_place(shop):
     assert json.loads((shop / "target.json").read_text())["status"] == "running"
     ReportFile(Path(os.devnull), report).write()
     assert not Path(os.devnull).is_file()
+
+
+def test_report_to_a_pipe_is_one_document(shop, prefix, s3_state_dir):
+    """`--report /dev/stdout | jq` reads the report of the end, and not the one that says `running`."""
+    command = [sys.executable, "ingestion_processor.py", "--lake", prefix, "--landing", str(shop / "landing")]
+    command += ["--sources", str(shop / "sources.toml"), "--quiet", "--report", "/dev/stdout"]
+    environment = lakes.environment(s3_state_dir)
+    done = subprocess.run(command, cwd=settings.CHECKOUT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "quarantined"
+
+
+def test_check_prints_problems_and_exits_with_5(job, shop, prefix, s3_state_dir):
+    """A lake without problems ends with 0; one with problems ends with 5 and names table, check, and what to do."""
+    job()
+    result = job("--check", "--report", shop / "report.json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "bronze.t: 3 rows in 1 file",
+        "quarantine.t: 2 rows in 2 files",
+        "silver.other: 0 rows in 0 files",
+        "silver.t: 2 rows in 1 file",
+        f"No problems in {prefix}.",
+    ]
+    report = json.loads((shop / "report.json").read_text())
+    assert (report["command"], report["status"], report["problems"]) == ("check", "ok", [])
+    table = lakes.at(prefix, s3_state_dir).delta("silver", "t")
+    write_deltalake(table, table.to_pyarrow_table(), mode="append")
+    result = job("--check", "--report", shop / "report.json")
+    assert result.exit_code == 5
+    assert "silver.t (keys): 2 rows too many for 2 keys (k 1; k 2). `ingestion_processor.py --rebuild" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"2 problems in {prefix}."
+    report = json.loads((shop / "report.json").read_text())
+    assert (report["status"], report["exit_code"]) == ("failed", 5)
+    assert [(problem["table"], problem["check"]) for problem in report["problems"]] == [
+        ("silver.t", "keys"),
+        ("silver.t", "progress"),
+    ]
+    runs = lakes.at(prefix, s3_state_dir).delta("operations", "runs").to_pyarrow_table().to_pylist()
+    assert [row["command"] for row in runs] == ["run"], "a check changes nothing"
 
 
 def test_missing_columns_are_an_error_when_strict(job, monkeypatch):

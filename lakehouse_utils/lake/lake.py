@@ -6,8 +6,10 @@ Therefore both get everything that boto3 found, endpoint and region included, ea
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
+_PARALLEL_LISTINGS = 8
 _DELTA_TIMEOUTS = {"connect_timeout": "5s", "retry_timeout": "30s"}  # by default delta-rs retries for three minutes
 
 
@@ -109,6 +112,33 @@ class Lake:
         for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
             _require_listing(page)
             yield from page.get("Contents", [])
+
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names of the folders directly below the key `prefix`, which is empty or ends with a slash."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+        names: list[str] = []
+        for page in pages:
+            _require_listing(page)
+            names += (entry["Prefix"][len(prefix) : -1] for entry in page.get("CommonPrefixes", []))
+        return names
+
+    def tables(self) -> list["TableRef"]:
+        """Return the Delta tables of the lake that are at `<layer>/<table>`, in the order of their names.
+
+        Folders whose names start with `_` are not searched.
+        """
+        with translate_errors(f"list {self.root}", self), ThreadPoolExecutor(_PARALLEL_LISTINGS) as pool:
+            layers = [name for name in self.folders(self.key("")) if not name.startswith("_")]
+            names = pool.map(lambda layer: self.folders(self.key(layer, "")), layers)
+            refs = [
+                TableRef(self, (layer, table)) for layer, tables in zip(layers, names, strict=True) for table in tables
+            ]
+            return [ref for ref, is_table in zip(refs, pool.map(self._has_log, refs), strict=True) if is_table]
+
+    def _has_log(self, ref: "TableRef") -> bool:
+        response = self.s3.list_objects_v2(Bucket=self.bucket, Prefix=ref.key("_delta_log", ""), MaxKeys=1)
+        _require_listing(response)
+        return bool(response.get("Contents"))
 
     def check_access(self) -> None:
         """Raise a StorageError that names the setting to change if the lake cannot be listed."""
@@ -296,12 +326,18 @@ def _require_listing(answer: Mapping[str, Any]) -> None:
         raise ResponseParserError("The answer is not a listing.")
 
 
-def _load_extension(connection: DuckDBPyConnection, name: str) -> None:
+def extension_file(name: str) -> Path | None:
+    """The file of a DuckDB extension in its wheel; None if it is not installed: there is no wheel for Intel Macs."""
     try:
         folder = files(f"duckdb_extension_{name}") / "extensions" / f"v{duckdb.__version__}"
-    except ModuleNotFoundError:  # there are no such wheels for Intel Macs
+    except ModuleNotFoundError:
+        return None
+    return Path(str(folder / f"{name}.duckdb_extension"))
+
+
+def _load_extension(connection: DuckDBPyConnection, name: str) -> None:
+    if file := extension_file(name):
+        connection.load_extension(str(file))  # INSTALL would copy it into the home folder
+    else:
         connection.install_extension(name)
         connection.load_extension(name)
-    else:
-        # Loaded from the wheel; INSTALL would copy it into the home folder.
-        connection.load_extension(str(folder / f"{name}.duckdb_extension"))

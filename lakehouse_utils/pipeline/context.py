@@ -14,6 +14,7 @@ class TableCounts:
 
     `version` is the table's version after the step, `last_batch` the newest batch whose rows it has, if that is known.
     `missing_columns` has a sentence for each new file that lacks a described column.
+    `seconds` is how long the step took, with its further attempts.
     `rebuilt` says why the table was computed from all rows of its inputs; None if only what was new was read.
     """
 
@@ -25,6 +26,12 @@ class TableCounts:
     rebuilt: str | None = None
     last_batch: str | None = field(default=None, compare=False)
     missing_columns: list[str] = field(default_factory=list)
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def changed_anything(self) -> bool:
+        """Whether the table has other rows than before the step, or rows of it were quarantined."""
+        return bool(self.added or self.changed or self.quarantined)
 
 
 class Progress(Protocol):

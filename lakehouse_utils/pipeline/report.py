@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lakehouse_utils import __version__, settings
 from lakehouse_utils.errors import SettingError
@@ -29,13 +29,32 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def _git_commit() -> str | None:
+    """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
+    command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    folder, _, commit = done.stdout.strip().rpartition("\n")
+    return commit if Path(folder) == settings.CHECKOUT else None  # else the checkout of another project is around it
+
+
+class Problem(NamedTuple):
+    """What is wrong with a table: the check that found it (see `checks.py`), and a sentence."""
+
+    table: str
+    check: str
+    sentence: str
+
+
 @dataclass
 class RunReport:
     """What a run did. `rows` has the counts by `<layer>.<table>`, in the order in which the tables were refreshed.
 
     `refused` has one sentence per file that could not be read at all. `failed` has the error of each table that could
     not be brought up to date, `skipped` the tables that depend on those. `error` has the class and the message of the
-    error that ended the run.
+    error that ended the run. `command` is what ran: "run" or "check"; `problems` is what a check found.
     """
 
     engine: str
@@ -52,11 +71,14 @@ class RunReport:
     exit_code: int | None = None
     error: dict[str, str] | None = None
     version: str = __version__
-    commit: str | None = None
+    commit: str | None = field(default_factory=_git_commit)
+    command: str = "run"
+    problems: list[Problem] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""
         plain = asdict(self) | {"seconds": round(self.seconds, 3), "missing_columns": self.missing_columns}
+        plain["problems"] = [problem._asdict() for problem in self.problems]
         for counts in plain["rows"].values():
             del counts["missing_columns"]  # listed for all tables together
         return plain
@@ -74,7 +96,7 @@ class RunReport:
     @property
     def changed_anything(self) -> bool:
         """Whether any table has other rows than before the run."""
-        return any(c.added or c.changed or c.quarantined for c in self.rows.values())
+        return any(counts.changed_anything for counts in self.rows.values())
 
     def end(self, exit_code: int, error: BaseException | None = None, *, interrupted: bool = False) -> None:
         """Record how the run ended."""
@@ -82,6 +104,8 @@ class RunReport:
         if error is not None:
             self.error = {"class": type(error).__name__, "message": " ".join(str(error).split())}
             self.status = INTERRUPTED if interrupted else FAILED
+        elif self.problems:
+            self.status = FAILED
         elif self.refused:
             self.status = REFUSED
         else:
@@ -94,14 +118,14 @@ class ReportFile:
     def __init__(self, path: Path, report: RunReport) -> None:
         self._path = path
         self._report = report
-        report.commit = _git_commit()
 
     def write(self) -> None:
         """Write the report as it is now. Raises SettingError if the file cannot be written."""
-        path = self._path.resolve()  # a link stays a link
-        if path.exists() and not path.is_file():  # such as /dev/stdout
-            self._write_to(path)
+        if self._path.exists() and not self._path.is_file():  # such as /dev/stdout, which gets one report only
+            if self._report.ended_at:
+                self._write_to(self._path)
             return
+        path = self._path.resolve()  # a link stays a link
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             temporary.write_text(self._text(), "utf-8")
@@ -128,14 +152,3 @@ class ReportFile:
         return SettingError(
             f"Could not write the report to {self._path}: {error.strerror}. Change --report.", setting="--report"
         )
-
-
-def _git_commit() -> str | None:
-    """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
-    command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    folder, _, commit = done.stdout.strip().rpartition("\n")
-    return commit if Path(folder) == settings.CHECKOUT else None  # else the checkout of another project is around it

@@ -95,8 +95,9 @@ def run(
     _require_selected(selection)
     steps = _Steps(context, report)
     try:
-        # A wrong address must not keep a user waiting, so a server that does not answer at all is not waited for.
-        at_start = (ServerBusyError, IncompleteAnswerError)
+        # A wrong address must not keep a user waiting, so a server that does not answer at all is not waited for. The
+        # embedded one is started again.
+        at_start = _PASSING if context.lake.is_embedded else (ServerBusyError, IncompleteAnswerError)
         repeat_passing_faults(context.lake.check_access, context.lake.check_access, passing=at_start)
         with context.engine:
             raw_files = None
@@ -186,6 +187,7 @@ class _Steps:
             return
         layer, _, table = label.partition(".")
         progress.on_table_start(layer, table, size_bytes)
+        started = time.monotonic()
         try:
             counts = _retry(self.context, label, step)
         except Exception as error:
@@ -197,6 +199,7 @@ class _Steps:
         else:
             batches = [report.rows[name].last_batch for name in needed if name in report.rows]
             counts.last_batch = counts.last_batch or max(filter(None, batches), default=None)
+            counts.seconds = round(time.monotonic() - started, 3)
             report.rows[label] = counts
             progress.on_table_end(layer, table, counts)
 

@@ -64,7 +64,7 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
             table=label,
         )
     record, bronze_record = build_record.read(ref, table), build_record.read(bronze_ref, bronze)
-    definition = _definition(source, name)
+    definition = definition_digest(source, name)
     change = build_record.changes_since(bronze_ref, bronze_record, record.covered(label), accept_appends=True)
     why = rebuild or build_record.why_rebuild(record, [change], definition, "its description or the SQL")
     if why is None and name == source.name and quarantine.lost_rejected_rows(run.lake, source):
@@ -92,7 +92,7 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
     return counts
 
 
-def _definition(source: Source, name: str) -> int:
+def definition_digest(source: Source, name: str) -> int:
     """A number that changes when the description or the SQL would give other rows."""
     sql = statements("silver")
     texts = [

@@ -45,6 +45,15 @@ def test_a_table_reference_opens_the_table_or_gives_none(lake):
     assert ref.open(version=0).count() == lake.delta("silver", "orders", version=0).count() == ROWS.num_rows
 
 
+def test_tables_are_listed(lake):
+    """`tables` finds what is at <layer>/<table> and has a log; folders that start with `_` are not searched."""
+    for names in (("silver", "b"), ("silver", "a"), ("gold", "x"), ("_pipeline", "hidden"), ("landing", "day", "deep")):
+        write(lake, *names)
+    lake.s3.put_object(Bucket=lake.bucket, Key=lake.key("bronze", "files only", "part-0.parquet"), Body=b"")
+    assert [ref.label for ref in lake.tables()] == ["gold.x", "silver.a", "silver.b"]
+    assert lake.sibling(lake.uri("missing")).tables() == []
+
+
 def test_aws_itself_gets_the_address_that_boto3_chose(monkeypatch):
     """On AWS, delta-rs and DuckDB get the regional endpoint of boto3, whatever AWS_ENDPOINT says."""
     monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")  # delta-rs alone reads it

@@ -67,12 +67,12 @@ def environment(state_dir: Path, **more: str) -> dict[str, str]:
 
 
 def names(lake: Lake) -> list[str]:
-    """All tables of the lake, as <layer>.<table>."""
+    """All tables of the lake, as <layer>.<table>, without the table of runs, which grows with every run."""
     tables = set()
     prefix = lake.key("")
     for entry in lake.objects(prefix):
         layer, table, *rest = entry["Key"].removeprefix(prefix).split("/")
-        if rest[0] == "_delta_log":
+        if layer != "operations" and rest and rest[0] == "_delta_log":
             tables.add(f"{layer}.{table}")
     return sorted(tables)
 

@@ -1,0 +1,226 @@
+"""`--check`: whether the tables of a lake are right, without changing anything.
+
+| check      | what must be true                                                                             |
+|------------|-----------------------------------------------------------------------------------------------|
+| log        | the table can be opened                                                                       |
+| files      | every live data file exists, with the size and the number of rows that the log says           |
+| keys       | silver and gold have each key once; a history has one current version per key, and no overlap |
+| references | every surrogate key in gold is that of a row of the dimension                                 |
+| progress   | the table's build record is correct, so the next run reads only what is new                   |
+
+Tables that do not exist yet are left out. A run that is going on beside a check can make `references` and `progress`
+fail, because gold follows silver table by table.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+from deltalake import DeltaTable
+
+from lakehouse_utils.errors import DamagedTableError, GoneError, LakehouseError, StorageError
+from lakehouse_utils.lake import TableRef, delta_log
+from lakehouse_utils.lake.s3_errors import translate_errors
+from lakehouse_utils.pipeline import build_record, gold, silver
+from lakehouse_utils.pipeline.context import RunContext
+from lakehouse_utils.pipeline.engines.protocol import Relation, count_rows
+from lakehouse_utils.pipeline.report import Problem
+from lakehouse_utils.pipeline.sources import Source
+from lakehouse_utils.pipeline.sql import quoted
+
+_SHOWN = 3  # examples in a problem
+
+
+@dataclass
+class Checked:
+    """A table that was checked: its rows and live files, and what is wrong with it."""
+
+    label: str
+    rows: int
+    files: int
+    problems: list[Problem]
+
+
+def check(context: RunContext, sources: dict[str, Source]) -> Iterator[Checked]:
+    """Check every described table and every gold table that exists, one after the other.
+
+    Opens and closes the context's engine. Raises StorageError if the lake cannot be reached.
+    """
+    context.lake.check_access()
+    keys = _keys(sources)
+    with context.engine:
+        for ref in context.lake.tables():
+            layer, name = ref.names
+            if ref.label in keys or (layer in ("bronze", "quarantine") and name in sources):
+                yield _TableCheck(context, sources, ref, keys.get(ref.label, [])).run()
+
+
+def _keys(sources: dict[str, Source]) -> dict[str, list[str]]:
+    """The key of each table of silver and gold."""
+    keys = {f"silver.{source.name}": source.key for source in sources.values()}
+    keys |= {
+        f"silver.{source.name}_history": [*source.key, "valid_from"] for source in sources.values() if source.history
+    }
+    return keys | {f"gold.{name}": gold.GoldTable.load(name).key for name in gold.TABLES}
+
+
+class _TableCheck:
+    def __init__(self, context: RunContext, sources: dict[str, Source], ref: TableRef, key: list[str]) -> None:
+        self._context = context
+        self._sources = sources
+        self._ref = ref
+        self._key = key
+        self._checked = Checked(ref.label, 0, 0, [])
+
+    def run(self) -> Checked:
+        """Check the table. An error that concerns only this table is a problem of it."""
+        try:
+            with translate_errors(f"check {self._ref.label}", self._context.lake, objects_must_exist=True):
+                table = self._ref.open()
+                if table is not None:
+                    self._check(table)
+        except (LakehouseError, duckdb.Error) as error:
+            if isinstance(error, StorageError) and not isinstance(error, GoneError):
+                raise
+            self._add("files" if isinstance(error, duckdb.Error) else "log", str(error).splitlines()[0])
+        return self._checked
+
+    def _check(self, table: DeltaTable) -> None:
+        if not self._check_files(table):
+            return  # the other checks read them
+        rows = self._context.engine.define_snapshot("checked_rows", table)
+        self._checked.rows = count_rows(self._context.engine, rows)
+        self._check_number_of_rows(table)
+        if self._key:
+            self._check_keys(rows)
+        if self._ref.names[1].endswith("_history") and self._ref.names[0] == "silver":
+            self._check_versions(rows)
+        if self._ref.names[0] == "gold":
+            self._check_references(rows, table)
+        if self._ref.names[0] in ("silver", "gold"):
+            self._check_progress(table)
+
+    def _add(self, check: str, sentence: str) -> None:
+        self._checked.problems.append(Problem(self._ref.label, check, sentence))
+
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._context.engine.query(sql)
+
+    # -- files
+
+    def _check_files(self, table: DeltaTable) -> bool:
+        """Whether all live files are there, in the size that the log says."""
+        prefix = self._ref.key("")
+        existing = {entry["Key"].removeprefix(prefix): entry["Size"] for entry in self._context.lake.objects(prefix)}
+        adds = delta_log.live_add_actions(table)
+        self._checked.files = len(adds)
+        missing = [add["path"] for add in adds if add["path"] not in existing]
+        other_size = [add["path"] for add in adds if existing.get(add["path"], add["size_bytes"]) != add["size_bytes"]]
+        if missing:
+            self._add(
+                "files", f"{_files_are(missing)} missing from storage ({_shown(missing)}). {self._rebuild_advice}"
+            )
+        if other_size:
+            sentence = f"{_files_are(other_size)} of another size than in the log ({_shown(other_size)})"
+            self._add("files", f"{sentence}. {self._rebuild_advice}")
+        return not missing and not other_size
+
+    @property
+    def _rebuild_advice(self) -> str:
+        return f"`ingestion_processor.py --rebuild {self._ref.label}` builds the table again."
+
+    def _check_number_of_rows(self, table: DeltaTable) -> None:
+        counts = [add["num_records"] for add in delta_log.live_add_actions(table)]
+        if None not in counts and sum(counts) != self._checked.rows:
+            self._add("files", f"the files have {self._checked.rows:,} rows, and the log says {sum(counts):,}.")
+
+    # -- rows
+
+    def _check_keys(self, rows: Relation) -> None:
+        key = ", ".join(map(quoted, self._key))
+        repeated = self._query(f"SELECT {key}, count(*) FROM {rows} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key}")
+        if repeated:
+            examples = "; ".join(self._key_text(row[:-1]) for row in repeated[:_SHOWN])
+            surplus = sum(row[-1] - 1 for row in repeated)
+            self._add(
+                "keys", f"{surplus:,} rows too many for {len(repeated):,} keys ({examples}). {self._rebuild_advice}"
+            )
+
+    def _key_text(self, values: tuple[Any, ...]) -> str:
+        return ", ".join(f"{name} {value}" for name, value in zip(self._key, values, strict=True))
+
+    def _check_versions(self, rows: Relation) -> None:
+        key = ", ".join(map(quoted, self._key[:-1]))
+        wrong = self._query(f"""
+            SELECT DISTINCT {key}
+            FROM (
+                SELECT
+                    *,
+                    lead(valid_from) OVER (PARTITION BY {key} ORDER BY valid_from) AS next_from,
+                    count(*) FILTER (WHERE is_current) OVER (PARTITION BY {key}) AS current_versions
+                FROM {rows}
+            )
+            WHERE valid_to IS DISTINCT FROM next_from OR current_versions <> 1
+            ORDER BY {key}
+        """)
+        if wrong:
+            examples = "; ".join(", ".join(map(str, row)) for row in wrong[:_SHOWN])
+            self._add(
+                "keys",
+                f"the versions of {len(wrong):,} keys overlap, have gaps, or have not one current version ({examples})."
+                f" {self._rebuild_advice}",
+            )
+
+    def _check_references(self, rows: Relation, table: DeltaTable) -> None:
+        columns = {field.name for field in table.schema().fields}
+        for dimension in gold.TABLES:
+            surrogate_key = gold.GoldTable.load(dimension).key[-1]
+            if not dimension.startswith("dim_") or surrogate_key not in columns or dimension == self._ref.names[1]:
+                continue
+            try:
+                known = self._context.lake.delta("gold", dimension)
+            except DamagedTableError:
+                continue  # a problem of that table
+            if known is None:
+                self._add("references", f"gold.{dimension}, which {surrogate_key} refers to, does not exist.")
+                continue
+            members = self._context.engine.define_snapshot("members", known)
+            column = quoted(surrogate_key)
+            unknown = self._query(
+                f"SELECT {column}, count(*) FROM {rows} ANTI JOIN {members} USING ({column}) GROUP BY 1"
+            )
+            if unknown:
+                count = sum(row[1] for row in unknown)
+                self._add(
+                    "references",
+                    f"{count:,} rows have a {surrogate_key} that gold.{dimension} does not have ({unknown[0][0]}, for"
+                    f" example). {self._rebuild_advice}",
+                )
+
+    # -- progress
+
+    def _check_progress(self, table: DeltaTable) -> None:
+        layer, name = self._ref.names
+        record = build_record.read(self._ref, table)
+        if layer == "silver":
+            source = next(source for source in self._sources.values() if name in silver.tables(source))
+            inputs, definition = [("bronze", source.name)], silver.definition_digest(source, name)
+        else:
+            inputs, definition = gold.GoldTable.load(name).reads, gold.GoldTable.load(name).fingerprint
+        changes = []
+        for names in inputs:
+            ref = self._context.lake.table(*names)
+            if (opened := ref.open()) is not None:
+                read, covered = build_record.read(ref, opened), record.covered(ref.label)
+                changes.append(build_record.changes_since(ref, read, covered, accept_appends=layer == "silver"))
+        if why := build_record.why_rebuild(record, changes, definition, "its description or the SQL"):
+            self._add("progress", f"the next run rebuilds it, because {why}.")
+
+
+def _files_are(paths: list[str]) -> str:
+    return f"{len(paths):,} data file{'s are' if len(paths) > 1 else ' is'}"
+
+
+def _shown(items: list[str]) -> str:
+    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")

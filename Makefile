@@ -50,8 +50,8 @@ torture: set-up ## kill and disturb the job in many rounds (about an hour); ARGS
 lint: set-up-with-spark ## check style, format, types, imports and spelling; ARGS="types" for some of the checks
 	@$(VENV) scripts/lint.py $(ARGS)
 
-bench: set-up-with-spark ## run every benchmark in benchmarks/; ARGS is passed to each
-	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV) "$$script" $(ARGS) || exit; done
+bench: set-up-with-spark ## run the quick benchmarks and print one table; ARGS="--rows 3000000 --scale 200"
+	@$(VENV) benchmarks/summary.py $(ARGS)
 
 spark-cluster: set-up ## start a small Apache Spark cluster on this machine (needs Java 17 and Maven; 0.5 GB once)
 	@$(VENV) -m lakehouse_utils.spark start

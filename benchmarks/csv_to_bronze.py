@@ -103,29 +103,46 @@ def measure(script: str, landing: Path, lake: str, rows: int) -> dict[str, float
     return figures
 
 
+Figures = dict[str, list[dict[str, float]]]  # of each run, by name
+
+
+def compare(rows: int, runs: int, *, verbose: bool = False) -> Figures:
+    """The figures of `runs` loads by the pipeline and by Polars, in turns."""
+    figures: Figures = {"pipeline": [], "polars": []}
+    with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)):
+        landing = order_lines(rows, Path(folder))
+        size = (landing / "order_items.csv").stat().st_size
+        if verbose:
+            print(f"{rows:,} order lines, {size / 1e6:,.0f} MB of CSV", flush=True)
+        for run in range(runs + 1):  # the first warms up
+            for name, script in (("pipeline", PIPELINE), ("polars", POLARS)):
+                measured = measure(script, landing, f"s3://{embedded_s3.BUCKET}/benchmark-{name}-{run}", rows)
+                if verbose:
+                    print(f"  {name:9} {measured['seconds']:6.2f} s  {measured['peak_mb']:5.0f} MB", flush=True)
+                if run:
+                    figures[name].append(measured)
+    return figures
+
+
+def median_ratio(figures: Figures) -> float:
+    """The median of the ratios of seconds, pair by pair."""
+    return statistics.median(
+        one["seconds"] / other["seconds"] for one, other in zip(figures["pipeline"], figures["polars"], strict=True)
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
-    figures: dict[str, list[dict[str, float]]] = {"pipeline": [], "polars": []}
-    with tempfile.TemporaryDirectory() as folder, own_server(Path(folder)):
-        landing = order_lines(arguments.rows, Path(folder))
-        size = (landing / "order_items.csv").stat().st_size
-        print(f"{arguments.rows:,} order lines, {size / 1e6:,.0f} MB of CSV", flush=True)
-        for run in range(arguments.runs + 1):  # the first warms up
-            for name, script in (("pipeline", PIPELINE), ("polars", POLARS)):
-                measured = measure(script, landing, f"s3://{embedded_s3.BUCKET}/benchmark-{name}-{run}", arguments.rows)
-                print(f"  {name:9} {measured['seconds']:6.2f} s  {measured['peak_mb']:5.0f} MB", flush=True)
-                if run:
-                    figures[name].append(measured)
+    figures = compare(arguments.rows, arguments.runs, verbose=True)
     for name, runs in figures.items():
         seconds, peak = (statistics.median(run[key] for run in runs) for key in ("seconds", "peak_mb"))
         print(
             f"{name:9} median {seconds:.2f} s, {arguments.rows / seconds / 1e6:.1f} million rows/s, peak {peak:.0f} MB"
         )
-    ratios = [a["seconds"] / b["seconds"] for a, b in zip(figures["pipeline"], figures["polars"], strict=True)]
-    print(f"ratio pipeline/polars, pair by pair: median {statistics.median(ratios):.2f}")
+    print(f"ratio pipeline/polars, pair by pair: median {median_ratio(figures):.2f}")
 
 
 if __name__ == "__main__":

@@ -75,6 +75,29 @@ def _endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
+_UNITS = {
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KIB": 1 << 10,
+    "MIB": 1 << 20,
+    "GIB": 1 << 30,
+    "TIB": 1 << 40,
+}
+_LEAST_MEMORY_BYTES = 100_000_000  # with less, DuckDB cannot even start some queries
+
+
+def _memory(value: str) -> int:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]I?B)", value.strip().upper(), re.ASCII)
+    if not match:
+        raise ValueError("must be a number and a unit, such as 400MB or 2GB")
+    size_bytes = int(float(match[1]) * _UNITS[match[2]])
+    if size_bytes < _LEAST_MEMORY_BYTES:
+        raise ValueError("must be at least 100MB")
+    return size_bytes
+
+
 # -- all of them
 
 
@@ -91,6 +114,7 @@ class Settings:
     endpoint_url: str | None = None
     region: str | None = None
     ca_bundle: Path | None = None
+    memory_limit: int | None = None  # bytes
     # What `.env` adds to the environment, credentials included: never shown.
     env_file_variables: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -111,6 +135,11 @@ VARIABLES: Mapping[str, Variable] = {
     "landing": Variable(("LAKEHOUSE_LANDING",), _landing, "folder or s3://bucket/prefix of the raw files"),
     "state_dir": Variable(
         ("LAKEHOUSE_STATE_DIR",), _local_folder, "folder where the embedded server keeps its data, keys and log"
+    ),
+    "memory_limit": Variable(
+        ("LAKEHOUSE_MEMORY_LIMIT",),
+        _memory,
+        "memory that the local engine's queries may use, such as 400MB; empty: half of the memory",
     ),
     "endpoint_url": Variable(
         ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), _endpoint, "address of an S3 server that is not AWS"

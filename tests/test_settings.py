@@ -209,6 +209,23 @@ def test_an_invalid_folder_is_named_with_its_variable(load, name):
     assert error.setting == name and str(error).startswith(f"{name}='s3a://bucket/x' is invalid: it must ")
 
 
+@pytest.mark.parametrize(
+    ("value", "size_bytes"),
+    [("400MB", 400_000_000), ("1.5 GiB", 3 << 29), ("2gb", 2_000_000_000), ("100MB", 100_000_000), ("1TB", 10**12)],
+)
+def test_a_memory_limit_has_a_unit(load, value, size_bytes):
+    """Decimal and binary units are understood, in upper and lower case."""
+    assert load(f"LAKEHOUSE_MEMORY_LIMIT={value}").memory_limit == size_bytes
+
+
+@pytest.mark.parametrize("value", ["400", "much", "-1GB", "99MB", "0.05GB", "50%", "1e9GB", "4 00MB"])
+def test_an_invalid_memory_limit_is_refused(load, value):
+    """The message quotes the value and says what a valid one looks like."""
+    error = error_of(load, f"LAKEHOUSE_MEMORY_LIMIT='{value}'")
+    assert error.setting == "LAKEHOUSE_MEMORY_LIMIT"
+    assert str(error).startswith(f"LAKEHOUSE_MEMORY_LIMIT='{value}' is invalid: it must be ")
+
+
 def test_the_message_says_where_the_invalid_value_is(load, monkeypatch, tmp_path):
     """What to change is the variable in the environment, or the line in `.env`."""
     assert str(error_of(load, "LAKEHOUSE_URI=x")).endswith(f"Change it in {tmp_path / '.env'}.")

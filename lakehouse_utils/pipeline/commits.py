@@ -55,7 +55,7 @@ def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
         row_group_size=_ROW_GROUP_ROWS,
         compression="zstd",
         compression_level=1,
-        use_dictionary=[name for name in rows.column_names if name != SOURCE_LINE and _is_repetitive(rows[name])],
+        use_dictionary=[name for name in rows.column_names if name != SOURCE_LINE and is_repetitive(rows[name])],
         column_encoding={SOURCE_LINE: "DELTA_BINARY_PACKED"},  # consecutive numbers take almost no space
         write_statistics=False,
         store_schema=False,  # readers need no description of how Arrow held the rows in memory
@@ -80,8 +80,8 @@ def add_action(path: str, size_bytes: int, rows: int, stats: Statistics) -> AddA
     return AddAction(path, size_bytes, {}, modified_ms, True, json.dumps(log_stats, default=str))
 
 
-def _is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:
-    """Whether a dictionary makes the column smaller, judged by its first values."""
+def is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:
+    """Whether a dictionary makes the column of a Parquet file smaller, judged by its first values."""
     if pa.types.is_dictionary(column.type):
         return True
     sample = column.slice(0, _SAMPLE_ROWS)

@@ -27,7 +27,7 @@ from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, commits, sql
 from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
-from lakehouse_utils.pipeline.engines.protocol import Engine, MergeTarget, Relation, count_rows
+from lakehouse_utils.pipeline.engines.protocol import Engine, KeyedRows, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference
 from lakehouse_utils.pipeline.sql import quoted
 
@@ -222,7 +222,7 @@ def _fill(
     """Write all rows of a table; those that it has are replaced without being read, with their columns."""
     engine, ref = run.engine, run.lake.table("gold", definition.name)
     rows = _all_rows(engine, definition, changed_keys)
-    table = engine.fill_table(ref, table, rows, definition.key, commit)
+    table = engine.fill_table(ref, table, KeyedRows(f"SELECT * FROM ({rows})", definition.key), commit)
     if changed_keys:
         engine.drop(changed_keys)  # the next table needs its memory
     count = table.count()

@@ -72,7 +72,9 @@ class Reader:
         if self._column_type == "text":
             return self.text
         trimmed = f"trim({self._standard}, ' ')"
-        value = f"TRY_CAST({trimmed} AS {self.column.sql_type})"
+        sql_type = self.column.sql_type
+        # `trim` takes longer than the cast, which ignores spaces in most cases: then the second part is not computed.
+        value = f"coalesce(TRY_CAST({self._standard} AS {sql_type}), TRY_CAST({trimmed} AS {sql_type}))"
         if self._column_type == "double":
             # -0 equals 0, but engines treat them as two values in GROUP BY: keep only one zero.
             return f"CASE WHEN {value} = 0 THEN CAST(0 AS DOUBLE) ELSE {value} END"
@@ -81,16 +83,17 @@ class Reader:
             with_seconds = (
                 rf"regexp_replace({trimmed}, '([T ][0-9]{{1,2}}:[0-9]{{2}})(Z| ?UTC|[+-][0-9:]+)$', '\1:00\2')"
             )
-            value = (
-                f"coalesce({value}, TRY_CAST(regexp_replace({with_seconds}, ' ?UTC$', 'Z') AS {self.column.sql_type}))"
-            )
+            value = f"coalesce({value}, TRY_CAST(regexp_replace({with_seconds}, ' ?UTC$', 'Z') AS {sql_type}))"
             return self._for_file(lambda settings: self._in_time_zone(value, settings.time_zone))
         return value
 
     def is_valid(self) -> str:
-        """SQL for whether the text is a valid value of the column's type; never NULL unless there is no value."""
+        """SQL for whether the text is a valid value of the column's type; never NULL."""
         value = self.value()
-        return f"coalesce({self._is_written_as(value)} AND {_is_in_range(value, self.column)}, false)"
+        in_range = f"coalesce({_is_in_range(value, self.column)}, false)"
+        otherwise = f"coalesce({self._is_exact_with_exponent(value)}, false) AND {in_range}"
+        # CASE, because DuckDB evaluates all operands of AND and OR, also where the first one decides.
+        return f"CASE WHEN {self._is_written_plainly()} THEN {in_range} ELSE {otherwise} END"
 
     def _for_file(self, sql: Callable[[Format], str]) -> str:
         """The SQL for the settings of the row's file."""
@@ -121,28 +124,30 @@ class Reader:
             f" WHEN local_of_utc({by_engine}, {name}) = {value} THEN {by_engine} END"
         )
 
-    def _is_written_as(self, value: str) -> str:
+    def _is_written_plainly(self) -> str:
         """SQL for whether the text is written in one of the accepted ways for the type.
 
-        A cast accepts more: it rounds 1.239, cuts the time off a date, and reads 0x1F, 1_000 and 2026-01-31 (BC). Some
-        engines read a number with an exponent as a double, so it is accepted only if a double is exact.
+        A cast accepts more: it rounds 1.239, cuts the time off a date, and reads 0x1F, 1_000 and 2026-01-31 (BC).
         """
         kind, scale = self._column_type, self.column.data_type.scale or 0
         pattern = _DECIMAL.format(scale=scale) if kind == "decimal" else _PATTERNS[kind]
+        return f"regexp_full_match({self._standard}, ' *(?:{pattern}) *')"
+
+    def _is_exact_with_exponent(self, value: str) -> str:
+        """SQL for whether the text is an integer or decimal with an exponent that every engine reads as `value`.
+
+        Some engines read a number with an exponent as a double, so it is accepted only if a double is exact.
+        """
+        if self._column_type not in ("decimal", "integer"):
+            return "false"
         trimmed = f"trim({self._standard}, ' ')"
-        is_accepted = f"regexp_full_match({trimmed}, '{pattern}')"
-        if kind in ("decimal", "integer"):
-            as_double = f"TRY_CAST({trimmed} AS DOUBLE)"
-            limit = f"CAST({10**_EXACT_DIGITS / 10**scale!r} AS DOUBLE)"
-            digits = f"length(regexp_replace({trimmed}, '[-+.]|[eE].*', '', 'g'))"
-            is_exact = (
-                f"{digits} <= {_EXACT_DIGITS} AND CAST({value} AS DOUBLE) = {as_double} AND abs({as_double}) < {limit}"
-            )
-            is_accepted = f"({is_accepted} OR regexp_full_match({trimmed}, '{_WITH_SHORT_EXPONENT}') AND {is_exact})"
-        if kind == "timestamp" and not self.is_standard:
-            return is_accepted  # a conversion between time zones takes longer than the regular expression
-        # The comparison is fast, and most values are written as DuckDB writes them.
-        return f"CASE WHEN CAST({value} AS VARCHAR) = {self._standard} THEN true ELSE {is_accepted} END"
+        as_double = f"TRY_CAST({trimmed} AS DOUBLE)"
+        limit = f"CAST({10**_EXACT_DIGITS / 10 ** (self.column.data_type.scale or 0)!r} AS DOUBLE)"
+        digits = f"length(regexp_replace({trimmed}, '[-+.]|[eE].*', '', 'g'))"
+        return (
+            f"(regexp_full_match({trimmed}, '{_WITH_SHORT_EXPONENT}') AND {digits} <= {_EXACT_DIGITS}"
+            f" AND CAST({value} AS DOUBLE) = {as_double} AND abs({as_double}) < {limit})"
+        )
 
 
 def _relevant_settings(column_type: str) -> list[str]:

@@ -53,7 +53,8 @@ def checks(source: Source, name: str) -> Iterator[Check]:
         return f"CAST({literal(bounds.as_text(bound))} AS {column.sql_type})"
 
     def compared(operator: str, bound: bounds.Value | None) -> str:
-        return f"({value} IS NULL OR {value} {operator} {constant(bound)})" if bound is not None else f"{value} IS NULL"
+        # `coalesce` and not `value IS NULL OR ...`: DuckDB would cast the text twice.
+        return f"coalesce({value} {operator} {constant(bound)}, true)" if bound is not None else f"{value} IS NULL"
 
     if source.is_required(name):
         yield Check(f"{text} IS NOT NULL", f"'{name}: missing'")
@@ -75,7 +76,7 @@ def checks(source: Source, name: str) -> Iterator[Check]:
     if column.allowed is not None:
         constants = ", ".join(constant(bounds.parse(allowed, column.data_type)) for allowed in column.allowed)
         yield Check(
-            f"({value} IS NULL OR {value} IN ({constants}))",
+            f"coalesce({value} IN ({constants}), true)",
             problem_of_value(f"is not one of {', '.join(map(str, column.allowed))}"),
         )
 

@@ -345,8 +345,8 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
             except duckdb.OutOfMemoryException as error:
                 raise MemoryLimitError(
                     f"Could not bring {label} up to date: DuckDB needs more memory than its limit"
-                    f" ({str(error).splitlines()[0]}). Look for very long values in the raw files, or use --engine"
-                    " spark.",
+                    f" ({str(error).splitlines()[0]}). Set LAKEHOUSE_MEMORY_LIMIT to more, look for very long values in"
+                    " the raw files, or use --engine spark.",
                     table=label,
                 ) from error
             attempt += 1

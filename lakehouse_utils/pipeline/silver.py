@@ -22,11 +22,12 @@ from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, commits, lineage, quarantine, rules
 from lakehouse_utils.pipeline.build_record import DEFINITION, BuildRecord, CommitRecord, InputChange, Position
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
-from lakehouse_utils.pipeline.engines.protocol import Engine, MergeClause, MergeTarget, Relation, count_rows
+from lakehouse_utils.pipeline.engines.protocol import Engine, KeyedRows, MergeClause, MergeTarget, Relation, count_rows
 from lakehouse_utils.pipeline.merge import merge_difference, merge_rows
 from lakehouse_utils.pipeline.sources import HISTORY_COLUMNS, Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statement, statements
 
+_MAX_REJECTED_LINES = 1000  # that are listed in a query
 _BATCH_DATE = r"""TRY_CAST(nullif(regexp_extract(_batch, '\d{4}-\d{2}-\d{2}'), '') AS DATE)"""
 
 
@@ -134,7 +135,7 @@ def definition_digest(source: Source, name: str) -> int:
         _columns(source),
         _key(source),
         sql["accepted"],
-        sql["newest" if name == source.name else "history"],
+        *(sql[part] for part in (["version", "newest_first"] if name == source.name else ["history"])),
     ]
     return delta_log.digest("\n".join(texts))
 
@@ -177,16 +178,21 @@ def _define_rows(run: RunContext, source: Source, name: str, files: list[str]) -
     if prepared := rules.prepared_columns(source):
         sql = f"SELECT *, {', '.join(prepared)} FROM {rows}"
         rows = run.engine.define_view(f"{name}_prepared", sql)
+    accepted = _accepted(source, rows, rules.all_conditions(source))
+    return rows, run.engine.define_view(f"{name}_accepted", accepted)
+
+
+def _accepted(source: Source, rows: Relation, condition: str) -> str:
+    """SQL for the typed values of the rows that meet a condition."""
     values = (f"{rules.typed_value(source, column)} AS {quoted(column)}" for column in source.columns)
-    sql = statement(
+    return statement(
         "silver",
         "accepted",
         rows=rows,
         values=",\n    ".join(values),
         version_at=_version_at(source),
-        all_conditions=rules.all_conditions(source),
+        all_conditions=condition,
     )
-    return rows, run.engine.define_view(f"{name}_accepted", sql)
 
 
 def _all_files_of_bronze(run: RunContext, source: Source, bronze: DeltaTable | None) -> list[str]:
@@ -200,22 +206,21 @@ def _all_files_of_bronze(run: RunContext, source: Source, bronze: DeltaTable | N
 def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, new: _NewRows) -> TableCounts:
     """Write the newest version of each key of the new rows, and quarantine the rows that break a rule."""
     ref = run.lake.table("silver", source.name)
-    read, accepted = count_rows(run.engine, new.rows), count_rows(run.engine, new.accepted)
-    rejected, quarantined = _quarantine_rejected(run, source, new)
-    if read != accepted + rejected:
-        raise AssertionError(f"{source.name}: {read} rows read, {accepted} accepted, {rejected} rejected")
-    newest = statement(
+    read, rejected = count_rows(run.engine, new.rows), _reject(run.engine, source, new)
+    new = replace(new, accepted=_accept(run.engine, source, new, rejected))
+    quarantined = _quarantine_rejected(run, source, new, rejected)
+    version = statement(
         "silver",
-        "newest",
+        "version",
         versions=_versions_of_new_keys(run, source, new) if new.is_late else new.accepted,
         columns=_columns(source),
-        key=_key(source),
-        newest_first=_newest_first(source),
         bronze_version=new.bronze_version,
     )
+    newest_first = statement("silver", "newest_first", newest_first=_newest_first(source))
     if table is None or is_empty(table) or new.replaces_all:
-        table = run.engine.fill_table(ref, table, newest, source.key, new.commit)
+        table = run.engine.fill_table(ref, table, KeyedRows(version, source.key, newest_first), new.commit)
         return TableCounts(read, table.count(), quarantined=quarantined, version=table.version())
+    newest = statement("silver", "newest", version=version, key=_key(source), newest_first=newest_first)
     target = MergeTarget(table, source.key, new.commit)
     newest_rows = run.engine.materialize("newest_rows", newest)
     with translate_errors(f"merge into {ref.label}", run.lake):
@@ -243,13 +248,8 @@ def _versions_of_new_keys(run: RunContext, source: Source, new: _NewRows) -> Rel
     return run.engine.define_view("versions_of_new_keys", sql)
 
 
-def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tuple[int, int]:
-    """Put the new rows that break a rule into quarantine. Returns the number of these rows, and of those to report.
-
-    Quarantine commits before silver does. After a crash in between, or if all of bronze is read again, some of the rows
-    are already in quarantine; they are not added twice. A rebuild reports only those that were added.
-    """
-    engine, quarantined = run.engine, run.lake.table("quarantine", source.name)
+def _reject(engine: Engine, source: Source, new: _NewRows) -> Relation:
+    """The new rows that break a rule, as quarantine stores them."""
     sql = statement(
         "silver",
         "rejected",
@@ -259,8 +259,32 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
         all_problems=rules.all_problems(source),
         all_conditions=rules.all_conditions(source),
     )
-    rejected = engine.materialize("rejected_rows", sql)
+    return engine.materialize("rejected_rows", sql)
 
+
+def _accept(engine: Engine, source: Source, new: _NewRows, rejected: Relation) -> Relation:
+    """The same rows as `new.accepted`, without evaluating the rules on all rows again.
+
+    The rules are only evaluated on rows with the line number of a rejected row. If there are too many of them, nothing
+    would be gained.
+    """
+    sql = f"SELECT DISTINCT {lineage.SOURCE_LINE} FROM {rejected} LIMIT {_MAX_REJECTED_LINES + 1}"
+    lines = [line for (line,) in engine.query(sql)]
+    if len(lines) > _MAX_REJECTED_LINES:
+        return new.accepted
+    listed = ", ".join(str(line) for line in lines if line is not None) or "NULL"
+    is_suspect = f"{lineage.SOURCE_LINE} IS NULL OR {lineage.SOURCE_LINE} IN ({listed})"
+    condition = f"CASE WHEN {is_suspect} THEN ({rules.all_conditions(source)}) ELSE true END" if lines else "true"
+    return engine.define_view("accepted_rows", _accepted(source, new.rows, condition))
+
+
+def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows, rejected: Relation) -> int:
+    """Put the new rows that break a rule into quarantine. Returns the number of rows to report.
+
+    Quarantine commits before silver does. After a crash in between, or if all of bronze is read again, some of the rows
+    are already in quarantine; they are not added twice. A rebuild reports only those that were added.
+    """
+    engine, quarantined = run.engine, run.lake.table("quarantine", source.name)
     count, table = count_rows(engine, rejected), None
     if count or new.commit.rebuilds:
         table = run.logs.open(quarantined)
@@ -269,7 +293,7 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
         if new.commit.rebuilds:
             _resolve_accepted(engine, table, rejected)
     if not count:
-        return 0, 0
+        return 0
     of_last_delivery = statement("silver", "of_last_delivery", rejected=rejected, rows=new.rows)
     added = engine.materialize("rejected_rows_of_last_delivery", of_last_delivery)
     if table is not None:
@@ -282,7 +306,7 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows) -> tupl
 
     version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
     quarantine.append(run.logs, source, quarantine.app_id_of_rejected(source), version, upload)
-    return count, count_rows(engine, added) if new.commit.rebuilds else count
+    return count_rows(engine, added) if new.commit.rebuilds else count
 
 
 def _resolve_accepted(engine: Engine, table: DeltaTable, rejected: Relation) -> None:
@@ -305,9 +329,15 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
     """Build the history of the new rows' keys again, and write what differs from the table."""
     ref, engine = run.lake.table("silver", f"{source.name}_history"), run.engine
     key = [*source.key, "valid_from"]
+    if table is None or is_empty(table) or new.replaces_all:  # many rows
+        rejected = _reject(engine, source, new)
+        read = count_rows(engine, new.rows) - count_rows(engine, rejected)
+        new = replace(new, accepted=_accept(engine, source, new, rejected))
+    else:
+        read = count_rows(engine, new.accepted)
     all_versions = engine.define_view("all_versions", f"SELECT *, false AS _is_in_history FROM {new.accepted}")
     if table is None or is_empty(table) or new.replaces_all:
-        table = engine.fill_table(ref, table, _history(source, all_versions, new), key, new.commit)
+        table = engine.fill_table(ref, table, KeyedRows(_history(source, all_versions, new), key), new.commit)
         counts = TableCounts(added=table.count(), version=table.version())
     elif new.commit.rebuilds:
         desired = engine.materialize("desired_rows", _history(source, all_versions, new))
@@ -342,7 +372,7 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
         with translate_errors(f"merge into {ref.label}", run.lake):
             target = MergeTarget(table, key, new.commit)
             counts = merge_difference(engine, target, desired, existing, {lineage.BRONZE_VERSION})
-    counts.read = count_rows(engine, new.accepted)
+    counts.read = read
     return counts
 
 

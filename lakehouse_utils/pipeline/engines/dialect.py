@@ -82,8 +82,6 @@ def _replace_dotted_name(node: exp.Expr) -> exp.Expr:
 
 def _translate(node: exp.Expr) -> exp.Expr:
     match node:
-        case exp.Case(args={"ifs": [exp.If(args={"true": exp.Boolean(this=True)})], "default": full_check}):
-            return exp.paren(full_check)  # the first branch only saves time, and only in DuckDB
         case exp.TryCast():
             return _translate_try_cast(node)
         case exp.CTE():

@@ -1,11 +1,12 @@
 """The engine for one machine: DuckDB computes and delta-rs writes, both in this process."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+import duckdb
 import pyarrow as pa
-from deltalake import DeltaTable, Schema, WriterProperties, write_deltalake
+from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 from duckdb import DuckDBPyConnection
@@ -14,16 +15,27 @@ from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef, compatibility
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import commits
+from lakehouse_utils.pipeline import commits, sorted_files
 from lakehouse_utils.pipeline.build_record import CommitRecord
-from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, MergeTarget, Relation, UploadFile
+from lakehouse_utils.pipeline.engines import memory
+from lakehouse_utils.pipeline.engines.protocol import (
+    KeyedRows,
+    MergeClause,
+    MergeCounts,
+    MergeTarget,
+    Relation,
+    UploadFile,
+)
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import literal, quoted, statements
 
-_DUCKDB_SETTINGS = {"memory_limit": "400MB", "preserve_insertion_order": "false"}  # beyond the limit it spills to disk
+_DUCKDB_ERRORS = {
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+    "HTTP Error": duckdb.IOException,
+    "IO Error": duckdb.IOException,
+}
 _BATCH_ROWS = 1 << 16  # rows of one Arrow batch
-_ROW_GROUP_ROWS = 1 << 17  # rows of one Parquet row group, which the writer holds in memory
 
 
 class LocalEngine:
@@ -54,7 +66,9 @@ class LocalEngine:
         if self._connection is None:
             if not self._is_open:
                 raise RuntimeError("The engine is not open: use it in a `with` statement.")
-            self._connection = self.lake.duckdb(**_DUCKDB_SETTINGS)
+            # Beyond the limit, DuckDB spills to disk.
+            limit = f"{memory.query_limit_bytes()}B"
+            self._connection = self.lake.duckdb(memory_limit=limit, preserve_insertion_order=False)
             for create_function in statements("functions").values():
                 self._connection.execute(create_function)
         return self._connection
@@ -137,26 +151,25 @@ class LocalEngine:
             commits.put_parquet(ref, pa.Table.from_batches([batch]), stats={}) for batch in batches if batch.num_rows
         ]
 
-    def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
-    ) -> DeltaTable:
-        """See Engine."""
-        order = ", ".join(map(quoted, key))
-        rows = self._db.sql(f"SELECT * FROM ({sql}) ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
+    def fill_table(self, ref: TableRef, table: DeltaTable | None, rows: KeyedRows, commit: CommitRecord) -> DeltaTable:
+        """See Engine. The rows are sorted only once, for the files and for finding the newest of each key."""
+        order = ", ".join([*map(quoted, rows.key), *([rows.newest_first] if rows.newest_first else [])])
+        batches = self._db.sql(f"{rows.sql} ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
+        schema = Schema.from_arrow(batches.schema)
         with translate_errors(f"write {ref.label}", self.lake):
-            table = table or commits.create(ref, Schema.from_arrow(rows.schema))
-            if not commit.rebuilds and not is_empty(table):
-                raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
-            write_deltalake(
-                table,
-                rows,
-                mode="overwrite" if commit.rebuilds else "append",
-                schema_mode="overwrite" if commit.rebuilds else None,
-                target_file_size=commits.TARGET_FILE_BYTES,
-                writer_properties=WriterProperties(compression="SNAPPY", max_row_group_size=_ROW_GROUP_ROWS),
-                commit_properties=commit.properties(table),
-                post_commithook_properties=commits.after_commit(table),
-            )
+            table = table or commits.create(ref, schema)
+            if not commit.rebuilds:
+                if not is_empty(table):
+                    raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
+                if table.schema() != schema:
+                    raise CommitFailedError(f"Another writer has created {ref.label} with other columns.")
+            streamed = _with_duckdb_errors(batches)
+            newest = sorted_files.first_of_each_key(streamed, rows.key) if rows.newest_first else streamed
+            files = sorted_files.write(ref, newest)
+            if commit.rebuilds:
+                commits.replace_files(table, files, schema, commit)
+            else:
+                commits.commit_files(table, files, commit)
             return table
 
     def merge(
@@ -186,3 +199,16 @@ class LocalEngine:
             updated=metrics["num_target_rows_updated"],
             deleted=metrics["num_target_rows_deleted"],
         )
+
+
+def _with_duckdb_errors(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches; an error of the query is raised as DuckDB raises it elsewhere, and not as Arrow's OSError."""
+    try:
+        yield from batches
+    except (OSError, pa.ArrowException) as error:
+        kind = str(error).partition(":")[0]
+        if kind == "INTERRUPT Error":
+            raise RuntimeError("Query interrupted") from error
+        if kind in _DUCKDB_ERRORS:
+            raise _DUCKDB_ERRORS[kind](str(error)) from error
+        raise

@@ -35,6 +35,19 @@ class Relation:
 
 
 @dataclass(frozen=True)
+class KeyedRows:
+    """All rows of a table: `sql` is a SELECT without ORDER BY, and `key` identifies its rows.
+
+    With `newest_first`, the terms of an ORDER BY, only the first row of each key in this order counts; otherwise each
+    key must occur only once.
+    """
+
+    sql: str
+    key: Sequence[str]
+    newest_first: str = ""
+
+
+@dataclass(frozen=True)
 class MergeTarget:
     """A table to merge into, the key that identifies its rows, and what the commit records.
 
@@ -148,14 +161,12 @@ class Engine(Protocol):
     def write_files(self, ref: TableRef, sql: str) -> list[AddAction]:
         """Write the result of `sql` as Parquet files into a table's folder, for a commit to add."""
 
-    def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
-    ) -> DeltaTable:
-        """Write the result of `sql` into a table that is empty or does not exist yet (None), in one commit.
+    def fill_table(self, ref: TableRef, table: DeltaTable | None, rows: KeyedRows, commit: CommitRecord) -> DeltaTable:
+        """Write rows into a table that is empty or does not exist yet (None), in one commit.
 
-        If the commit rebuilds the table, the result takes the place of the table's rows and columns. The rows are
-        sorted by `key`, so that each file holds a range of keys. Raises CommitFailedError if another writer has filled
-        or changed the table.
+        If the commit rebuilds the table, they take the place of the table's rows and columns. The rows are sorted by
+        their key, so that each file holds a range of keys. Raises CommitFailedError if another writer has filled or
+        changed the table.
         """
 
     def merge(

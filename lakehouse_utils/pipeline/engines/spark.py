@@ -30,7 +30,14 @@ from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.engines.dialect import to_spark, view_name
-from lakehouse_utils.pipeline.engines.protocol import MergeClause, MergeCounts, MergeTarget, Relation, UploadFile
+from lakehouse_utils.pipeline.engines.protocol import (
+    KeyedRows,
+    MergeClause,
+    MergeCounts,
+    MergeTarget,
+    Relation,
+    UploadFile,
+)
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import quoted
@@ -227,17 +234,17 @@ class SparkEngine:
                 actions.append(commits.add_action(path, entry["Size"], footer.num_rows, stats))
             return actions
 
-    def fill_table(
-        self, ref: TableRef, table: DeltaTable | None, sql: str, key: Sequence[str], commit: CommitRecord
-    ) -> DeltaTable:
+    def fill_table(self, ref: TableRef, table: DeltaTable | None, rows: KeyedRows, commit: CommitRecord) -> DeltaTable:
         """See Engine."""
-        order = ", ".join(map(quoted, key))
+        sql, order = rows.sql, ", ".join(map(quoted, rows.key))
+        if rows.newest_first:
+            sql += f" QUALIFY row_number() OVER (PARTITION BY {order} ORDER BY {rows.newest_first}) = 1"
         schema = _nullable(self._frame(sql).limit(0).toArrow().schema)
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(schema))
             if not commit.rebuilds and not is_empty(table):
                 raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
-            files = self.write_files(ref, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=key[0])
+            files = self.write_files(ref, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=rows.key[0])
             if commit.rebuilds:
                 commits.replace_files(table, files, Schema.from_arrow(schema), commit)
             else:

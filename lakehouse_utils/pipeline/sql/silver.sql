@@ -28,9 +28,9 @@ SELECT
     concat_ws('; ', {all_problems}) AS reason,
     to_json(map([{names}], [{values}])) AS raw
 FROM {rows}
-WHERE NOT (
+WHERE (
     {all_conditions}
-)
+) IS NOT TRUE
 
 
 -- name: of_last_delivery
@@ -70,8 +70,8 @@ ANTI JOIN {rejected} AS rejected
 WHERE quarantined.layer = 'silver' AND quarantined.resolved_at IS NULL
 
 
--- name: newest
--- One row per key: the newest version of {versions}.
+-- name: version
+-- The rows of {versions} with the columns of silver.
 SELECT
     {columns},
     _version_at,
@@ -80,15 +80,21 @@ SELECT
     _source_line,
     {bronze_version} AS _bronze_version
 FROM {versions}
-QUALIFY row_number() OVER (
-    PARTITION BY {key}
-    ORDER BY
-        {newest_first}_version_at DESC NULLS LAST,
-        _batch DESC,
-        _ingested_at DESC,
-        _source_file DESC,
-        _source_line DESC
-) = 1
+
+
+-- name: newest_first
+-- The terms of an ORDER BY that puts the newest version of a key first.
+{newest_first}_version_at DESC NULLS LAST,
+_batch DESC,
+_ingested_at DESC,
+_source_file DESC,
+_source_line DESC
+
+
+-- name: newest
+-- One row per key: the newest version.
+{version}
+QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY {newest_first}) = 1
 
 
 -- name: history

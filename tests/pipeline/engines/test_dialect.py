@@ -19,7 +19,6 @@ from lakehouse_utils.pipeline.sql import statements
         ("epoch_us(at)", "UNIX_MICROS(at)"),
         ("CAST(concat('0x', digits) AS BIGINT)", "CAST(CONV(digits, 16, 10) AS BIGINT)"),
         ("TRY_CAST(x AS DATE)", "TRY_CAST(REGEXP_EXTRACT(x, '^[^T ]*', 0) AS DATE)"),
-        ("CASE WHEN quick THEN true ELSE (a OR b) END", "((a OR b))"),
         ("WITH a AS MATERIALIZED (SELECT 1 AS x) FROM a SELECT x", "WITH a AS (SELECT 1 AS x) SELECT x FROM a"),
     ],
 )

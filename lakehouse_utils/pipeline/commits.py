@@ -10,7 +10,7 @@ import json
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -45,8 +45,8 @@ Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
 def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
     """Upload `rows` as one Parquet file into a table's folder, for a later commit to add.
 
-    `stats` has the minimum and maximum of some columns, for the log. The file itself has no statistics, because no
-    reader skips data by raw text.
+    `stats` has the minimum and maximum of some columns, for the log; without any, the log gets none. The file itself
+    has no statistics, because no reader skips data by raw text.
     """
     buffer = io.BytesIO()
     pq.write_table(
@@ -65,19 +65,53 @@ def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
     path = f"part-{uuid.uuid4()}.parquet"
     with translate_errors(f"write to {ref.label}", ref.lake):
         ref.lake.s3.put_object(Bucket=ref.lake.bucket, Key=ref.key(path), Body=buffer)
-    return add_action(path, size_bytes, len(rows), stats)
+    nulls = {name: rows[name].null_count for name in rows.column_names}
+    return add_action(path, size_bytes, len(rows), wide_bounds(rows.schema) | stats if stats else {}, nulls)
 
 
-def add_action(path: str, size_bytes: int, rows: int, stats: Statistics) -> AddAction:
-    """The action that adds a file to a table. `stats` has only columns without missing values in this file."""
-    log_stats = {
-        "numRecords": rows,
-        "minValues": {name: minimum for name, (minimum, _) in stats.items()},
-        "maxValues": {name: maximum for name, (_, maximum) in stats.items()},
-        "nullCount": dict.fromkeys(stats, 0),
-    }
+def wide_bounds(schema: pa.Schema) -> Statistics:
+    """A minimum and a maximum of each column that no value is outside of; empty if a type has none.
+
+    If the log has bounds of some columns only, delta-rs 1.6.6 tells pyarrow that no row meets a condition on another.
+    """
+    bounds = {field.name: _range_of_type(field.type) for field in schema}
+    complete = {name: both for name, both in bounds.items() if both is not None}
+    return complete if len(complete) == len(bounds) else {}
+
+
+def _range_of_type(data_type: pa.DataType) -> tuple[Any, Any] | None:
+    types = pa.types
+    if types.is_dictionary(data_type):
+        return _range_of_type(data_type.value_type)
+    if types.is_string(data_type) or types.is_large_string(data_type):
+        return "", "\U0010ffff"
+    if types.is_integer(data_type):
+        return -(1 << data_type.bit_width - 1), (1 << data_type.bit_width - 1) - 1
+    if types.is_decimal(data_type):
+        limit = 10 ** (data_type.precision - data_type.scale)
+        return -limit, limit
+    if types.is_boolean(data_type):
+        return False, True
+    if types.is_date(data_type):
+        return "0001-01-01", "9999-12-31"
+    if types.is_timestamp(data_type):
+        return "0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"
+    return None
+
+
+def add_action(path: str, size_bytes: int, rows: int, stats: Statistics, nulls: Mapping[str, int]) -> AddAction:
+    """The action that adds a file to a table.
+
+    `stats` has the bounds of all columns, or it is empty. `nulls` has the number of missing values by column.
+    """
+    log_stats: dict[str, Any] = {"numRecords": rows, "nullCount": nulls}
+    if stats:
+        log_stats["minValues"] = {name: minimum for name, (minimum, _) in stats.items()}
+        log_stats["maxValues"] = {name: maximum for name, (_, maximum) in stats.items()}
+        log_stats["tightBounds"] = False
     modified_ms = int(time.time() * 1000)
-    return AddAction(path, size_bytes, {}, modified_ms, True, json.dumps(log_stats, default=str))
+    # Raw letters, because delta-rs misreads the escapes of the last ones.
+    return AddAction(path, size_bytes, {}, modified_ms, True, json.dumps(log_stats, default=str, ensure_ascii=False))
 
 
 def is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:

@@ -71,11 +71,10 @@ _PARALLEL_REQUESTS = 8
 _MAX_DELETES = 1_000  # objects per request
 _STATE = ("_pipeline", "maintenance.json")
 _LEASE = "maintenance"
-_LINEAGE_STATISTICS = (lineage.BATCH, lineage.SOURCE_FILE, lineage.SOURCE_LINE)
 _LOAD_ORDER = (lineage.BATCH, lineage.SOURCE_FILE, lineage.INGESTED_AT, lineage.SOURCE_LINE)
 _LAYOUTS = {
-    "bronze": Layout(_BRONZE_TARGET_BYTES, _LOAD_ORDER, _LINEAGE_STATISTICS, "ZSTD"),
-    "quarantine": Layout(_BRONZE_TARGET_BYTES, (lineage.INGESTED_AT, *_LOAD_ORDER), _LINEAGE_STATISTICS, "ZSTD"),
+    "bronze": Layout(_BRONZE_TARGET_BYTES, _LOAD_ORDER, "ZSTD"),
+    "quarantine": Layout(_BRONZE_TARGET_BYTES, (lineage.INGESTED_AT, *_LOAD_ORDER), "ZSTD"),
 }
 
 _LOG_FILE = re.compile(r"(\d{20})\.(json|crc|checkpoint\.parquet)")

@@ -57,14 +57,10 @@ class LiveFile:
 
 @dataclass(frozen=True)
 class Layout:
-    """How the new files are written: `sort_key` is empty to keep the rows in the order of the old files.
-
-    `statistics` are the columns with minimum and maximum in the log; None for the table's own setting.
-    """
+    """How the new files are written: `sort_key` is empty to keep the rows in the order of the old files."""
 
     target_bytes: int
     sort_key: tuple[str, ...] = ()
-    statistics: tuple[str, ...] | None = None
     compression: Literal["SNAPPY", "ZSTD"] = "SNAPPY"
 
 
@@ -123,11 +119,10 @@ def _write(
     """Write the new files into the local table `folder/new`; returns their add actions."""
     temporary = folder / "spill"
     config: dict[str, Any] = {"memory_limit": _MEMORY_LIMIT, "temp_directory": str(temporary)}
-    if layout.statistics is None:
-        settings = table.metadata().configuration
-        configuration = {name: settings[name] for name in _STATISTICS_SETTINGS if name in settings}
-    else:
-        configuration = {"delta.dataSkippingStatsColumns": ",".join(layout.statistics)}
+    settings = table.metadata().configuration
+    # By default delta-rs has no statistics after the 32nd column, and then pyarrow finds no rows by such a column.
+    configuration = {"delta.dataSkippingNumIndexedCols": "-1"}
+    configuration |= {name: settings[name] for name in _STATISTICS_SETTINGS if name in settings}
     new = DeltaTable.create(str(folder / "new"), table.schema(), configuration=configuration)
     with duckdb.connect(config=config) as connection:
         connection.execute("SET TimeZone = 'UTC'")

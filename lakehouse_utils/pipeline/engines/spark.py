@@ -231,7 +231,9 @@ class SparkEngine:
                 footer = pq.read_metadata(f"{self.lake.bucket}/{entry['Key']}", filesystem=file_system)
                 path = entry["Key"].removeprefix(table_key)
                 stats = _statistics(footer, statistics_of)
-                actions.append(commits.add_action(path, entry["Size"], footer.num_rows, stats))
+                wide = commits.wide_bounds(footer.schema.to_arrow_schema()) if stats else {}
+                stats = wide | stats if wide else {}
+                actions.append(commits.add_action(path, entry["Size"], footer.num_rows, stats, _null_counts(footer)))
             return actions
 
     def fill_table(self, ref: TableRef, table: DeltaTable | None, rows: KeyedRows, commit: CommitRecord) -> DeltaTable:
@@ -349,6 +351,16 @@ def _statistics(footer: pq.FileMetaData, column: str | None) -> dict[str, tuple[
             return {}
         ranges.append((statistics.min, statistics.max))
     return {column: (min(low for low, _ in ranges), max(high for _, high in ranges))} if ranges else {}
+
+
+def _null_counts(footer: pq.FileMetaData) -> dict[str, int]:
+    """The number of missing values of each column for which the file has it."""
+    counts: dict[str, int] = {}
+    for index in range(footer.num_columns):
+        statistics = [footer.row_group(group).column(index).statistics for group in range(footer.num_row_groups)]
+        if all(entry is not None and entry.has_null_count for entry in statistics):
+            counts[footer.schema.column(index).path] = sum(entry.null_count for entry in statistics)
+    return counts
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:

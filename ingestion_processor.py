@@ -31,6 +31,7 @@ from lakehouse_utils.pipeline.landing import printable
 from lakehouse_utils.pipeline.maintenance import SKIPPED, MaintenanceReport, Options, TableMaintenance, maintain
 from lakehouse_utils.pipeline.report import ReportFile, RunReport
 from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Selection, is_interrupted_query, open_engine, run
+from lakehouse_utils.pipeline.status import HEADINGS, TableStatus, as_row, status
 
 NAME_WIDTH = 25  # characters, so that the counts of most tables are aligned
 EXIT_ERROR = 1
@@ -137,6 +138,12 @@ def report_path_in(arguments: list[str]) -> Path | None:
     help=f"Only check the tables: files, keys, references, progress. Exit with code {EXIT_PROBLEMS} if one is wrong.",
 )
 @click.option(
+    "--status",
+    "show_status",
+    is_flag=True,
+    help="Only show the tables: rows, files, bytes, last commit, and what --maintain would do.",
+)
+@click.option(
     "--report",
     "report_path",
     type=click.Path(path_type=Path),
@@ -156,6 +163,7 @@ def main(
     dry_run: bool,
     describe: bool,
     check: bool,
+    show_status: bool,
     files: tuple[Path, ...],
     landing: str | None,
     lake_uri: str | None,
@@ -186,11 +194,14 @@ def main(
             "--engine": engine != "local",
             "--landing": landing,
             "--check": check,
+            "--status": show_status,
         }
         refuse_with_maintain(others | {"--spark-remote": spark_remote, "--strict": strict})
     escape_unprintable_letters()
     output = Output(sys.stdout)
-    command = "check" if check else "run"
+    if check and show_status:
+        raise click.UsageError("--check and --status cannot be combined.")
+    command = "check" if check else "status" if show_status else "run"
     failure = "could not be maintained" if is_maintenance else "could not be brought up to date"
     display = RunDisplay(quiet, output, failure)
     report: RunReport | MaintenanceReport = (
@@ -226,6 +237,8 @@ def main(
                 for table in checks.check(context, described):
                     report.problems += table.problems
                     display.show_check(table)
+            elif show_status:
+                report.tables += status(lake, described)
             else:
                 run(context, landing or config.landing, described, selection, report)
         code = exit_code(report, strict)
@@ -254,9 +267,9 @@ def refuse_with_maintain(options: dict[str, Any]) -> None:
 
 
 def record_run(lake: Lake, report: RunReport | MaintenanceReport) -> None:
-    """Add a run of the job to the lake's table of runs. If that fails, say so: it is no reason to fail a run."""
-    if isinstance(report, MaintenanceReport) or report.command != "run":
-        return
+    """Add a run to the lake's table of runs. If that fails, say so: it is no reason to fail a run."""
+    if report.command in ("check", "status") or (isinstance(report, MaintenanceReport) and report.dry_run):
+        return  # they change nothing
     try:
         run_history.append(lake, report)
     except (LakehouseError, DeltaError, OSError, KeyboardInterrupt) as error:
@@ -473,6 +486,9 @@ class RunDisplay:
         if report.command == "check":
             self._show_end_of_check(report)
             return
+        if report.command == "status":
+            self._show_status(report.tables)
+            return
         if report.quarantined:
             self._output.print(
                 f"{report.quarantined:,} rows or files were quarantined: {report.lake}/quarantine/<table> has each with"
@@ -483,6 +499,18 @@ class RunDisplay:
         self._output.print(f"{report.lake} is up to date after {report.seconds:.1f} s.")
         if self._output.is_terminal:
             self._output.print("Next: `make lab` opens the notebooks, which read these tables.")
+
+    def _show_status(self, tables: list[TableStatus]) -> None:
+        """One line per table, with aligned columns: text to the left, numbers to the right."""
+        lines = [list(HEADINGS), *map(as_row, tables)]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
+        texts = {"table", "last commit", "last batch", "--maintain"}
+        for line in lines:
+            cells = [
+                cell.ljust(width) if heading in texts else cell.rjust(width)
+                for heading, cell, width in zip(HEADINGS, line, widths, strict=True)
+            ]
+            self._output.print(printable("  ".join(cells).rstrip()))
 
     def _show_end_of_maintenance(self, report: MaintenanceReport) -> None:
         if report.status == SKIPPED:

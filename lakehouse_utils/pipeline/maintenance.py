@@ -159,6 +159,7 @@ class MaintenanceReport:
     error: dict[str, str] | None = None
     version: str = __version__
     commit: str | None = field(default_factory=report.git_commit)
+    command: str = "maintain"
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""

@@ -54,7 +54,8 @@ class RunReport:
 
     `refused` has one sentence per file that could not be read at all. `failed` has the error of each table that could
     not be brought up to date, `skipped` the tables that depend on those. `error` has the class and the message of the
-    error that ended the run. `command` is what ran: "run" or "check"; `problems` is what a check found.
+    error that ended the run. `command` is what ran: "run", "check" or "status"; `problems` is what a check
+    found, `tables` has the status of each table (see `status.py`).
     """
 
     engine: str
@@ -74,6 +75,7 @@ class RunReport:
     commit: str | None = field(default_factory=git_commit)
     command: str = "run"
     problems: list[Problem] = field(default_factory=list)
+    tables: list[Any] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""

@@ -19,6 +19,7 @@ from deltalake.exceptions import CommitFailedError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline.commits import MAX_ATTEMPTS, after_commit, pause_after_conflict
+from lakehouse_utils.pipeline.maintenance import MaintenanceReport
 from lakehouse_utils.pipeline.report import RunReport
 
 NAMES = ("operations", "runs")
@@ -60,7 +61,7 @@ SCHEMA = pa.schema(
 )
 
 
-def append(lake: Lake, report: RunReport) -> None:
+def append(lake: Lake, report: RunReport | MaintenanceReport) -> None:
     """Add the row of a run that has ended. Raises StorageError, and CommitFailedError if other writers keep winning."""
     ref = lake.table(*NAMES)
     row = pa.Table.from_pylist([_row(report)], SCHEMA)
@@ -89,10 +90,11 @@ def _write(ref: TableRef, row: pa.Table) -> None:
     )
 
 
-def _row(report: RunReport) -> dict[str, Any]:
+def _row(report: RunReport | MaintenanceReport) -> dict[str, Any]:
     """The report as a row. Each table of the run is an entry of `tables`, in the order in which they were refreshed."""
     error = report.error or {}
-    return {
+    failed = [{"name": name, "status": "failed", "error": message} for name, message in report.failed.items()]
+    row: dict[str, Any] = {
         "run_id": report.run_id,
         "command": report.command,
         "started_at": datetime.fromisoformat(report.started_at),
@@ -100,23 +102,24 @@ def _row(report: RunReport) -> dict[str, Any]:
         "seconds": round(report.seconds, 3),
         "status": report.status,
         "exit_code": report.exit_code,
-        "engine": report.engine,
         "version": report.version,
         "commit": report.commit,
         "error_class": error.get("class"),
         "error_message": error.get("message"),
-        "refused": report.refused,
-        "missing_columns": report.missing_columns,
-        "tables": _tables(report),
     }
+    if isinstance(report, MaintenanceReport):
+        done = report.tables.items()
+        tables = [{"name": name, "status": "unchanged" if table.is_idle else "changed"} for name, table in done]
+        return row | {"tables": [*tables, *failed]}
+    row |= {"engine": report.engine, "refused": report.refused, "missing_columns": report.missing_columns}
+    return row | {"tables": [*_refreshed(report), *failed]}
 
 
-def _tables(report: RunReport) -> list[dict[str, Any]]:
+def _refreshed(report: RunReport) -> list[dict[str, Any]]:
     fields = ("read", "added", "changed", "quarantined", "version", "last_batch", "rebuilt", "seconds")
     entries = [
         {"name": name, "status": "changed" if counts.changed_anything else "unchanged"}
         | {field: getattr(counts, field) for field in fields}
         for name, counts in report.rows.items()
     ]
-    entries += [{"name": name, "status": "failed", "error": error} for name, error in report.failed.items()]
     return [*entries, *({"name": name, "status": "skipped"} for name in report.skipped)]

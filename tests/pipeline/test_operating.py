@@ -86,6 +86,7 @@ def test_runs_are_shown(operator):
     """The queries print the last runs and what failed."""
     operator.job("--quiet")
     assert "│ ok" in operator.run("runs")
+    assert re.search(r"^silver\.orders +\d+ +1 .+ (WRITE|MERGE) ", operator.run("status"), re.MULTILINE)
 
 
 def test_alarms_are_raised_for_what_is_wrong_and_for_nothing_else(operator):

@@ -28,6 +28,7 @@ _CLIENT_CONFIG = Config(
     connect_timeout=3,
     read_timeout=60,
     retries={"mode": "standard", "total_max_attempts": 4},
+    max_pool_connections=64,  # 8 tables and 8 commits of each at a time; beyond the limit, a warning goes to stderr
     request_checksum_calculation="when_required",  # not all S3 servers support the newer checksums
     response_checksum_validation="when_required",
 )

@@ -87,17 +87,26 @@ def report_path_in(arguments: list[str]) -> Path | None:
 
 
 @click.command(cls=JobCommand, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--landing", metavar="DIR|s3://...", help="Folder with the raw files.  [default: data/landing]")
-@click.option("--lake", "lake_uri", metavar="s3://...", help="Address of the tables.  [default: the embedded server]")
+@click.option(
+    "--landing",
+    metavar="DIR|s3://...",
+    help="Folder with the raw files.  [default: LAKEHOUSE_LANDING, or data/landing]",
+)
+@click.option(
+    "--lake",
+    "lake_uri",
+    metavar="s3://...",
+    help="Address of the tables.  [default: LAKEHOUSE_URI, or the embedded server]",
+)
 @click.option(
     "--layers",
     default=",".join(LAYERS),
     show_default=True,
     callback=comma_separated(LAYERS),
-    help="Only these layers, separated by commas.",
+    help="Run only these layers, separated by commas.",
 )
 @click.option(
-    "--tables", default="", callback=comma_separated(), help="Only these source and gold tables.  [default: all]"
+    "--tables", default="", callback=comma_separated(), help="Run only these source and gold tables.  [default: all]"
 )
 @click.option(
     "--rebuild",
@@ -118,14 +127,16 @@ def report_path_in(arguments: list[str]) -> Path | None:
     type=click.Choice(ENGINES),
     default="local",
     show_default=True,
-    help="DuckDB in this process, or a Spark server.",
+    help="Compute the tables with DuckDB in this process, or on a Spark server.",
 )
-@click.option("--spark-remote", metavar="sc://...", help="A running Spark Connect server.  [default: start Sail]")
+@click.option(
+    "--spark-remote", metavar="sc://...", help="Address of a running Spark Connect server.  [default: start Sail]"
+)
 @click.option(
     "--maintain",
     "is_maintenance",
     is_flag=True,
-    help="Instead of loading: compact small files, and delete old ones that are no longer needed.",
+    help="Load nothing; compact small files, and delete old files that are no longer needed.",
 )
 @click.option("--dry-run", is_flag=True, help="With --maintain: show what would be done, and change nothing.")
 @click.option(
@@ -135,24 +146,24 @@ def report_path_in(arguments: list[str]) -> Path | None:
     "--check",
     "check",
     is_flag=True,
-    help=f"Only check the tables: files, keys, references, progress. Exit with code {EXIT_PROBLEMS} if one is wrong.",
+    help=f"Only check all tables: files, keys, references, progress. Exit with code {EXIT_PROBLEMS} if one is wrong.",
 )
 @click.option(
     "--status",
     "show_status",
     is_flag=True,
-    help="Only show the tables: rows, files, bytes, last commit, and what --maintain would do.",
+    help="Only show all tables: rows, files, bytes, last commit and batch, and what --maintain would do.",
 )
 @click.option(
     "--report",
     "report_path",
     type=click.Path(path_type=Path),
-    help="Write a report of the run as JSON, also if it fails.",
+    help="Write a report of the run to this file, as JSON, even if the run fails.",
 )
 @click.option(
     "--strict",
     is_flag=True,
-    help=f"Exit with code {EXIT_QUARANTINED} if rows were quarantined or a file lacks a described column.",
+    help=f"Exit with code {EXIT_QUARANTINED} if rows were quarantined or a new file lacks a described column.",
 )
 @click.option("--quiet", is_flag=True, help="Print only errors.")
 @click.option("--verbose", is_flag=True, help="Print the traceback of an error.")
@@ -261,20 +272,20 @@ def main(
 
 
 def refuse_with_maintain(options: dict[str, Any]) -> None:
-    """Raise UsageError if an option was given that has no meaning for --maintain."""
+    """Raise UsageError if an option was given that does not apply to --maintain."""
     if given := [name for name, value in options.items() if value]:
         raise click.UsageError(f"--maintain cannot be combined with {', '.join(given)}.")
 
 
 def record_run(lake: Lake, report: RunReport | MaintenanceReport) -> None:
-    """Add a run to the lake's table of runs. If that fails, say so: it is no reason to fail a run."""
+    """Add a run to the lake's table of runs. If that fails, print a note; the run itself does not fail."""
     if report.command in ("check", "status") or (isinstance(report, MaintenanceReport) and report.dry_run):
         return  # they change nothing
     try:
         run_history.append(lake, report)
     except (LakehouseError, DeltaError, OSError, KeyboardInterrupt) as error:
         sentence = printable(" ".join(str(error).split())) or "interrupted"
-        plain_console(stderr=True).print(f"Note: this run is missing in operations.runs: {sentence}")
+        plain_console(stderr=True).print(f"Note: could not add this run to operations.runs: {sentence}")
 
 
 def exit_code(report: RunReport | MaintenanceReport, strict: bool) -> int:
@@ -516,11 +527,11 @@ class RunDisplay:
         if report.status == SKIPPED:
             return
         saved = sum(done.files_before - done.files_after for done in report.tables.values())
-        freed = f"{saved:,} files fewer to read, {report.bytes_freed / 1e6:,.1f} MB freed"
+        freed = f"{saved:,} fewer files to read, {report.bytes_freed / 1e6:,.1f} MB freed"
         if report.dry_run:
             self._output.print(f"Nothing was changed. Without --dry-run: {freed}.")
         else:
-            self._output.print(f"{report.lake} is maintained after {report.seconds:.1f} s: {freed}.")
+            self._output.print(f"Maintained {report.lake} in {report.seconds:.1f} s: {freed}.")
 
 
 def describe(counts: TableCounts) -> str:

@@ -184,7 +184,7 @@ def test_a_run_that_cannot_be_recorded_says_so(job, prefix, s3_state_dir):
         lake.s3.put_object(Bucket=lake.bucket, Key=entry["Key"], Body=b"garbage")
     result = job()
     assert result.exit_code == 0
-    assert "Note: this run is missing in operations.runs: " in result.stderr and "Traceback" not in result.output
+    assert "Note: could not add this run to operations.runs: " in result.stderr and "Traceback" not in result.output
 
 
 def test_report_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
@@ -270,7 +270,7 @@ def test_check_prints_problems_and_exits_with_5(job, shop, prefix, s3_state_dir)
     write_deltalake(table, table.to_pyarrow_table(), mode="append")
     result = job("--check", "--report", shop / "report.json")
     assert result.exit_code == 5
-    assert "silver.t (keys): 2 rows too many for 2 keys (k 1; k 2). `ingestion_processor.py --rebuild" in result.stderr
+    assert "silver.t (keys): 2 surplus rows for 2 keys (k 1; k 2). `ingestion_processor.py --rebuild" in result.stderr
     assert result.stderr.splitlines()[-1] == f"2 problems in {prefix}."
     report = json.loads((shop / "report.json").read_text())
     assert (report["status"], report["exit_code"]) == ("failed", 5)

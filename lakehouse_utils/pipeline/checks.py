@@ -1,4 +1,4 @@
-"""`--check`: whether the tables of a lake are right, without changing anything.
+"""`--check`: finds what is wrong with the tables of a lake, without changing anything.
 
 | check      | what must be true                                                                             |
 |------------|-----------------------------------------------------------------------------------------------|
@@ -8,8 +8,8 @@
 | references | every surrogate key in gold is that of a row of the dimension                                 |
 | progress   | the table's build record is correct, so the next run reads only what is new                   |
 
-Tables that do not exist yet are left out. A run that is going on beside a check can make `references` and `progress`
-fail, because gold follows silver table by table.
+Tables that do not exist yet are left out. If a run is going on at the same time, `references` and `progress` may report
+problems that disappear when the run ends, because gold follows silver table by table.
 """
 
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ class _TableCheck:
         self._checked = Checked(ref.label, 0, 0, [])
 
     def run(self) -> Checked:
-        """Check the table. An error that concerns only this table is a problem of it."""
+        """Check the table. An error that concerns only this table becomes one of its problems."""
         try:
             with translate_errors(f"check {self._ref.label}", self._context.lake, objects_must_exist=True):
                 table = self._ref.open()
@@ -110,7 +110,7 @@ class _TableCheck:
     # -- files
 
     def _check_files(self, table: DeltaTable) -> bool:
-        """Whether all live files are there, in the size that the log says."""
+        """Whether all live files exist, with the size that the log says."""
         prefix = self._ref.key("")
         existing = {entry["Key"].removeprefix(prefix): entry["Size"] for entry in self._context.lake.objects(prefix)}
         adds = delta_log.live_add_actions(table)
@@ -122,7 +122,7 @@ class _TableCheck:
                 "files", f"{_files_are(missing)} missing from storage ({_shown(missing)}). {self._rebuild_advice}"
             )
         if other_size:
-            sentence = f"{_files_are(other_size)} of another size than in the log ({_shown(other_size)})"
+            sentence = f"{_files_are(other_size)} larger or smaller than the log says ({_shown(other_size)})"
             self._add("files", f"{sentence}. {self._rebuild_advice}")
         return not missing and not other_size
 
@@ -133,7 +133,8 @@ class _TableCheck:
     def _check_number_of_rows(self, table: DeltaTable) -> None:
         counts = [add["num_records"] for add in delta_log.live_add_actions(table)]
         if None not in counts and sum(counts) != self._checked.rows:
-            self._add("files", f"the files have {self._checked.rows:,} rows, and the log says {sum(counts):,}.")
+            sentence = f"the files have {self._checked.rows:,} rows, but the log says {sum(counts):,}."
+            self._add("files", f"{sentence} {self._rebuild_advice}")
 
     # -- rows
 
@@ -143,9 +144,8 @@ class _TableCheck:
         if repeated:
             examples = "; ".join(self._key_text(row[:-1]) for row in repeated[:_SHOWN])
             surplus = sum(row[-1] - 1 for row in repeated)
-            self._add(
-                "keys", f"{surplus:,} rows too many for {len(repeated):,} keys ({examples}). {self._rebuild_advice}"
-            )
+            sentence = f"{_count(surplus, 'surplus row')} for {_count(len(repeated), 'key')} ({examples})."
+            self._add("keys", f"{sentence} {self._rebuild_advice}")
 
     def _key_text(self, values: tuple[Any, ...]) -> str:
         return ", ".join(f"{name} {value}" for name, value in zip(self._key, values, strict=True))
@@ -168,8 +168,8 @@ class _TableCheck:
             examples = "; ".join(", ".join(map(str, row)) for row in wrong[:_SHOWN])
             self._add(
                 "keys",
-                f"the versions of {len(wrong):,} keys overlap, have gaps, or have not one current version ({examples})."
-                f" {self._rebuild_advice}",
+                f"the versions of {_count(len(wrong), 'key')} overlap, have gaps, or do not include exactly one current"
+                f" version ({examples}). {self._rebuild_advice}",
             )
 
     def _check_references(self, rows: Relation, table: DeltaTable) -> None:
@@ -183,7 +183,10 @@ class _TableCheck:
             except DamagedTableError:
                 continue  # a problem of that table
             if known is None:
-                self._add("references", f"gold.{dimension}, which {surrogate_key} refers to, does not exist.")
+                self._add(
+                    "references",
+                    f"gold.{dimension}, which {surrogate_key} refers to, does not exist. Run the job to build it.",
+                )
                 continue
             members = self._context.engine.define_snapshot("members", known)
             column = quoted(surrogate_key)
@@ -215,7 +218,11 @@ class _TableCheck:
                 read, covered = build_record.read(ref, opened), record.covered(ref.label)
                 changes.append(build_record.changes_since(ref, read, covered, accept_appends=layer == "silver"))
         if why := build_record.why_rebuild(record, changes, definition, "its description or the SQL"):
-            self._add("progress", f"the next run rebuilds it, because {why}.")
+            self._add("progress", f"the next run rebuilds the table, because {why}.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _files_are(paths: list[str]) -> str:

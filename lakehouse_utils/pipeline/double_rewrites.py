@@ -1,12 +1,12 @@
-"""Finds tables in which rows are doubled, or replaced rows are back, because delta-rs let two commits pass.
+"""Finds tables in which rows are duplicated, or replaced rows are back, because delta-rs accepted conflicting commits.
 
 Two programs open a table at the same version. One compacts it, and the other, which still has the old version,
-compacts, Z-orders or overwrites it. delta-rs 1.6.6 accepts the second commit in seven such pairs, and the table then
-has the rows of both. `rewrite.py` commits in a way that makes delta-rs refuse each of these second commits, but two
-other programs may still meet.
+compacts, Z-orders or overwrites it. delta-rs 1.6.6 accepts the second commit for seven such pairs of operations, and
+the table then has the rows of both. `rewrite.py` commits in a way that makes delta-rs refuse each of these second
+commits, but this does not help if neither of the two programs uses it.
 
-The log shows it afterwards: the second commit removes files that the first had removed already, or it is an overwrite
-that leaves files of earlier versions in the table.
+The log shows such a double rewrite afterwards: the second commit removes files that the first one had already removed,
+or it is an overwrite that leaves files of earlier versions in the table.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ from lakehouse_utils.lake.s3_errors import translate_errors
 
 @dataclass(frozen=True)
 class DoubleRewrite:
-    """The commit `version` was based on a version before `earlier_version`, and yet was accepted.
+    """The commit `version` was accepted although it was based on a version before `earlier_version`.
 
     `earlier_version` is None if its commit is no longer in the log, or was not examined. `paths` are the files that
     both commits removed, or, after an overwrite, those that it should have removed.
@@ -37,18 +37,18 @@ class DoubleRewrite:
     def __str__(self) -> str:
         earlier = "an earlier commit" if self.earlier_version is None else f"version {self.earlier_version}"
         by = f" ({self.earlier_operation})" if self.earlier_operation else ""
-        return f"version {self.version} ({self.operation or 'a commit'}) does not know of {earlier}{by}"
+        return f"version {self.version} ({self.operation or 'a commit'}) did not take {earlier}{by} into account"
 
 
 def find_double_rewrites(commits: Iterable[Commit], live: Iterable[str]) -> list[DoubleRewrite]:
-    """The double rewrites among `commits`, in order, from which the table still suffers after the last of them.
+    """The double rewrites among `commits`, in order, whose wrong rows are still in the table after the last commit.
 
     `live` are the paths of the table's files before the first of these commits. A double rewrite is over when an
     overwrite replaces all files, or a RESTORE goes back to a version before it.
     """
     files = _Files(live)
     double: list[DoubleRewrite] = []
-    over: dict[DoubleRewrite, int] = {}  # the version from which on the table no longer suffers
+    over: dict[DoubleRewrite, int] = {}  # the version that removed the wrong rows
     for commit in commits:
         twice = files.apply(commit)
         if commit.operation == "RESTORE":
@@ -73,7 +73,7 @@ def find_double_rewrites(commits: Iterable[Commit], live: Iterable[str]) -> list
 
 
 def examine(ref: TableRef, since: int, until: int) -> list[DoubleRewrite]:
-    """The double rewrites in the versions after `since`, up to `until`, from which the table still suffers.
+    """The double rewrites in the versions after `since`, up to `until`, whose wrong rows are still in the table.
 
     `since` is -1 for the whole log. Raises StorageError, and MissingCommitError if the log does not have the versions.
     """
@@ -96,7 +96,7 @@ class _Files:
         self.removed_by: dict[str, Commit] = {}
 
     def apply(self, commit: Commit) -> tuple[str, ...]:
-        """Go on to the state after `commit`. Returns the paths that it removes although they are not live."""
+        """Apply a commit. Returns the paths that it removes although they are not live."""
         removed = [unquote(remove["path"]) for remove in commit.of_kind("remove")]
         twice = tuple(path for path in removed if path not in self.live)
         self.live.difference_update(removed)

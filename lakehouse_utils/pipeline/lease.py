@@ -1,12 +1,12 @@
-"""A lease in the lake: two programs that should not do the same work at the same time agree on which of them does it.
+"""A lease in the lake: if two programs should not do the same work at the same time, it decides which of them does it.
 
 The lease is one object, `_pipeline/<name>.lease`, and each change of it is a conditional write: `If-None-Match: *`
 creates it, and `If-Match` renews it, releases it, or takes it over after it has expired. So of all programs that try,
-one gets it. It is never deleted; its content says who held it last.
+only one gets it. It is never deleted; its content says which program held it last.
 
-Whether it has expired is decided with the clock of the S3 server alone, so clocks that differ do no harm. A lease saves
-work, but it is not a guarantee: a program that was paused for longer than its lease goes on working when it wakes up.
-What it does must be right without the lease as well.
+Only the clock of the S3 server decides whether it has expired, so programs whose clocks differ do no harm. A lease
+saves work, but it is not a guarantee: a program that was paused for longer than its lease goes on working when it wakes
+up. So the work must be correct even if two programs do it.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.s3_errors import translate_errors
 
-DURATION_S = 600.0  # so long a crash of the holder keeps the others waiting
+DURATION_S = 600.0  # how long other programs have to wait if the holder crashes
 _RENEWALS_PER_DURATION = 4
 _MAX_ATTEMPTS = 10
 _REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
@@ -36,18 +36,18 @@ _GONE = ("NoSuchKey", "404")
 
 
 class LeaseHeldError(LakehouseError):
-    """Another program holds the lease. `holder` says which one, as `host, process id`."""
+    """Another program holds the lease. `holder` says which one, such as `process 12 on host`, if it is known."""
 
     def __init__(self, uri: str, holder: str, seconds_left: float) -> None:
         super().__init__(
-            f"{holder} holds {uri}, and renews it while it works. If that program no longer runs, the lease ends in"
-            f" {seconds_left:.0f} s: wait for that, or delete the object."
+            f"{holder} holds the lease {uri}. If that program is no longer running, the lease expires in"
+            f" {seconds_left:.0f} s: wait until then, or delete the object."
         )
         self.holder = holder
 
 
 class Lease:
-    """A lease that this program holds, as far as it knows: `is_lost` says whether another one has taken it over."""
+    """A lease that this program holds, as far as it knows: `is_lost` says whether another program has taken it over."""
 
     def __init__(self, lake: Lake, name: str, duration_s: float) -> None:
         self.lake = lake
@@ -80,7 +80,7 @@ class Lease:
                     raise LeaseHeldError(self.uri, state.holder, state.seconds_left)
                 if self._put(IfMatch=state.etag):
                     return
-        raise LeaseHeldError(self.uri, "Another program", self._duration_s)
+        raise LeaseHeldError(self.uri, "another program", self._duration_s)
 
     def renew(self) -> None:
         """Extend the lease by its duration from now. Raises what boto3 raises."""
@@ -92,7 +92,7 @@ class Lease:
                 self._etag = state.etag
 
     def release(self) -> None:
-        """Let the next program have the lease at once. If that fails, the lease ends by itself."""
+        """Let the next program get the lease at once. If that fails, the lease expires by itself."""
         if not self.is_lost:
             with contextlib.suppress(ClientError, BotoCoreError, LakehouseError):
                 self._put(released=True, IfMatch=self._etag)
@@ -104,7 +104,7 @@ class Lease:
                 self.renew()
 
     def _put(self, *, released: bool = False, **condition: Any) -> bool:
-        """Write the lease; whether the condition held."""
+        """Write the lease. Returns False if the condition was not met."""
         now = datetime.now(UTC)
         content = {
             "id": self._id,
@@ -146,9 +146,9 @@ class _State:
         try:
             content = json.loads(answer["Body"].read())
             name, duration_s = str(content["id"]), float(content["duration_s"])
-            holder = f"The process {content['process']} on {content['host']}"
-        except (ValueError, KeyError, TypeError):  # someone else's object: it ends as if it had the usual duration
-            name, duration_s, holder = "", DURATION_S, "Another program"
+            holder = f"process {content['process']} on {content['host']}"
+        except (ValueError, KeyError, TypeError):  # not an object of this module: it expires after the usual duration
+            name, duration_s, holder = "", DURATION_S, "another program"
         server_time = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
         age_s = (server_time - answer["LastModified"]).total_seconds()
         return cls(

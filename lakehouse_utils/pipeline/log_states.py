@@ -1,13 +1,13 @@
-"""What the logs of a lake's tables say, kept from one run to the next, so that a run reads only what is new.
+"""The state of the logs of a lake's tables, kept from one run to the next, so that a run reads only what is new.
 
 A run needs little of a table that has no new input: its version, the application transactions, the build record and the
 schema. That is its log state. A later state follows from an earlier one and the commits in between, so the states of
 all tables are kept in one object of the lake, `_pipeline/log_states.json.gz`.
 
-What the object says is never trusted. One listing per table, from the commit file of the state's version on, shows
-whether that file is still the same (by its ETag) and which commits follow. If the file differs, or the object is
-missing, damaged or of another version of this package, the log is read from its last checkpoint on. Two jobs may
-replace each other's object: then the next run reads a few commits more.
+A stored state is never used without a check. One listing per table, from the commit file of the state's version on,
+shows whether that file is still the same (by its ETag) and which commits follow. If the file differs, or the object is
+missing, damaged or in another format, the log is read from its last checkpoint on. Two runs may replace each other's
+object: then the next run reads a few more commits.
 """
 
 import gzip
@@ -36,7 +36,7 @@ KEY = ("_pipeline", "log_states.json.gz")
 _FORMAT = 1  # of the object; one of another format is ignored
 _PARALLEL_TABLES = 8
 _MAX_COMMITS = 50  # a state that is further behind is read from the last checkpoint, if that is newer
-# What the code meets in a log that makes no sense.
+# The errors that an inconsistent log can cause.
 _DAMAGES = (LakehouseError, pa.ArrowException, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
 
 
@@ -89,7 +89,7 @@ class LogState:
 
 
 class _RememberingLog(DeltaLog):
-    """A log that reads each commit once: those after a covered position are also those after a state."""
+    """A log that reads each commit only once: those after a covered position are often those after a state, too."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -118,8 +118,8 @@ class _Handle:
 class LogStates:
     """The log states of one run. Each table's log is read at most once, and each table is opened at most once.
 
-    Whatever commits to a table says so with `committed`. After a failure, `expire` makes the run look again.
-    Methods raise StorageError if a log cannot be read, and DamagedTableError if it makes no sense.
+    Code that commits to a table must call `committed`. After a failure, `expire` makes the run read the logs again.
+    Methods raise StorageError if a log cannot be read, and DamagedTableError if it is inconsistent.
     """
 
     def __init__(self, lake: Lake) -> None:
@@ -128,13 +128,13 @@ class LogStates:
         self._stored: dict[str, Any] = {}  # what the object in the lake says
         self._parsed: dict[str, LogState | None] = {}  # the same, as far as it was needed
         self._listed: dict[str, LogState] = {}  # what was true when the log was last listed
-        self._current: dict[str, LogState | None] = {}  # what this run goes by: the same, or with later commits
+        self._current: dict[str, LogState | None] = {}  # what this run uses: the same, or with later commits
         self._committed: dict[str, int] = {}  # newer versions of these tables, whose commits are read when needed
         self._logs: dict[str, _RememberingLog] = {}
         self._handles: dict[str, _Handle] = {}
 
     def load(self, refs: Iterable[TableRef]) -> None:
-        """Read the states of these tables at once. Tables whose log cannot be read raise their error when asked for."""
+        """Read the states of these tables in parallel. If a log cannot be read, `of` raises the error later."""
         self._stored = self._read_object()
         self._for_each(refs)
 
@@ -199,7 +199,7 @@ class LogStates:
         return table
 
     def committed(self, ref: TableRef, table: DeltaTable) -> None:
-        """`table`, which is open, may have a newer version than the state."""
+        """Take into account that `table`, which is open, may have a newer version than the state."""
         state, version = self._current.get(ref.label), table.version()
         if state is not None and version < state.version:  # another table in its place
             self.forget(ref)
@@ -207,19 +207,19 @@ class LogStates:
             self._committed[ref.label] = version
 
     def forget(self, ref: TableRef) -> None:
-        """The table was created, or is another one now: read what is new before its state is used again."""
+        """Forget the state of a table that was created or replaced, so that its log is read again."""
         for states in (self._current, self._committed, self._logs, self._handles):
             states.pop(ref.label, None)
 
     def expire(self) -> None:
-        """Do not rely on what was read: a commit may have succeeded although it failed, and others may have written."""
+        """Read all logs again: a commit that seemed to fail may have succeeded, and other programs may have written."""
         for states in (self._current, self._committed, self._logs, self._handles):
             states.clear()
 
     def save(self) -> None:
         """Keep the states for the next run, if there are new ones. If that fails, the next run reads more."""
         for label in self._refs:
-            # With commits that were read without a listing: another job may have put another table in its place.
+            # These states have commits that were read without a listing: another program may have replaced the table.
             if label in self._committed or self._current.get(label) is not self._listed.get(label):
                 self._current.pop(label, None)
         self._for_each(list(self._refs.values()))
@@ -258,11 +258,11 @@ class LogStates:
             list(pool.map(self._try, refs))
 
     def _try(self, ref: TableRef) -> None:
-        with suppress(Exception):  # the step that needs the table meets the error again, and reports it
+        with suppress(Exception):  # the step that needs the table gets the error again, and reports it
             self.of(ref)
 
     def _verified(self, ref: TableRef, earlier: LogState | None) -> LogState | None:
-        """The state as of the head, from an earlier one if that is still true."""
+        """The state at the head of the log, computed from an earlier one if that is still correct."""
         if earlier is not None and earlier.etag:
             listing = self._log(ref).listing(earlier.version)
             if listing.etags.get(earlier.version) == earlier.etag:

@@ -1,15 +1,15 @@
 """`--maintain`: compacts small files, writes checkpoints, and deletes old files that no table needs any more.
 
-It may run at any time: beside the job, beside readers, and twice at once. A compaction is committed in a way that
-cannot double rows (see `rewrite.py`), and files are deleted only after the table's retention. The lease (see
-`lease.py`) keeps two maintenances from doing the same work, but nothing relies on it.
+It is safe while the job or another maintenance run is going on, and while other programs read the tables. A compaction
+is committed in a way that cannot duplicate rows (see `rewrite.py`), and files are deleted only after the table's
+retention. The lease (see `lease.py`) keeps two maintenance runs from doing the same work; safety does not depend on it.
 
 | step       | what it does, and when                                                                                |
 |------------|-------------------------------------------------------------------------------------------------------|
 | compaction | rewrites small files in order, if enough files disappear for the bytes that are rewritten             |
 | checkpoint | after `CHECKPOINT_COMMITS` commits, because every program that opens the table reads all commits since |
 | vacuum     | deletes files that were removed from the table longer ago than `delta.deletedFileRetentionDuration`    |
-| orphans    | deletes files that no commit names, left by killed jobs, after the same time and at least a day        |
+| orphans    | deletes files that no commit names, left by killed runs, after the same time, but at least a day       |
 | log        | deletes commits and checkpoints older than `delta.logRetentionDuration`, unless the next run needs one |
 
 The job needs the commits of each input since the version that its tables cover (see `build_record.py`), and reads the
@@ -55,15 +55,15 @@ from lakehouse_utils.pipeline.rewrite import Layout, LiveFile
 from lakehouse_utils.pipeline.run import LAYERS, Selection, is_interrupted_query, repeat_passing_faults
 from lakehouse_utils.pipeline.sources import Source
 
-# A rewrite pays if at least so many files disappear, and for each of them at most so many bytes are rewritten: a full
-# scan gets about 2 ms faster for each file (measured on the embedded server), and rewriting 2 MB takes about 50 ms.
+# A rewrite pays if it saves at least this many files, and rewrites at most this many bytes per saved file: a full scan
+# gets about 2 ms faster for each file (measured on the embedded server), and rewriting 2 MB takes about 50 ms.
 MIN_SAVED_FILES = 8
 MAX_BYTES_PER_SAVED_FILE = 2 << 20
 _BRONZE_TARGET_BYTES = 64 << 20  # larger than elsewhere, because no MERGE rewrites files of bronze
 _MAX_REWRITE_BYTES, _MAX_REWRITE_FILES = 128 << 20, 2_000  # of one commit; limits local disk space
 CHECKPOINT_COMMITS = 20
 _MIN_ORPHAN_AGE = timedelta(days=1)  # a file may belong to a commit of a job that is still running
-_SETTLED = timedelta(days=1)  # a checkpoint younger than that may not be known to every reader yet
+_SETTLED = timedelta(days=1)  # some readers may not know a younger checkpoint yet
 _FILE_RETENTION = ("delta.deletedFileRetentionDuration", timedelta(days=7))
 _LOG_RETENTION = ("delta.logRetentionDuration", timedelta(days=30))
 
@@ -84,7 +84,7 @@ _INTERVAL = re.compile(r"\s*interval\s+(\d+)\s+(nano|micro|milli)?(second|minute
 _SUPPORTED_FEATURES = {"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "timestampNtz"}
 _LAST_SUPPORTED_WRITER, _WRITER_WITH_FEATURES = 4, 7
 
-SKIPPED = "skipped"  # the status of a report if another maintenance holds the lease
+SKIPPED = "skipped"  # the status of a report if another maintenance run holds the lease
 
 
 def _now() -> str:
@@ -93,10 +93,11 @@ def _now() -> str:
 
 @dataclass
 class TableMaintenance:
-    """What was done to one table, or with a dry run what would be done, in files and bytes.
+    """What was done to one table, or in a dry run would be done, in files and bytes.
 
-    `files` and `bytes` are those of the table's current version. `removed` files had been removed by a commit before
-    the retention, `orphaned` files are in no commit. `left_alone` says why nothing was done; None otherwise.
+    `files` and `bytes` are those of the table's current version. A commit removed the `removed` files from the table
+    longer ago than the retention; no commit names the `orphaned` files. `left_alone` says why nothing was done, or is
+    None.
     """
 
     files_before: int = 0
@@ -181,7 +182,7 @@ class MaintenanceReport:
 
 
 class MaintenanceProgress(Protocol):
-    """Receives the events of a maintenance, to show them."""
+    """Receives the events of a maintenance run, to show them."""
 
     def on_table_start(self, layer: str, table: str, size_bytes: int | None) -> None:
         """Work on a table starts."""
@@ -190,7 +191,7 @@ class MaintenanceProgress(Protocol):
         """A table is done."""
 
     def on_table_failed(self, layer: str, table: str) -> None:
-        """A table failed. The maintenance goes on with others, and raises the error at its end."""
+        """A table failed. The maintenance run goes on with the others, and raises the error at its end."""
 
     def on_note(self, sentence: str) -> None:
         """Something that the user should know."""
@@ -198,7 +199,7 @@ class MaintenanceProgress(Protocol):
 
 @dataclass(frozen=True)
 class Options:
-    """Which tables to maintain, and how. A dry run changes nothing; `lease_s` is None to ignore other maintenances."""
+    """Which tables to maintain, and how. A dry run changes nothing. If `lease_s` is None, no lease is used."""
 
     selection: Selection = field(default_factory=Selection)
     dry_run: bool = False
@@ -217,11 +218,11 @@ def maintain(
 ) -> MaintenanceReport:
     """Maintain the tables of a lake: all of them, or those of some layers or names.
 
-    `described` are the source descriptions, for the keys by which silver is sorted. Nothing is done, and the status is
-    SKIPPED, if another maintenance holds the lease. `report` is filled in, also if the maintenance fails.
+    `described` are the source descriptions, which have the keys by which silver is sorted. If another maintenance run
+    holds the lease, nothing is done, and the status is SKIPPED. `report` is filled in even if the maintenance fails.
 
     If one table fails, the others are maintained; then its error is raised, or FailedTablesError for several. Errors of
-    the storage, the credentials and the machine end the maintenance. Raises LakehouseError.
+    the storage, the credentials and the machine end the maintenance run. Raises LakehouseError.
     """
     report = report or MaintenanceReport(lake.root)
     report.dry_run = options.dry_run
@@ -237,7 +238,7 @@ def maintain(
                     run.all_tables(held)
             except lease.LeaseHeldError as error:
                 report.status = SKIPPED
-                progress.on_note(f"nothing was done, because another maintenance is running: {error}")
+                progress.on_note(f"nothing was done, because another maintenance run is going on: {error}")
         run.raise_failures()
     finally:
         report.seconds = time.monotonic() - started
@@ -313,7 +314,7 @@ class _Maintenance:
         examined = _Examined.read(self.lake)
         for ref in refs:
             if held and held.is_lost:
-                self.progress.on_note("this maintenance ends, because another one has taken over its lease")
+                self.progress.on_note("this maintenance run stops here, because another one has taken over its lease")
                 break
             if _is_selected(ref, self._selection):
                 self._one_table(_TableStep(self, ref, opened.pop(ref).table, needed, examined))
@@ -344,7 +345,7 @@ class _Maintenance:
                 raise
             with suppress(LakehouseError):
                 if self._attempts(f"open {ref.label}", ref.open) is None:
-                    self.progress.on_note(f"{ref.label} has been deleted in the meantime")
+                    self.progress.on_note(f"{ref.label} was deleted during its maintenance")
                     return
             self._errors[ref.label] = error
             self.report.failed[ref.label] = " ".join(str(error).split())
@@ -354,10 +355,10 @@ class _Maintenance:
             self.report.tables[ref.label] = step.done
             self.progress.on_table_maintained(layer, name, step.done)
         else:
-            self.progress.on_note(f"{ref.label} has been deleted in the meantime")
+            self.progress.on_note(f"{ref.label} was deleted during its maintenance")
 
     def _attempts(self, action: str, step: Callable[[], Any]) -> Any:  # noqa: ANN401 - what the step returns
-        """Run a step. Run it again from the start if credentials expired, or after a fault that passes."""
+        """Run a step. Run it again from the start if credentials expired, or after a temporary fault."""
 
         def attempts() -> Any:  # noqa: ANN401 - what the step returns
             attempt = 1
@@ -385,7 +386,7 @@ class _Maintenance:
 
 
 def _ends_everything(error: Exception) -> bool:
-    """Whether an error concerns the whole maintenance: other tables would fail too."""
+    """Whether an error concerns the whole maintenance run: other tables would fail too."""
     if isinstance(error, GoneError):
         return False
     return isinstance(error, (StorageError, MachineError, SettingError)) or is_interrupted_query(error)
@@ -421,7 +422,7 @@ class _Opened:
 
 
 class _TableStep:
-    """The maintenance of one table. `run` may be called again after a fault; it starts from the table as it is then."""
+    """The maintenance of one table. `run` may be called again after a fault; it then opens the table again."""
 
     def __init__(
         self,
@@ -460,7 +461,7 @@ class _TableStep:
         return True
 
     def _require_no_double_rewrite(self, table: DeltaTable, objects: "_Objects") -> None:
-        """Raise DamagedTableError if rows are doubled: a compaction would hide which files have them twice."""
+        """Raise DamagedTableError if rows are duplicated: a compaction would hide which files have them twice."""
         label, version = self.ref.label, table.version()
         etag = objects.etag(f"{version:020}.json")
         since = self._examined.version(label, objects)
@@ -474,8 +475,9 @@ class _TableStep:
             (first, *_), sentences = double, "; ".join(map(str, double))
             restore = f"restore version {first.version - 1}, or " if first.version else ""
             raise DamagedTableError(
-                f"{label} has rows twice, or rows that were replaced, because two programs rewrote it at the same time:"
-                f" {sentences}. The table was left alone. To repair it, {restore}use --rebuild {label}.",
+                f"{label} has duplicate rows, or rows that had already been replaced, because two programs rewrote it"
+                f" at the same time: {sentences}. The table was not changed. To repair it, {restore}use"
+                f" --rebuild {label}.",
                 table=label,
             )
         self._examined.record(label, version, etag)
@@ -483,7 +485,7 @@ class _TableStep:
     # -- compaction
 
     def _compact(self, table: DeltaTable) -> DeltaTable:
-        """Rewrite small files, as long as that pays. Returns the table at its new version."""
+        """Rewrite small files as long as it is worth it. Returns the table at its new version."""
         ref, done = self.ref, self.done
         for _ in range(commits.MAX_ATTEMPTS):
             files = live_files(table, self._layout)
@@ -504,19 +506,19 @@ class _TableStep:
                     done.bytes_rewritten += _size(group)
                     self._examined.advance(ref.label, table.version(), rewritten)
                 if (reopened := ref.open()) is None:
-                    raise MissingTableError(f"{ref.label} has been deleted in the meantime.", table=ref.label)
+                    raise MissingTableError(f"{ref.label} was deleted during its maintenance.", table=ref.label)
                 table = reopened
                 if rewritten is None:
                     commits.pause_after_conflict(1)
-                    break  # what another program has changed changes the plan
+                    break  # plan again, because another program has changed the table
         raise ConflictError(
             f"Could not compact {ref.label}: other writers committed first in all {commits.MAX_ATTEMPTS} attempts. Run"
-            " again when they have finished.",
+            " --maintain again when they have finished.",
             table=ref.label,
         )
 
     def _without_uncovered(self, table: DeltaTable, files: list[LiveFile]) -> list[LiveFile]:
-        """The files whose rows silver has. It reads the others by their names, and without them all of bronze."""
+        """The files that silver has read. It reads the others by name; if one is missing, it reads all of bronze."""
         covered = self._needed.covered(self.ref.label)
         if self.ref.names[0] != "bronze" or covered is None:
             return files
@@ -595,14 +597,14 @@ class _TableStep:
         done.orphaned_files, done.orphaned_bytes = len(orphaned), sum(old[path].size_bytes for path in orphaned)
         if self.is_dry_run or not (removed or orphaned):
             return
-        # A RESTORE in the meantime may need one of them again.
+        # In the meantime, a RESTORE may have put one of them back into the table.
         newest = self.ref.open() or table
         still_live = set(pa.table(newest.get_add_actions(flatten=True))["path"].to_pylist())
         _delete_objects(self.ref, [self.ref.key(path) for path in sorted((removed | orphaned) - still_live)])
 
 
 def why_left_alone(table: DeltaTable) -> str | None:
-    """Why a table of another engine is not maintained, as a clause; None if it can be."""
+    """Why a table of another engine is not maintained, as a clause; None if it can be maintained."""
     if problem := compatibility.check(table, "files"):
         return problem.cause
     protocol = table.protocol()
@@ -615,7 +617,7 @@ def why_left_alone(table: DeltaTable) -> str | None:
     return f"the table uses {', '.join(unknown) or f'writer version {protocol.min_writer_version}'}"
 
 
-# -- what pays
+# -- which rewrites are worth it
 
 
 def live_files(table: DeltaTable, layout: Layout) -> list[LiveFile]:
@@ -635,10 +637,10 @@ def live_files(table: DeltaTable, layout: Layout) -> list[LiveFile]:
 
 
 def plan_rewrites(files: Sequence[LiveFile], layout: Layout) -> list[list[LiveFile]]:
-    """The groups of files that are worth being rewritten, each in one commit.
+    """The groups of files that are worth rewriting, each in one commit.
 
-    Small files are those below half of the target. The smallest are taken first, and as many as pay, so a file that has
-    grown is not rewritten again for a few small ones.
+    Small files are those below half of the target. The smallest are taken first, and only as many as are worth it, so a
+    file that has grown is not rewritten again for a few small ones.
     """
     small = sorted(
         (file for file in files if file.size_bytes < layout.target_bytes / 2 and _PLAIN_PATH.fullmatch(file.path)),
@@ -663,8 +665,8 @@ def plan_rewrites(files: Sequence[LiveFile], layout: Layout) -> list[list[LiveFi
 
 
 def _in_order(files: list[LiveFile]) -> list[LiveFile]:
-    """Files by the start of their key range, if all have one; else in the order in which they were written."""
-    with suppress(TypeError):  # values that are missing do not compare
+    """Files by the start of their key range, if all have one; otherwise in the order in which they were written."""
+    with suppress(TypeError):  # missing values cannot be compared
         return sorted(files, key=lambda file: (file.min_key, file.modified_ms, file.path))
     return sorted(files, key=lambda file: (file.modified_ms, file.path))
 
@@ -678,7 +680,7 @@ def _size(files: Iterable[LiveFile]) -> int:
 
 
 def _retention(table: DeltaTable, setting: tuple[str, timedelta]) -> timedelta:
-    """A retention from the table's properties, such as `interval 7 days`. Raises SettingError if it is invalid."""
+    """A retention from the table's properties, such as `interval 7 days`. Raises LakehouseError if it is invalid."""
     name, default = setting
     text = table.metadata().configuration.get(name)
     if text is None:
@@ -686,7 +688,7 @@ def _retention(table: DeltaTable, setting: tuple[str, timedelta]) -> timedelta:
     match = _INTERVAL.fullmatch(text)
     if match is None:
         raise LakehouseError(
-            f"The property {name} of {table.table_uri} is invalid: {text!r}. Change it to a text such as"
+            f"The property {name} of {table.table_uri} is invalid: {text!r}. Change it to a value such as"
             f" 'interval {default.days} days'."
         )
     count, fraction, unit = match.groups()
@@ -761,7 +763,7 @@ def _delete_objects(ref: TableRef, keys: list[str]) -> None:
 
 
 def _server_time(lake: Lake) -> datetime:
-    """The time by the clock that also gives objects their time of modification."""
+    """The time by the clock of the S3 server, which also sets the modification times of objects."""
     with translate_errors(f"list {lake.root}", lake):
         answer = lake.s3.head_bucket(Bucket=lake.bucket)
     return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
@@ -770,7 +772,7 @@ def _server_time(lake: Lake) -> datetime:
 class _Examined:
     """Up to which version the log of each table has been examined for double rewrites; kept in the lake.
 
-    It saves requests. If it is lost, or if another maintenance replaces it, commits are examined again.
+    It saves requests. If it is lost, or if another maintenance run replaces it, commits are examined again.
     """
 
     def __init__(self, lake: Lake, content: dict[str, dict[str, Any]]) -> None:
@@ -799,18 +801,18 @@ class _Examined:
         return version if isinstance(version, int) and objects.etag(f"{version:020}.json") == etag else -1
 
     def record(self, label: str, version: int, etag: str | None) -> None:
-        """A table has no double rewrite up to this version."""
+        """Record that a table has no double rewrite up to this version."""
         if etag is not None:
             self._content[label] = {"version": version, "etag": etag}
             self._is_changed = True
 
     def advance(self, label: str, base: int, rewritten: rewrite.Rewritten) -> None:
-        """A rewrite based on `base` is none, if all versions up to that were examined."""
+        """Record a rewrite that was based on `base`, if all versions up to `base` were examined."""
         if self._content.get(label, {}).get("version") == base:
             self.record(label, rewritten.version, rewritten.etag)
 
     def write(self) -> None:
-        """Keep it for the next maintenance."""
+        """Keep it for the next maintenance run."""
         if self._is_changed:
             body = json.dumps({"examined": self._content}, indent=2).encode()
             with translate_errors(f"write {self._lake.uri(*_STATE)}", self._lake):

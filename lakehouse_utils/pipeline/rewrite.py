@@ -1,17 +1,16 @@
-"""Rewrites small files of a Delta table as fewer larger ones, in a commit that cannot double rows.
+"""Rewrites small files of a Delta table as fewer larger ones, in a commit that cannot duplicate rows.
 
-delta-rs has `optimize.compact()`, but it commits a compaction that is based on an old version, and lets a stale
-compaction or overwrite pass after one (see `double_rewrites.py`). Therefore a rewrite here
+delta-rs has `optimize.compact()`, but it commits a compaction that is based on an old version, and accepts a stale
+compaction or overwrite after it (see `double_rewrites.py`). Therefore a rewrite in this module
 
 - reads the files of one version, and commits as exactly the next version, by put-if-absent: if any other commit came
-  first, it is not committed, and nothing is rebased;
-- repeats the table's metadata, unchanged, in its commit. Every writer of Delta checks whether the metadata changed
-  since the version that it read, so each stale commit after it is refused, also that of a program which opened the
-  table before;
+  first, it is not committed, and it is not rebased;
+- repeats the table's metadata, unchanged, in its commit. Every Delta writer checks whether the metadata changed since
+  the version that it read, so stale commits after it are refused, even those of programs that opened the table before;
 - compares the rows of the old and the new files, with a checksum over all columns, before it commits.
 
-The new files are written by delta-rs into a local table first. So they, and their statistics in the log, are like those
-of any other write of delta-rs.
+delta-rs first writes the new files into a local table. So the files, and their statistics in the log, are like those of
+any other write with delta-rs.
 """
 
 import json
@@ -89,7 +88,7 @@ def rewrite(ref: TableRef, table: DeltaTable, files: Sequence[LiveFile], layout:
         commit = _commit_file(table, files, adds, layout, marker)
     etag = _put_commit(ref, version, commit, marker)
     if etag is None:
-        _delete(ref, [add["path"] for add in adds])  # no commit names them, and no other program knows them
+        _delete(ref, [add["path"] for add in adds])  # no commit names them, and no other program knows about them
         return None
     return Rewritten(version, etag, len(adds))
 
@@ -145,8 +144,8 @@ def _write(
         before, after = (_checksum(connection, rows, columns) for rows in (old_rows, new_rows))
     if before != after:
         raise DamagedTableError(
-            f"{ref.label} was not compacted: the new files would have other rows than the old ones ({before[0]:,} and"
-            f" {after[0]:,} rows). The table is unchanged.",
+            f"{ref.label} was not compacted, because the new files do not contain the same rows as the old ones"
+            f" ({before[0]:,} rows before, {after[0]:,} after). The table is unchanged.",
             table=ref.label,
         )
     return adds

@@ -1,12 +1,12 @@
-"""The table `operations.runs`: one row per run of the job, with what it did to each table.
+"""The table `operations.runs`: one row per run of the job or of `--maintain`, with what it did to each table.
 
-What failed yesterday is a query:
+This query shows what failed:
 
     SELECT runs.started_at, entry.name, entry.error
     FROM runs, UNNEST(runs.tables) AS entries(entry)
     WHERE entry.status = 'failed'
 
-A run writes its row at its end. A run that was killed, or that could not reach the lake, leaves none.
+A run writes its row when it ends. A run that was killed, or that could not reach the lake, leaves no row.
 """
 
 from datetime import datetime
@@ -62,7 +62,7 @@ SCHEMA = pa.schema(
 
 
 def append(lake: Lake, report: RunReport | MaintenanceReport) -> None:
-    """Add the row of a run that has ended. Raises StorageError, and CommitFailedError if other writers keep winning."""
+    """Add the row of a run that has ended. Raises StorageError, or CommitFailedError if other writers always win."""
     ref = lake.table(*NAMES)
     row = pa.Table.from_pylist([_row(report)], SCHEMA)
     with translate_errors(f"write to {ref.label}", lake):

@@ -2,8 +2,8 @@
 
 A stream of rows becomes several files, each with a range of keys that follows the range of the file before it. The
 files are encoded and uploaded by several threads while the engine produces more rows. The statistics go into the log
-(https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics). A wrong one would hide rows from
-queries, so a file gets none if readers could disagree about the order of a column: see `statistics`.
+(https://github.com/delta-io/delta/blob/master/PROTOCOL.md#per-file-statistics). Wrong statistics would hide rows
+from queries, so a file gets none if readers could disagree about the order of a column: see `statistics`.
 """
 
 import io
@@ -29,8 +29,8 @@ _WORKERS = 2  # each holds the rows of one file in memory
 _MAX_ROWS_BYTES = 64 << 20  # of one file, in memory
 _ROW_GROUP_ROWS = 1 << 17
 _SAMPLE_ROWS = 1 << 14  # from which the number of rows in a file is estimated
-_MAX_TEXT_LENGTH = 64  # characters; longer texts in the log would cost more than they save
-_LAST_CHARACTER, _FIRST_SURROGATE = "\U0010ffff", 0xD800  # surrogates are no characters
+_MAX_TEXT_LENGTH = 64  # characters; longer texts would make the log slower to read, and skip few more files
+_LAST_CHARACTER, _FIRST_SURROGATE = "\U0010ffff", 0xD800  # surrogates are not characters
 _LAST_MILLISECOND = datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
 
 
@@ -68,7 +68,7 @@ def first_of_each_key(batches: Iterable[pa.RecordBatch], key: Sequence[str]) -> 
 
 
 def _rows_of_files(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The rows of one file after the other."""
+    """The rows of each file, one file after the other."""
     held: list[pa.RecordBatch] = []
     count, rows_per_file = 0, None
     for batch in batches:
@@ -109,7 +109,7 @@ def encode(rows: pa.Table) -> bytes:
         compression="snappy",
         use_dictionary=repetitive,
         column_encoding={name: "DELTA_BINARY_PACKED" for name in integers if name not in repetitive},
-        # Statistics leave NaN out, and pyarrow then takes a row group with 1 and NaN for one with 1 only.
+        # Statistics ignore NaN, so pyarrow would treat a row group with 1 and NaN as one with only 1.
         write_statistics=[name for name in rows.column_names if not _has_unordered_values(rows[name])],
         store_schema=False,  # readers need no description of how Arrow held the rows in memory
         store_decimal_as_integer=True,
@@ -123,8 +123,8 @@ def encode(rows: pa.Table) -> bytes:
 def statistics(rows: pa.Table) -> str:
     """The statistics of one file for the log, as JSON: numbers of rows and NULLs, minimum and maximum by column.
 
-    Either all columns have a minimum and a maximum or none has, except those with NULLs only: if a column lacks them
-    and another one has them, delta-rs 1.6.6 tells pyarrow that no row meets a condition on that column.
+    Either all columns have a minimum and a maximum, except those with only NULLs, or none has: if only some have them,
+    delta-rs 1.6.6 tells pyarrow that no row meets a condition on a column that lacks them.
     """
     nulls = {name: rows[name].null_count for name in rows.column_names}
     bounds = {name: _bounds(rows[name]) for name, count in nulls.items() if count < len(rows)}

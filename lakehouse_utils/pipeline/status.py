@@ -1,4 +1,4 @@
-"""`--status`: what each table of a lake has, and what `--maintain` would do, without changing anything."""
+"""`--status`: the rows, files and bytes of each table of a lake, and what `--maintain` would do. Changes nothing."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from lakehouse_utils.pipeline import run_history
 from lakehouse_utils.pipeline.maintenance import Options, TableMaintenance, maintain
 from lakehouse_utils.pipeline.sources import Source
 
-RECENT = timedelta(days=7)  # of rows that were quarantined
+RECENT = timedelta(days=7)  # how far back quarantined rows are counted
 
 
 @dataclass
 class TableStatus:
     """One table. Sizes are in bytes.
 
-    `dead` files were removed from the table by a commit and still exist, for time travel; `orphaned` files are in no
-    commit, and may belong to a run that is going on. `last_batch` and `last_run` are from the table of runs: the newest
-    batch of the last run that refreshed the table, and how that went. `quarantined` counts the rows of the last week.
-    `maintenance` says what `--maintain` would do, `error` why the table cannot be read.
+    `dead` files were removed from the table by a commit and still exist, for time travel. `orphaned` files are named by
+    no commit; they may belong to a run that is going on. `last_batch` and `last_run` are from the table of runs: the
+    last batch that it records for the table, and what the last run did to the table. `quarantined` counts the rows of
+    the last 7 days. `maintenance` says what `--maintain` would do, `error` why the table cannot be read.
     """
 
     name: str
@@ -53,7 +53,7 @@ def status(lake: Lake, described: Mapping[str, Source]) -> Iterator[TableStatus]
         maintain(lake, described, planned, Options(dry_run=True))
     except StorageError:
         raise
-    except LakehouseError as error:  # a table that cannot be read; it says so below
+    except LakehouseError as error:  # a table that cannot be read; its own line shows the error
         planned.on_note(str(error))
     for ref in lake.tables():
         last = runs.get(ref.label, _LastRun())
@@ -120,7 +120,7 @@ def _last_runs(lake: Lake) -> dict[str, _LastRun]:
 
 
 class _DryRun:
-    """Keeps what a maintenance would do, by table."""
+    """Keeps what a maintenance run would do, by table."""
 
     def __init__(self) -> None:
         self.planned: dict[str, str] = {}
@@ -133,24 +133,35 @@ class _DryRun:
         self.planned[f"{layer}.{table}"] = str(done)
 
     def on_table_failed(self, layer: str, table: str) -> None:
-        """The table's own line says so."""
+        """The line of the table shows the error."""
 
     def on_note(self, sentence: str) -> None:
         """Nothing is shown."""
 
 
-HEADINGS = ("table", "rows", "files", "size", "dead", "orphaned", "last commit", "last batch", "bad", "--maintain")
+HEADINGS = (
+    "table",
+    "rows",
+    "files",
+    "size",
+    "dead",
+    "orphaned",
+    "last commit",
+    "last batch",
+    "quarantined",
+    "--maintain",
+)
 
 
 def as_row(found: TableStatus) -> list[str]:
-    """The table's line in the terminal, below HEADINGS; "bad" are rows that were quarantined in the last week."""
+    """The table's line in the terminal, below HEADINGS; "quarantined" counts the rows of the last 7 days."""
     rows = "?" if found.rows is None else f"{found.rows:,}"
     sizes = map(_size_text, (found.size, found.dead_size, found.orphaned_size))
     commit = f"{found.last_commit_at or ''} {found.last_operation or ''}".strip()
-    bad = f"{found.quarantined:,}" if found.quarantined else ""
+    quarantined = f"{found.quarantined:,}" if found.quarantined else ""
     return [
         *(found.name, rows, f"{found.files:,}", *sizes),
-        *(commit, found.last_batch or "", bad, found.error or found.maintenance),
+        *(commit, found.last_batch or "", quarantined, found.error or found.maintenance),
     ]
 
 

@@ -94,20 +94,20 @@ def restore_an_input(lake: Lake) -> None:
     ("damage", "expected"),
     [
         (remove_a_file, [("bronze.orders", "files", "1 data file is missing from storage (part-")]),
-        (change_a_file, [("quarantine.orders", "files", "of another size than in the log")]),
+        (change_a_file, [("quarantine.orders", "files", "1 data file is larger or smaller than the log says (part-")]),
         (damage_a_file, [("silver.brands", "files", "")]),
         (damage_a_log, [("gold.dim_stores", "log", "gold.dim_stores is damaged: a commit file in its log is damaged")]),
         (
             append_rows_twice,
             [
-                ("silver.stores", "keys", "3 rows too many for 3 keys (store_id 1; store_id 2; store_id 3)."),
+                ("silver.stores", "keys", "3 surplus rows for 3 keys (store_id 1; store_id 2; store_id 3)."),
                 ("silver.stores", "progress", "it was changed by another program (WRITE at version"),
             ],
         ),
         (
             make_versions_overlap,
             [
-                ("silver.products_history", "keys", "or have not one current version (2)."),
+                ("silver.products_history", "keys", "or do not include exactly one current version (2)."),
                 ("silver.products_history", "progress", "it was changed by another program (UPDATE at version"),
             ],
         ),

@@ -1,4 +1,4 @@
-"""The lease: one program gets it, a crash of its holder blocks nobody for longer than its duration."""
+"""The lease: one program gets it, and a crash of its holder blocks no other program for longer than its duration."""
 
 import json
 import threading
@@ -29,7 +29,7 @@ def test_lease_is_held_by_one_and_released(lake):
     """While it is held, others get an error that names the holder; after that, the next one gets it at once."""
     with lease.hold(lake, "test") as held:
         with pytest.raises(
-            LeaseHeldError, match=r"^The process \d+ on .+ holds s3://.+/_pipeline/test\.lease, "
+            LeaseHeldError, match=r"^process \d+ on .+ holds the lease s3://.+/_pipeline/test\.lease\. "
         ) as caught:
             lease.Lease(lake, "test", 60).acquire()
         assert caught.value.holder

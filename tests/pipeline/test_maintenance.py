@@ -562,7 +562,7 @@ def test_dry_run_writes_nothing(years, s3_server, keys, tmp_path):
     lines = output.read_text().splitlines()
     assert f"silver.t: {growth.DAYS} -> 1 file" in lines
     assert (
-        lines[-1] == f"Nothing was changed. Without --dry-run: {5 * growth.DAYS - 4} files fewer to read, 0.0 MB freed."
+        lines[-1] == f"Nothing was changed. Without --dry-run: {5 * growth.DAYS - 4} fewer files to read, 0.0 MB freed."
     )
     written = json.loads(report.read_text())
     assert (written["status"], written["exit_code"], written["dry_run"]) == ("ok", 0, True)
@@ -575,7 +575,7 @@ def test_command_maintains_and_reports(years, keys, tmp_path):
     arguments = ["--maintain", "--lake", years.lake.root, "--sources", years.described, "--report", report]
     assert crashes.run(arguments, keys, output) == 0, output.read_text()
     assert [line.partition(":")[0] for line in output.read_text().splitlines()[:4]] == list(growth.TABLES)
-    assert "is maintained after" in output.read_text()
+    assert "\nMaintained s3://" in output.read_text()
     written = json.loads(report.read_text())
     assert (written["status"], written["exit_code"], written["error"]) == ("ok", 0, None)
     assert written["tables"]["silver.t"]["files_after"] == 1
@@ -593,7 +593,7 @@ def test_command_maintains_and_reports(years, keys, tmp_path):
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, keys, tmp_path):
-    """--dry-run needs --maintain, and options of the job have no meaning for a maintenance."""
+    """--dry-run needs --maintain, and options that only apply to loading cannot be combined with --maintain."""
     assert crashes.run(options, keys, tmp_path / "output") == 2
     assert "--maintain" in (tmp_path / "output").read_text()
 
@@ -612,7 +612,7 @@ def test_second_maintenance_does_nothing_while_the_first_runs(years):
     years.maintain(Options(), said)
     ((report, notes),) = inner
     assert (report.status, report.tables) == ("skipped", {})
-    assert len(notes) == 1 and notes[0].startswith("nothing was done, because another maintenance is running: ")
+    assert len(notes) == 1 and notes[0].startswith("nothing was done, because another maintenance run is going on: ")
     assert years.files() == dict.fromkeys(growth.TABLES, 1)
 
 
@@ -656,7 +656,7 @@ def test_table_that_vanishes_is_a_note(years):
     said = Recorder()
     said.before_table = delete
     report = years.maintain(said=said)
-    assert said.notes == [f"{deleted} has been deleted in the meantime"]
+    assert said.notes == [f"{deleted} was deleted during its maintenance"]
     assert set(report.tables) == set(growth.TABLES) - {deleted}
 
 
@@ -672,7 +672,7 @@ def test_table_that_vanishes_during_its_compaction_is_a_note(years, monkeypatch)
 
     monkeypatch.setattr(rewrite, "_download", delete_first)
     report = years.maintain()
-    assert years.said.notes == ["silver.t has been deleted in the meantime"]
+    assert years.said.notes == ["silver.t was deleted during its maintenance"]
     assert "silver.t" not in report.tables and report.failed == {}
 
 
@@ -713,14 +713,14 @@ def rows_of(lake: Lake, name: str) -> object:
 
 @pytest.mark.parametrize("second", ["compact", "z_order", "overwrite"])
 def test_doubled_rows_of_two_other_programs_are_reported(years, second):
-    """Two programs that compact with delta-rs at once double rows; the maintenance says so, and leaves them alone."""
+    """Two programs that compact with delta-rs at once duplicate rows; the error says so, and nothing is changed."""
     contents, stale = lakes.contents(years.lake), years.lake.delta("silver", "t")
     version = stale.version()
     years.lake.delta("silver", "t").optimize.compact()
     STALE[second](stale)
     assert lakes.contents(years.lake) != contents
     with pytest.raises(
-        DamagedTableError, match=rf"^silver\.t has rows twice, .*: version {version + 2} .*does not know of"
+        DamagedTableError, match=rf"^silver\.t has duplicate rows, .*: version {version + 2} .*did not take"
     ) as caught:
         years.maintain()
     assert f"restore version {version + 1}, or use --rebuild silver.t" in str(caught.value)
@@ -733,11 +733,13 @@ def test_doubled_rows_of_two_other_programs_are_reported(years, second):
 
 
 def test_rows_that_a_stale_overwrite_has_left_are_reported(years):
-    """An overwrite that does not know of the rows which a MERGE has inserted leaves them in the table."""
+    """A stale overwrite leaves the rows that a MERGE has inserted in the table, and the maintenance reports that."""
     stale = years.lake.delta("silver", "t")
     STALE["merge"](years.lake.delta("silver", "t"))
     STALE["overwrite"](stale)
-    with pytest.raises(DamagedTableError, match=rf"^silver\.t has rows twice, .*: version {stale.version()} \(WRITE\)"):
+    with pytest.raises(
+        DamagedTableError, match=rf"^silver\.t has duplicate rows, .*: version {stale.version()} \(WRITE\)"
+    ):
         years.maintain()
 
 

@@ -1,4 +1,4 @@
-"""How much memory DuckDB's queries may use: a share of what this process can have, or what the settings say."""
+"""How much memory DuckDB's queries may use: the limit in the settings, or half of what this process can have."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,14 +7,14 @@ import psutil
 
 from lakehouse_utils import settings
 
-_SHARE = 0.5  # Arrow and delta-rs need memory beside DuckDB, and this machine may have other work
+_SHARE = 0.5  # Arrow and delta-rs need memory too, and other programs may run on this machine
 _LEAST_BYTES = 400_000_000  # enough for any size of tables, by spilling to disk
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def query_limit_bytes() -> int:
-    """The memory limit for queries: LAKEHOUSE_MEMORY_LIMIT, else half of the memory. Raises SettingError."""
+    """The memory limit for queries: LAKEHOUSE_MEMORY_LIMIT, or else half of the memory. Raises SettingError."""
     limit = settings.load().memory_limit
     return limit if limit is not None else max(int(_SHARE * total_bytes()), _LEAST_BYTES)
 
@@ -25,7 +25,7 @@ def total_bytes() -> int:
 
 
 def _cgroup_limits() -> Iterator[int]:
-    """The limits of this process's control groups and of those that they are in; none on other systems than Linux."""
+    """The limits of this process's control groups and of their parents; none on systems other than Linux."""
     try:
         lines = _OWN_CGROUPS.read_text().splitlines()
     except OSError:
@@ -40,5 +40,5 @@ def _cgroup_limits() -> Iterator[int]:
             if folder.is_relative_to(root):
                 try:
                     yield int((folder / file).read_text())
-                except (OSError, ValueError):  # not there, or "max"
+                except (OSError, ValueError):  # missing, or "max"
                     continue

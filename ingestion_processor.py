@@ -198,20 +198,21 @@ def main(
         raise click.UsageError("Give files after --describe, and only then: --describe FILE...")
     if dry_run and not is_maintenance:
         raise click.UsageError("--dry-run requires --maintain: add it.")
+    of_a_run = {
+        "--rebuild": rebuilt_tables,
+        "--describe": describe,
+        "--strict": strict,
+        "--spark-remote": spark_remote,
+        "--engine": engine != "local",
+    }
     if is_maintenance:
-        others = {
-            "--rebuild": rebuilt_tables,
-            "--describe": describe,
-            "--engine": engine != "local",
-            "--landing": landing,
-            "--check": check,
-            "--status": show_status,
-        }
-        refuse_with_maintain(others | {"--spark-remote": spark_remote, "--strict": strict})
+        refuse_together("--maintain", of_a_run | {"--landing": landing, "--check": check, "--status": show_status})
+    if check or show_status:
+        of_some_tables = {"--tables": tables, "--layers": layers != LAYERS}
+        action, other = ("--check", {"--status": show_status}) if check else ("--status", {})
+        refuse_together(action, of_a_run | of_some_tables | other)
     escape_unprintable_letters()
     output = Output(sys.stdout)
-    if check and show_status:
-        raise click.UsageError("--check and --status cannot be combined.")
     command = "check" if check else "status" if show_status else "run"
     failure = "could not be maintained" if is_maintenance else "could not be brought up to date"
     display = RunDisplay(quiet, output, failure)
@@ -271,10 +272,10 @@ def main(
     sys.exit(code)
 
 
-def refuse_with_maintain(options: dict[str, Any]) -> None:
-    """Raise UsageError if an option was given that does not apply to --maintain."""
+def refuse_together(action: str, options: dict[str, Any]) -> None:
+    """Raise UsageError if an option was given that does not apply to this action."""
     if given := [name for name, value in options.items() if value]:
-        raise click.UsageError(f"--maintain cannot be combined with {', '.join(given)}.")
+        raise click.UsageError(f"{action} cannot be combined with {', '.join(given)}.")
 
 
 def record_run(lake: Lake, report: RunReport | MaintenanceReport) -> None:

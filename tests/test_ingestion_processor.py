@@ -299,6 +299,16 @@ def test_only_selected_layers_and_tables_run(job):
     assert [line.split(":")[0] for line in lines[:-2]] == ["silver.t"]
 
 
+def test_options_that_an_action_ignores_are_refused(job):
+    """--check and --status are about all tables and load nothing, so the options of a run are refused with them."""
+    for action in ("--check", "--status", "--maintain"):
+        for option in (["--rebuild", "silver.t"], ["--strict"], ["--engine", "spark"]):
+            result = job(action, *option)
+            assert (result.exit_code, f"{action} cannot be combined with" in result.stderr) == (2, True), result.output
+    assert job("--check", "--tables", "t").exit_code == job("--status", "--layers", "silver").exit_code == 2
+    assert "--check cannot be combined with --status." in job("--check", "--status").stderr
+
+
 def test_unknown_names_are_refused(job):
     """Unknown tables, layers and options are errors that list the valid names."""
     assert error(job("--tables", "t,nobody")).startswith(

@@ -33,10 +33,10 @@ from lakehouse_utils import __version__
 from lakehouse_utils.errors import DamagedTableError
 from lakehouse_utils.lake import TableRef
 from lakehouse_utils.lake.delta_log import Commit
+from lakehouse_utils.pipeline.engines import memory
 from lakehouse_utils.pipeline.sql import literal, quoted
 
 OPERATION = "OPTIMIZE"
-_MEMORY_LIMIT = "400MB"  # beyond it DuckDB spills to disk
 _ROW_GROUP_ROWS = 1 << 17
 _BATCH_ROWS = 1 << 16
 _PARALLEL_REQUESTS = 8
@@ -117,7 +117,7 @@ def _write(
 ) -> list[dict[str, Any]]:
     """Write the new files into the local table `folder/new`; returns their add actions."""
     temporary = folder / "spill"
-    config: dict[str, Any] = {"memory_limit": _MEMORY_LIMIT, "temp_directory": str(temporary)}
+    config: dict[str, Any] = {"memory_limit": f"{memory.query_limit_bytes()}B", "temp_directory": str(temporary)}
     settings = table.metadata().configuration
     # By default delta-rs has no statistics after the 32nd column, and then pyarrow finds no rows by such a column.
     configuration = {"delta.dataSkippingNumIndexedCols": "-1"}

@@ -105,10 +105,10 @@ def _last_runs(lake: Lake) -> dict[str, _LastRun]:
     last: dict[str, _LastRun] = {}
     try:
         table = lake.delta(*run_history.NAMES)
-        rows = table.to_pyarrow_table(columns=["started_at", "tables"]).to_pylist() if table else []
+        rows = table.to_pyarrow_table(columns=["command", "started_at", "tables"]).to_pylist() if table else []
     except (LakehouseError, OSError):
         return last
-    for row in sorted(rows, key=lambda row: row["started_at"]):
+    for row in sorted((row for row in rows if row["command"] == "run"), key=lambda row: row["started_at"]):
         is_recent = datetime.now(UTC) - row["started_at"] < RECENT
         for entry in row["tables"]:
             before = last.get(entry["name"], _LastRun())

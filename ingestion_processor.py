@@ -213,7 +213,7 @@ def main(
         refuse_together(action, of_a_run | of_some_tables | other)
     escape_unprintable_letters()
     output = Output(sys.stdout)
-    command = "check" if check else "status" if show_status else "run"
+    command = "maintain" if is_maintenance else "check" if check else "status" if show_status else "run"
     failure = "could not be maintained" if is_maintenance else "could not be brought up to date"
     display = RunDisplay(quiet, output, failure)
     report: RunReport | MaintenanceReport = (
@@ -255,7 +255,10 @@ def main(
                 run(context, landing or config.landing, described, selection, report)
         code = exit_code(report, strict)
         report.end(code)
-        record_run(lake, report)
+        if command != "run" and not lake.tables():
+            display.on_note(f"there are no tables at {lake.root} (--lake, LAKEHOUSE_URI)")
+        else:
+            record_run(lake, report)
         if report_file:
             report_file.write()
         display.show_summary(report)

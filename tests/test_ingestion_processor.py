@@ -259,6 +259,7 @@ def test_check_prints_problems_and_exits_with_5(job, shop, prefix, s3_state_dir)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
         "bronze.t: 3 rows in 1 file",
+        "operations.runs: 1 row in 1 file",
         "quarantine.t: 2 rows in 2 files",
         "silver.other: 0 rows in 0 files",
         "silver.t: 2 rows in 1 file",
@@ -297,6 +298,15 @@ def test_only_selected_layers_and_tables_run(job):
     assert job("--layers", "bronze").stdout.startswith("bronze.t: ")
     lines = job("--layers", "silver", "--tables", "t").stdout.splitlines()
     assert [line.split(":")[0] for line in lines[:-2]] == ["silver.t"]
+
+
+def test_lake_without_tables_is_named(job, prefix, s3_state_dir):
+    """A wrong address of the lake looks like a healthy one, so it is a note; nothing is written there."""
+    for action in ("--check", "--status", "--maintain"):
+        result = CliRunner().invoke(ingestion_processor.main, ["--lake", prefix, action])
+        assert (result.exit_code, f"Note: there are no tables at {prefix} (--lake, " in result.stderr) == (0, True)
+    lake = lakes.at(prefix, s3_state_dir)
+    assert [entry["Key"] for entry in lake.objects(lake.key("operations"))] == []
 
 
 def test_options_that_an_action_ignores_are_refused(job):

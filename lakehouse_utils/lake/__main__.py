@@ -6,10 +6,13 @@ The SQL has no keys: DuckDB's command line takes them from the environment, with
 from collections.abc import Iterator
 
 import click
+from deltalake.exceptions import DeltaError
 
 from lakehouse_utils.errors import LakehouseError
-from lakehouse_utils.lake import Lake
+from lakehouse_utils.lake import Lake, TableRef, compatibility
 from lakehouse_utils.lake.lake import extension_file
+
+_NAMES_OF_DUCKDB = {"main", "temp", "system", "memory", "information_schema", "pg_catalog"}
 
 
 @click.command()
@@ -34,10 +37,29 @@ def statements(lake: Lake) -> Iterator[str]:
         " SECRET getenv('AWS_SECRET_ACCESS_KEY'), SESSION_TOKEN getenv('AWS_SESSION_TOKEN'),"
         f" REGION {_quoted(lake.region)}, ENDPOINT {_quoted(host)}, URL_STYLE 'path', USE_SSL {scheme == 'https'});"
     )
+    names = set[str]()
     for ref in lake.tables():
+        if problem := _why_no_view(ref, names):
+            yield f"-- {ref.uri} has no view: {problem}"
+            continue
         layer, table = (f'"{name.replace(chr(34), chr(34) * 2)}"' for name in ref.names)
         yield f"CREATE SCHEMA IF NOT EXISTS {layer};"
         yield f"CREATE VIEW {layer}.{table} AS FROM delta_scan({_quoted(ref.uri)});"
+
+
+def _why_no_view(ref: TableRef, names: set[str]) -> str | None:
+    """Why a view would fail, and DuckDB would then ignore the rest of the file; None if it would not."""
+    if ref.label.lower() in names or ref.names[0].lower() in _NAMES_OF_DUCKDB:
+        return "DuckDB has this name already"
+    try:
+        if (table := ref.open()) is not None and (problem := compatibility.check(table, "duckdb")):
+            return problem.cause
+    except LakehouseError as error:
+        return " ".join(str(error).split())
+    except DeltaError as error:
+        return str(error).splitlines()[0]
+    names.add(ref.label.lower())
+    return None
 
 
 def _quoted(value: object) -> str:

@@ -13,6 +13,7 @@ problems that disappear when the run ends, because gold follows silver table by 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,9 @@ from deltalake import DeltaTable
 
 from lakehouse_utils.errors import DamagedTableError, GoneError, LakehouseError, StorageError
 from lakehouse_utils.lake import TableRef, delta_log
+from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import build_record, gold, silver
+from lakehouse_utils.pipeline import build_record, double_rewrites, gold, run_history, silver
 from lakehouse_utils.pipeline.context import RunContext
 from lakehouse_utils.pipeline.engines.protocol import Relation, count_rows
 from lakehouse_utils.pipeline.report import Problem
@@ -52,7 +54,8 @@ def check(context: RunContext, sources: dict[str, Source]) -> Iterator[Checked]:
     with context.engine:
         for ref in context.lake.tables():
             layer, name = ref.names
-            if ref.label in keys or (layer in ("bronze", "quarantine") and name in sources):
+            is_of_a_source = layer in ("bronze", "quarantine") and name in sources
+            if ref.label in keys or is_of_a_source or ref.names == run_history.NAMES:
                 yield _TableCheck(context, sources, ref, keys.get(ref.label, [])).run()
 
 
@@ -89,6 +92,9 @@ class _TableCheck:
     def _check(self, table: DeltaTable) -> None:
         if not self._check_files(table):
             return  # the other checks read them
+        with suppress(MissingCommitError):
+            for found in double_rewrites.examine(self._ref, -1, table.version()):
+                self._add("files", f"rows are duplicated, or replaced rows are back: {found}. {self._rebuild_advice}")
         rows = self._context.engine.define_snapshot("checked_rows", table)
         self._checked.rows = count_rows(self._context.engine, rows)
         self._check_number_of_rows(table)
@@ -128,6 +134,8 @@ class _TableCheck:
 
     @property
     def _rebuild_advice(self) -> str:
+        if self._ref.names == run_history.NAMES:
+            return f"Delete {self._ref.uri}: the next run creates it again."
         return f"`ingestion_processor.py --rebuild {self._ref.label}` builds the table again."
 
     def _check_number_of_rows(self, table: DeltaTable) -> None:

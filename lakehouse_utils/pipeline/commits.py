@@ -36,7 +36,9 @@ _SAMPLE_ROWS_PER_VALUE = 8  # dictionary encoding is used above this
 MAX_ATTEMPTS = 20  # of a commit, or of the step that makes it, if other writers commit first
 # Commits from one checkpoint to the next, as in Delta's reference implementation. Opening a table reads the commits
 # since the last checkpoint; delta-rs writes one at every 100th commit.
-_INTERVAL_PROPERTY, _CHECKPOINT_INTERVAL, _DEFAULT_INTERVAL = "delta.checkpointInterval", 10, 100
+_CHECKPOINTS = {"delta.checkpointInterval": "10"}  # of new tables: opening one must not read 100 commits
+# delta-rs does not know which commits the next run needs; `maintenance.py` does. It would also list the log each time.
+AFTER_COMMIT = PostCommitHookProperties(cleanup_expired_logs=False)
 _MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longer by as much
 
 Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
@@ -164,22 +166,6 @@ def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:
         table.update_incremental()
 
 
-def after_commit(table: DeltaTable | None) -> PostCommitHookProperties:
-    """What delta-rs does after the next commit to `table` (None: after the commit that creates it).
-
-    It writes a checkpoint when the table's property says so. Only then it also looks for old commit files to remove: by
-    default it lists the complete log after every commit.
-    """
-    version = 0 if table is None else table.version() + 1
-    interval = _CHECKPOINT_INTERVAL if table is None else _checkpoint_interval(table)
-    return PostCommitHookProperties(cleanup_expired_logs=None if (version + 1) % interval == 0 else False)
-
-
-def _checkpoint_interval(table: DeltaTable) -> int:
-    value = table.metadata().configuration.get(_INTERVAL_PROPERTY, "")
-    return int(value) if value.isdecimal() and int(value) else _DEFAULT_INTERVAL
-
-
 def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> DeltaTable:
     """Create the table without rows unless it exists: if two writers created it with rows, both would succeed.
 
@@ -192,9 +178,9 @@ def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None =
                 schema,
                 mode="ignore",
                 storage_options=ref.lake.storage_options,
-                configuration={_INTERVAL_PROPERTY: str(_CHECKPOINT_INTERVAL)} | (configuration or {}),
+                configuration=_CHECKPOINTS | (configuration or {}),
                 commit_properties=CommitRecord({}).properties(None),
-                post_commithook_properties=after_commit(None),
+                post_commithook_properties=AFTER_COMMIT,
             )
         except CommitFailedError:
             table = ref.open()
@@ -221,9 +207,8 @@ def record(table: DeltaTable, commit: CommitRecord, engine_commit: int | None = 
 def _write(
     table: DeltaTable, files: Sequence[AddAction], mode: str, schema: Schema, properties: CommitProperties
 ) -> None:
-    hooks = after_commit(table)
     table.create_write_transaction(
-        list(files), mode, schema, commit_properties=properties, post_commithook_properties=hooks
+        list(files), mode, schema, commit_properties=properties, post_commithook_properties=AFTER_COMMIT
     )
     table.update_incremental()
 

@@ -81,7 +81,9 @@ def examine(ref: TableRef, since: int, until: int) -> list[DoubleRewrite]:
     with translate_errors(f"read the log of {ref.label}", ref.lake):
         if since < 0:
             versions = [version for version in log.versions() if version <= until]
-            since = versions[0] if versions and versions[0] > 0 else -1
+            if not versions:  # another program removed the commits up to a checkpoint in the meantime
+                return []
+            since = versions[0] if versions[0] > 0 else -1
         before = ref.open(since) if since >= 0 else None
         live = pa.table(before.get_add_actions(flatten=True))["path"].to_pylist() if before else []
         return find_double_rewrites(log.commits(range(since + 1, until + 1)), live)

@@ -145,7 +145,7 @@ class _State:
             raise
         try:
             content = json.loads(answer["Body"].read())
-            name, duration_s = str(content["id"]), float(content["duration_s"])
+            name, duration_s = str(content["id"]), min(float(content["duration_s"]), DURATION_S)
             holder = f"process {content['process']} on {content['host']}"
         except (ValueError, KeyError, TypeError):  # not an object of this module: it expires after the usual duration
             name, duration_s, holder = "", DURATION_S, "another program"

@@ -775,7 +775,7 @@ class _Examined:
     It saves requests. If it is lost, or if another maintenance run replaces it, commits are examined again.
     """
 
-    def __init__(self, lake: Lake, content: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, lake: Lake, content: dict[str, Any]) -> None:
         self._lake = lake
         self._content = content
         self._is_changed = False
@@ -796,7 +796,9 @@ class _Examined:
 
     def version(self, label: str, objects: _Objects) -> int:
         """The last examined version of a table that is still the same commit; -1 if there is none."""
-        entry = self._content.get(label, {})
+        entry = self._content.get(label)
+        if not isinstance(entry, dict):
+            return -1
         version, etag = entry.get("version"), entry.get("etag")
         return version if isinstance(version, int) and objects.etag(f"{version:020}.json") == etag else -1
 
@@ -808,7 +810,8 @@ class _Examined:
 
     def advance(self, label: str, base: int, rewritten: rewrite.Rewritten) -> None:
         """Record a rewrite that was based on `base`, if all versions up to `base` were examined."""
-        if self._content.get(label, {}).get("version") == base:
+        entry = self._content.get(label)
+        if isinstance(entry, dict) and entry.get("version") == base:
             self.record(label, rewritten.version, rewritten.etag)
 
     def write(self) -> None:

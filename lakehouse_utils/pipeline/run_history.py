@@ -18,7 +18,7 @@ from deltalake.exceptions import CommitFailedError
 
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline.commits import MAX_ATTEMPTS, after_commit, pause_after_conflict
+from lakehouse_utils.pipeline.commits import AFTER_COMMIT, MAX_ATTEMPTS, pause_after_conflict
 from lakehouse_utils.pipeline.maintenance import MaintenanceReport
 from lakehouse_utils.pipeline.report import RunReport
 
@@ -79,14 +79,14 @@ def append(lake: Lake, report: RunReport | MaintenanceReport) -> None:
 
 def _write(ref: TableRef, row: pa.Table) -> None:
     """Append with a fresh handle, which sees what other writers have committed; the first run creates the table."""
-    table = ref.open()
     write_deltalake(
-        table or ref.uri,
+        ref.open() or ref.uri,
         row,
         mode="append",
+        schema_mode="merge",  # the table may have columns of a later version of this package, or of somebody else
         configuration=_CONFIGURATION,
         storage_options=ref.lake.storage_options,
-        post_commithook_properties=after_commit(table),
+        post_commithook_properties=AFTER_COMMIT,
     )
 
 

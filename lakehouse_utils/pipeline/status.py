@@ -108,7 +108,8 @@ def _last_runs(lake: Lake) -> dict[str, _LastRun]:
         rows = table.to_pyarrow_table(columns=["command", "started_at", "tables"]).to_pylist() if table else []
     except (LakehouseError, OSError):
         return last
-    for row in sorted((row for row in rows if row["command"] == "run"), key=lambda row: row["started_at"]):
+    rows = [row for row in rows if row["command"] == "run" and row["started_at"] and row["tables"]]
+    for row in sorted(rows, key=lambda row: row["started_at"]):
         is_recent = datetime.now(UTC) - row["started_at"] < RECENT
         for entry in row["tables"]:
             before = last.get(entry["name"], _LastRun())

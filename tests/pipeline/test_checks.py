@@ -70,6 +70,12 @@ def append_rows_twice(lake: Lake) -> None:
     write_deltalake(table, table.to_pyarrow_table(), mode="append")
 
 
+def compact_twice(lake: Lake) -> None:
+    stale = lake.delta("bronze", "stocks")
+    lake.delta("bronze", "stocks").optimize.compact()
+    stale.optimize.z_order(["store_id"])
+
+
 def make_versions_overlap(lake: Lake) -> None:
     lake.delta("silver", "products_history").update(
         updates={"valid_to": "NULL"}, predicate="product_id = 1 AND NOT is_current"
@@ -104,6 +110,7 @@ def restore_an_input(lake: Lake) -> None:
                 ("silver.stores", "progress", "it was changed by another program (WRITE at version"),
             ],
         ),
+        (compact_twice, [("bronze.stocks", "files", "did not take version")]),
         (
             make_versions_overlap,
             [

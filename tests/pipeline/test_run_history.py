@@ -1,14 +1,18 @@
 """The table of runs: one row per run, whatever its end, that SQL can ask."""
 
+import re
 import threading
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import run_history
 from lakehouse_utils.pipeline.context import TableCounts
 from lakehouse_utils.pipeline.report import RunReport
+from lakehouse_utils.pipeline.status import status
 
 
 def ended(exit_code: int = 0, error: BaseException | None = None, **fields: object) -> RunReport:
@@ -62,6 +66,16 @@ def test_runs_that_end_at_the_same_time_are_all_recorded(lake):
     assert sorted(row["run_id"] for row in rows(lake)) == sorted(report.run_id for report in reports)
 
 
+def test_rows_and_columns_of_others_do_no_harm(lake):
+    """A later version may add a column, and another program a row: runs are recorded as before."""
+    run_history.append(lake, ended())
+    foreign = pa.table({"run_id": ["x"], "foreign": [1]})
+    write_deltalake(lake.delta(*run_history.NAMES), foreign, mode="append", schema_mode="merge")
+    run_history.append(lake, ended())
+    assert [row["command"] for row in sorted(rows(lake), key=lambda row: row["run_id"] == "x")] == ["run", "run", None]
+    assert [found.name for found in status(lake, {})] == ["operations.runs"]
+
+
 def test_opening_the_table_does_not_read_the_commits_of_all_runs(lake):
     """Every five runs there is a checkpoint, so the log is read from there on."""
     for _ in range(11):
@@ -81,7 +95,7 @@ def test_opening_the_table_does_not_read_the_commits_of_all_runs(lake):
 def test_sql_of_the_module_answers(lake, what, condition, expected):
     """The query in the module's docstring runs in DuckDB."""
     run_history.append(lake, ended(rows={"bronze.t": TableCounts(rebuilt="x")}, failed={"silver.t": "the error"}))
-    query = run_history.__doc__.split("query:\n\n")[1].split("\n\n")[0]
+    query = re.search(r"    SELECT (?:.+\n)+", run_history.__doc__)[0]
     assert "entry.status = 'failed'" in query
     with lake.duckdb() as connection:
         connection.sql(f"CREATE VIEW runs AS FROM delta_scan('{lake.uri(*run_history.NAMES)}')")

@@ -183,7 +183,7 @@ class LocalEngine:
             target_alias="target",
             streamed_exec=False,
             commit_properties=target.commit.properties(target.table),
-            post_commithook_properties=commits.after_commit(target.table),
+            post_commithook_properties=commits.AFTER_COMMIT,
         )
         values = {quoted(name): f"source.{quoted(name)}" for name in columns}
         for clause in clauses:

@@ -11,6 +11,7 @@ import random
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from decimal import Context, Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -90,8 +91,8 @@ def _range_of_type(data_type: pa.DataType) -> tuple[Any, Any] | None:
     if types.is_integer(data_type):
         return -(1 << data_type.bit_width - 1), (1 << data_type.bit_width - 1) - 1
     if types.is_decimal(data_type):
-        limit = 10 ** (data_type.precision - data_type.scale)
-        return -limit, limit
+        limit = Decimal(10**data_type.precision - 1).scaleb(-data_type.scale, Context(prec=data_type.precision))
+        return limit.copy_negate(), limit
     if types.is_boolean(data_type):
         return False, True
     if types.is_date(data_type):
@@ -106,14 +107,23 @@ def add_action(path: str, size_bytes: int, rows: int, stats: Statistics, nulls: 
 
     `stats` has the bounds of all columns, or it is empty. `nulls` has the number of missing values by column.
     """
-    log_stats: dict[str, Any] = {"numRecords": rows, "nullCount": nulls}
+    log_stats = f'"numRecords": {rows}, "nullCount": {_json_object(nulls)}'
     if stats:
-        log_stats["minValues"] = {name: minimum for name, (minimum, _) in stats.items()}
-        log_stats["maxValues"] = {name: maximum for name, (_, maximum) in stats.items()}
-        log_stats["tightBounds"] = False
-    modified_ms = int(time.time() * 1000)
-    # Raw letters, because delta-rs misreads the escapes of the last ones.
-    return AddAction(path, size_bytes, {}, modified_ms, True, json.dumps(log_stats, default=str, ensure_ascii=False))
+        minimum = {name: low for name, (low, _) in stats.items()}
+        maximum = {name: high for name, (_, high) in stats.items()}
+        bounds = f'"minValues": {_json_object(minimum)}, "maxValues": {_json_object(maximum)}'
+        log_stats += f', {bounds}, "tightBounds": false'
+    return AddAction(path, size_bytes, {}, int(time.time() * 1000), True, f"{{{log_stats}}}")
+
+
+def _json_object(values: Mapping[str, Any]) -> str:
+    """JSON with raw letters, since delta-rs misreads the escapes of the last ones, and with all digits of decimals."""
+    texts = (
+        f"{value:f}" if isinstance(value, Decimal) else json.dumps(value, default=str, ensure_ascii=False)
+        for value in values.values()
+    )
+    names = (json.dumps(name, ensure_ascii=False) for name in values)
+    return f"{{{', '.join(f'{name}: {text}' for name, text in zip(names, texts, strict=True))}}}"
 
 
 def is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:

@@ -470,7 +470,10 @@ class _TableStep:
         try:
             double = double_rewrites.examine(self.ref, since, version)
         except MissingCommitError:
-            double = double_rewrites.examine(self.ref, -1, version)
+            try:
+                double = double_rewrites.examine(self.ref, -1, version)
+            except MissingCommitError:  # the log has gaps below a checkpoint; the table itself can be read
+                double = []
         if double:
             (first, *_), sentences = double, "; ".join(map(str, double))
             restore = f"restore version {first.version - 1}, or " if first.version else ""

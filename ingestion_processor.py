@@ -223,6 +223,7 @@ def main(
     )
     report_file: ReportFile | None = None
     lake: Lake | None = None
+    may_be_empty = command != "run"  # the lake, as far as this command has seen
     try:
         if report_path and not describe:
             new_file = ReportFile(report_path, report)
@@ -247,6 +248,7 @@ def main(
                 maintain(lake, described, display, Options(selection, dry_run), report)
             elif check:
                 for table in checks.check(context, described):
+                    may_be_empty = False
                     report.problems += table.problems
                     display.show_check(table)
             elif show_status:
@@ -255,7 +257,7 @@ def main(
                 run(context, landing or config.landing, described, selection, report)
         code = exit_code(report, strict)
         report.end(code)
-        if command != "run" and not lake.tables():
+        if may_be_empty and not report.tables and not lake.tables():
             display.on_note(f"there are no tables at {lake.root} (--lake, LAKEHOUSE_URI)")
         else:
             record_run(lake, report)

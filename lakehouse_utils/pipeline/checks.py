@@ -27,6 +27,7 @@ from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, double_rewrites, gold, run_history, silver
 from lakehouse_utils.pipeline.context import RunContext
 from lakehouse_utils.pipeline.engines.protocol import Relation, count_rows
+from lakehouse_utils.pipeline.keys import key_columns
 from lakehouse_utils.pipeline.report import Problem
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import quoted
@@ -50,22 +51,13 @@ def check(context: RunContext, sources: dict[str, Source]) -> Iterator[Checked]:
     Opens and closes the context's engine. Raises StorageError if the lake cannot be reached.
     """
     context.lake.check_access()
-    keys = _keys(sources)
+    keys = key_columns(sources)
     with context.engine:
         for ref in context.lake.tables():
             layer, name = ref.names
             is_of_a_source = layer in ("bronze", "quarantine") and name in sources
             if ref.label in keys or is_of_a_source or ref.names == run_history.NAMES:
                 yield _TableCheck(context, sources, ref, keys.get(ref.label, [])).run()
-
-
-def _keys(sources: dict[str, Source]) -> dict[str, list[str]]:
-    """The key of each table of silver and gold."""
-    keys = {f"silver.{source.name}": source.key for source in sources.values()}
-    keys |= {
-        f"silver.{source.name}_history": [*source.key, "valid_from"] for source in sources.values() if source.history
-    }
-    return keys | {f"gold.{name}": gold.GoldTable.load(name).key for name in gold.TABLES}
 
 
 class _TableCheck:
@@ -90,14 +82,15 @@ class _TableCheck:
         return self._checked
 
     def _check(self, table: DeltaTable) -> None:
-        if not self._check_files(table):
+        adds = delta_log.live_add_actions(table)
+        if not self._check_files(adds):
             return  # the other checks read them
         with suppress(MissingCommitError):
             for found in double_rewrites.examine(self._ref, -1, table.version()):
                 self._add("files", f"rows are duplicated, or replaced rows are back: {found}. {self._rebuild_advice}")
         rows = self._context.engine.define_snapshot("checked_rows", table)
         self._checked.rows = count_rows(self._context.engine, rows)
-        self._check_number_of_rows(table)
+        self._check_number_of_rows(adds)
         if self._key:
             self._check_keys(rows)
         if self._ref.names[1].endswith("_history") and self._ref.names[0] == "silver":
@@ -115,11 +108,10 @@ class _TableCheck:
 
     # -- files
 
-    def _check_files(self, table: DeltaTable) -> bool:
+    def _check_files(self, adds: list[dict[str, Any]]) -> bool:
         """Whether all live files exist, with the size that the log says."""
         prefix = self._ref.key("")
         existing = {entry["Key"].removeprefix(prefix): entry["Size"] for entry in self._context.lake.objects(prefix)}
-        adds = delta_log.live_add_actions(table)
         self._checked.files = len(adds)
         missing = [add["path"] for add in adds if add["path"] not in existing]
         other_size = [add["path"] for add in adds if existing.get(add["path"], add["size_bytes"]) != add["size_bytes"]]
@@ -138,8 +130,8 @@ class _TableCheck:
             return f"Delete {self._ref.uri}: the next run creates it again."
         return f"`ingestion_processor.py --rebuild {self._ref.label}` builds the table again."
 
-    def _check_number_of_rows(self, table: DeltaTable) -> None:
-        counts = [add["num_records"] for add in delta_log.live_add_actions(table)]
+    def _check_number_of_rows(self, adds: list[dict[str, Any]]) -> None:
+        counts = [add["num_records"] for add in adds]
         if None not in counts and sum(counts) != self._checked.rows:
             sentence = f"the files have {self._checked.rows:,} rows, but the log says {sum(counts):,}."
             self._add("files", f"{sentence} {self._rebuild_advice}")

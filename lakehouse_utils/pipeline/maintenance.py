@@ -19,11 +19,10 @@ files that silver has not covered yet by name. Clean-up and compaction leave bot
 import json
 import re
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -33,12 +32,10 @@ import pyarrow as pa
 from botocore.exceptions import ClientError
 from deltalake import DeltaTable
 
-from lakehouse_utils import __version__
 from lakehouse_utils.errors import (
     ConflictError,
     DamagedTableError,
     ExpiredCredentialsError,
-    FailedTablesError,
     GoneError,
     LakehouseError,
     MachineError,
@@ -49,10 +46,17 @@ from lakehouse_utils.errors import (
 from lakehouse_utils.lake import Lake, TableRef, compatibility
 from lakehouse_utils.lake.delta_log import DeltaLog, MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import build_record, commits, double_rewrites, gold, lease, lineage, report, rewrite
+from lakehouse_utils.pipeline import build_record, commits, double_rewrites, lease, lineage, report, rewrite
 from lakehouse_utils.pipeline.build_record import BuildRecord
+from lakehouse_utils.pipeline.keys import key_columns
 from lakehouse_utils.pipeline.rewrite import Layout, LiveFile
-from lakehouse_utils.pipeline.run import LAYERS, Selection, is_interrupted_query, repeat_passing_faults
+from lakehouse_utils.pipeline.run import (
+    LAYERS,
+    Selection,
+    is_interrupted_query,
+    raise_failures,
+    repeat_passing_faults,
+)
 from lakehouse_utils.pipeline.sources import Source
 
 # A rewrite pays if it saves at least this many files, and rewrites at most this many bytes per saved file: a full scan
@@ -85,10 +89,6 @@ _SUPPORTED_FEATURES = {"appendOnly", "invariants", "checkConstraints", "changeDa
 _LAST_SUPPORTED_WRITER, _WRITER_WITH_FEATURES = 4, 7
 
 SKIPPED = "skipped"  # the status of a report if another maintenance run holds the lease
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 @dataclass
@@ -144,7 +144,7 @@ class TableMaintenance:
 
 
 @dataclass
-class MaintenanceReport:
+class MaintenanceReport(report.Report):
     """What `--maintain` did. `tables` has an entry per table, `failed` the errors of tables, by `<layer>.<table>`."""
 
     lake: str
@@ -152,33 +152,21 @@ class MaintenanceReport:
     seconds: float = 0.0
     tables: dict[str, TableMaintenance] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
-    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    started_at: str = field(default_factory=_now)
-    ended_at: str | None = None
-    status: str = report.RUNNING
-    exit_code: int | None = None
-    error: dict[str, str] | None = None
-    version: str = __version__
-    commit: str | None = field(default_factory=report.git_commit)
-    command: str = "maintain"
+    command: str = field(default="maintain", kw_only=True)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""
-        return asdict(self) | {"seconds": round(self.seconds, 3), "bytes_freed": self.bytes_freed}
+        return super().as_json() | {"bytes_freed": self.bytes_freed}
 
     @property
     def bytes_freed(self) -> int:
         """The size of all objects that were deleted, or would be."""
         return sum(done.bytes_freed for done in self.tables.values())
 
-    def end(self, exit_code: int, error: BaseException | None = None, *, interrupted: bool = False) -> None:
-        """Record how the maintenance ended."""
-        self.ended_at, self.exit_code = _now(), exit_code
-        if error is not None:
-            self.error = {"class": type(error).__name__, "message": " ".join(str(error).split())}
-            self.status = report.INTERRUPTED if interrupted else report.FAILED
-        elif self.status == report.RUNNING:
-            self.status = report.OK
+    @property
+    def status_without_error(self) -> str:
+        """See Report."""
+        return self.status if self.status == SKIPPED else report.OK
 
 
 class MaintenanceProgress(Protocol):
@@ -270,16 +258,6 @@ def _require_known(selection: Selection, refs: list[TableRef]) -> None:
         )
 
 
-def sort_key(ref: TableRef, described: Mapping[str, Source]) -> tuple[str, ...]:
-    """The columns by which the rows of a table of silver or gold are sorted; empty if they are not known."""
-    layer, name = ref.names[0], ref.names[-1]
-    if layer == "silver" and (source := described.get(name.removesuffix("_history"))):
-        return (*source.key, "valid_from") if name != source.name else tuple(source.key)
-    if layer == "gold" and name in gold.TABLES:
-        return tuple(gold.GoldTable.load(name).key)
-    return ()
-
-
 # -- the maintenance of a lake
 
 
@@ -293,7 +271,7 @@ class _Maintenance:
         report: MaintenanceReport,
     ) -> None:
         self.lake = lake
-        self.described = described
+        self.sort_keys = key_columns(described)
         self.progress = progress
         self.report = report
         self.now = datetime.now(UTC)
@@ -374,15 +352,8 @@ class _Maintenance:
         return repeat_passing_faults(attempts, self.lake.check_access)
 
     def raise_failures(self) -> None:
-        """Raise the error of the table that failed, or FailedTablesError if several have failed."""
-        if len(self._errors) == 1:
-            (error,) = self._errors.values()
-            raise error
-        if self._errors:
-            sentences = " ".join(f"{label}: {sentence}" for label, sentence in self.report.failed.items())
-            raise FailedTablesError(
-                f"{len(self._errors)} tables could not be maintained. {sentences}", tables=list(self._errors)
-            )
+        """See `run.raise_failures`."""
+        raise_failures(self._errors, self.report.failed, "could not be maintained")
 
 
 def _ends_everything(error: Exception) -> bool:
@@ -440,7 +411,7 @@ class _TableStep:
         self._needed = needed
         self._examined = examined
         self._layout = _LAYOUTS.get(ref.names[0]) or Layout(
-            commits.TARGET_FILE_BYTES, sort_key(ref, maintenance.described)
+            commits.TARGET_FILE_BYTES, tuple(maintenance.sort_keys.get(ref.label, ()))
         )
 
     def run(self) -> bool:

@@ -6,10 +6,10 @@ import os
 import subprocess
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from lakehouse_utils import __version__, settings
 from lakehouse_utils.errors import SettingError
@@ -48,23 +48,13 @@ class Problem(NamedTuple):
     sentence: str
 
 
-@dataclass
-class RunReport:
-    """What a run did. `rows` has the counts by `<layer>.<table>`, in the order in which the tables were refreshed.
+@dataclass(kw_only=True)
+class Report:
+    """What every report says: what ran, when, and how it ended. Each kind of report also has `seconds`.
 
-    `refused` has one sentence per file that could not be read at all. `failed` has the error of each table that could
-    not be brought up to date, `skipped` the tables that depend on those. `error` has the class and the message of the
-    error that ended the run. `command` is what ran: "run", "check" or "status"; `problems` is what a check
-    found, `tables` has the status of each table (see `status.py`).
+    `error` has the class and the message of the error that ended it.
     """
 
-    engine: str
-    lake: str
-    seconds: float = 0.0
-    rows: dict[str, TableCounts] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    skipped: list[str] = field(default_factory=list)
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started_at: str = field(default_factory=_now)
     ended_at: str | None = None
@@ -74,12 +64,52 @@ class RunReport:
     version: str = __version__
     commit: str | None = field(default_factory=git_commit)
     command: str = "run"
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values, with the fields as keys: those of the kind of report come first."""
+        plain = asdict(self)
+        plain["seconds"] = round(plain["seconds"], 3)
+        common = [field.name for field in fields(Report)]
+        own = {name: value for name, value in plain.items() if name not in common}
+        return own | {name: plain[name] for name in common}
+
+    @property
+    def status_without_error(self) -> str:
+        """How it ended if no error ended it."""
+        return OK
+
+    def end(self, exit_code: int, error: BaseException | None = None, *, interrupted: bool = False) -> None:
+        """Record how it ended."""
+        self.ended_at, self.exit_code = _now(), exit_code
+        if error is None:
+            self.status = self.status_without_error
+        else:
+            self.error = {"class": type(error).__name__, "message": " ".join(str(error).split())}
+            self.status = INTERRUPTED if interrupted else FAILED
+
+
+@dataclass
+class RunReport(Report):
+    """What a run did. `rows` has the counts by `<layer>.<table>`, in the order in which the tables were refreshed.
+
+    `refused` has one sentence per file that could not be read at all. `failed` has the error of each table that could
+    not be brought up to date, `skipped` the tables that depend on those. `command` is what ran: "run", "check" or
+    "status"; `problems` is what a check found, `tables` has the status of each table (see `status.py`).
+    """
+
+    engine: str
+    lake: str
+    seconds: float = 0.0
+    rows: dict[str, TableCounts] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     tables: list[Any] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, with the fields as keys."""
-        plain = asdict(self) | {"seconds": round(self.seconds, 3), "missing_columns": self.missing_columns}
+        plain = super().as_json() | {"missing_columns": self.missing_columns}
         plain["problems"] = [problem._asdict() for problem in self.problems]
         for counts in plain["rows"].values():
             del counts["missing_columns"]  # listed for all tables together
@@ -100,28 +130,14 @@ class RunReport:
         """Whether any table has other rows than before the run."""
         return any(counts.changed_anything for counts in self.rows.values())
 
-    def end(self, exit_code: int, error: BaseException | None = None, *, interrupted: bool = False) -> None:
-        """Record how the run ended."""
-        self.ended_at, self.exit_code = _now(), exit_code
-        if error is not None:
-            self.error = {"class": type(error).__name__, "message": " ".join(str(error).split())}
-            self.status = INTERRUPTED if interrupted else FAILED
-        elif self.problems:
-            self.status = FAILED
-        elif self.refused:
-            self.status = REFUSED
-        else:
-            self.status = QUARANTINED if self.quarantined else OK
-
-
-class Report(Protocol):
-    """What a ReportFile needs of a report."""
-
-    commit: str | None
-    ended_at: str | None
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as plain values, with the fields as keys."""
+    @property
+    def status_without_error(self) -> str:
+        """See Report."""
+        if self.problems:
+            return FAILED
+        if self.refused:
+            return REFUSED
+        return QUARANTINED if self.quarantined else OK
 
 
 class ReportFile:

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -182,6 +182,19 @@ def _start_again(
             rebuild.start_again(context, label, sources.get(name), landing)
 
 
+def raise_failures(errors: Mapping[str, Exception], sentences: Mapping[str, str], what: str) -> None:
+    """Raise the error of the table that failed, or FailedTablesError if several have failed.
+
+    `sentences` has the text of each error, `what` says what could not be done with the tables.
+    """
+    if len(errors) == 1:
+        (error,) = errors.values()
+        raise error
+    if errors:
+        text = " ".join(f"{label}: {sentence}" for label, sentence in sentences.items())
+        raise FailedTablesError(f"{len(errors)} tables {what}. {text}", tables=list(errors))
+
+
 def is_interrupted_query(error: BaseException) -> bool:
     """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that differs from others only in its text."""
     return str(error) == "Query interrupted"
@@ -228,15 +241,8 @@ class _Steps:
         return self.context.engine.name == "local"  # a Spark server may be gone: the engine finds that out
 
     def raise_failures(self) -> None:
-        """Raise the error of the table that failed, or FailedTablesError if several have failed."""
-        if len(self._errors) == 1:
-            (error,) = self._errors.values()
-            raise error
-        if self._errors:
-            sentences = " ".join(f"{label}: {sentence}" for label, sentence in self.report.failed.items())
-            raise FailedTablesError(
-                f"{len(self._errors)} tables could not be brought up to date. {sentences}", tables=list(self._errors)
-            )
+        """See the function of this name."""
+        raise_failures(self._errors, self.report.failed, "could not be brought up to date")
 
 
 def _run_bronze(steps: _Steps, landing: Landing, sources: dict[str, Source], selection: Selection) -> None:

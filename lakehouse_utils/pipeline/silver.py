@@ -39,6 +39,11 @@ def tables(source: Source) -> list[str]:
     return [*([f"{source.name}_history"] if source.history else []), source.name]
 
 
+def key_columns(source: Source, name: str) -> list[str]:
+    """The key of `silver/<name>`, one of `tables(source)`: a history has one row per key and time."""
+    return source.key if name == source.name else [*source.key, "valid_from"]
+
+
 def input_label(source: Source) -> str:
     """The input of a source's silver tables, as their build records name it."""
     return f"bronze.{source.name}"
@@ -328,7 +333,7 @@ def _resolve_accepted(engine: Engine, table: DeltaTable, rejected: Relation) -> 
 def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, new: _NewRows) -> TableCounts:
     """Build the history of the new rows' keys again, and write what differs from the table."""
     ref, engine = run.lake.table("silver", f"{source.name}_history"), run.engine
-    key = [*source.key, "valid_from"]
+    key = key_columns(source, ref.names[1])
     if table is None or is_empty(table) or new.replaces_all:  # many rows
         rejected = _reject(engine, source, new)
         read = count_rows(engine, new.rows) - count_rows(engine, rejected)

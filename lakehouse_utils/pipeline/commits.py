@@ -6,13 +6,11 @@ crash loses or duplicates a row. Files that were uploaded but never committed ar
 """
 
 import io
-import json
 import random
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from decimal import Context, Decimal
-from typing import Any
+from collections.abc import Sequence
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,7 +23,7 @@ from lakehouse_utils.errors import DamagedTableError, GoneError
 from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import build_record
+from lakehouse_utils.pipeline import build_record, file_statistics
 from lakehouse_utils.pipeline.build_record import CommitRecord, Transactions
 from lakehouse_utils.pipeline.lineage import SOURCE_FILE, SOURCE_LINE
 from lakehouse_utils.pipeline.log_states import LogStates
@@ -37,18 +35,16 @@ _SAMPLE_ROWS_PER_VALUE = 8  # dictionary encoding is used above this
 MAX_ATTEMPTS = 20  # of a commit, or of the step that makes it, if other writers commit first
 # Commits from one checkpoint to the next, as in Delta's reference implementation. Opening a table reads the commits
 # since the last checkpoint; delta-rs writes one at every 100th commit.
-_CHECKPOINTS = {"delta.checkpointInterval": "10"}  # of new tables: opening one must not read 100 commits
+_CHECKPOINTS = {"delta.checkpointInterval": "10"}
 # delta-rs does not know which commits the next run needs; `maintenance.py` does. It would also list the log each time.
 AFTER_COMMIT = PostCommitHookProperties(cleanup_expired_logs=False)
 _MAX_PAUSE_S = 0.1  # before the second attempt; each further pause may be longer by as much
 
-Statistics = dict[str, tuple[Any, Any]]  # minimum and maximum, by column
 
-
-def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
+def put_parquet(ref: TableRef, rows: pa.Table, bounds: file_statistics.Bounds) -> AddAction:
     """Upload `rows` as one Parquet file into a table's folder, for a later commit to add.
 
-    `stats` has the minimum and maximum of some columns, for the log; without any, the log gets none. The file itself
+    `bounds` has the minimum and maximum of some columns, for the log; without any, the log gets none. The file itself
     has no statistics, because no reader skips data by raw text.
     """
     buffer = io.BytesIO()
@@ -65,65 +61,22 @@ def put_parquet(ref: TableRef, rows: pa.Table, stats: Statistics) -> AddAction:
     )
     size_bytes = buffer.tell()
     buffer.seek(0)
+    nulls = {name: rows[name].null_count for name in rows.column_names}
+    statistics = file_statistics.with_some_bounds(rows.schema, len(rows), nulls, bounds)
+    return upload(ref, buffer, size_bytes, statistics)
+
+
+def upload(ref: TableRef, body: IO[bytes], size_bytes: int, statistics: str) -> AddAction:
+    """Upload a data file into a table's folder, for a later commit to add: see `file_statistics.py`."""
     path = f"part-{uuid.uuid4()}.parquet"
     with translate_errors(f"write to {ref.label}", ref.lake):
-        ref.lake.s3.put_object(Bucket=ref.lake.bucket, Key=ref.key(path), Body=buffer)
-    nulls = {name: rows[name].null_count for name in rows.column_names}
-    return add_action(path, size_bytes, len(rows), wide_bounds(rows.schema) | stats if stats else {}, nulls)
+        ref.lake.s3.put_object(Bucket=ref.lake.bucket, Key=ref.key(path), Body=body)
+    return add_action(path, size_bytes, statistics)
 
 
-def wide_bounds(schema: pa.Schema) -> Statistics:
-    """A minimum and a maximum of each column that no value is outside of; empty if a type has none.
-
-    If the log has bounds of some columns only, delta-rs 1.6.6 tells pyarrow that no row meets a condition on another.
-    """
-    bounds = {field.name: _range_of_type(field.type) for field in schema}
-    complete = {name: both for name, both in bounds.items() if both is not None}
-    return complete if len(complete) == len(bounds) else {}
-
-
-def _range_of_type(data_type: pa.DataType) -> tuple[Any, Any] | None:
-    types = pa.types
-    if types.is_dictionary(data_type):
-        return _range_of_type(data_type.value_type)
-    if types.is_string(data_type) or types.is_large_string(data_type):
-        return "", "\U0010ffff"
-    if types.is_integer(data_type):
-        return -(1 << data_type.bit_width - 1), (1 << data_type.bit_width - 1) - 1
-    if types.is_decimal(data_type):
-        limit = Decimal(10**data_type.precision - 1).scaleb(-data_type.scale, Context(prec=data_type.precision))
-        return limit.copy_negate(), limit
-    if types.is_boolean(data_type):
-        return False, True
-    if types.is_date(data_type):
-        return "0001-01-01", "9999-12-31"
-    if types.is_timestamp(data_type):
-        return "0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"
-    return None
-
-
-def add_action(path: str, size_bytes: int, rows: int, stats: Statistics, nulls: Mapping[str, int]) -> AddAction:
-    """The action that adds a file to a table.
-
-    `stats` has the bounds of all columns, or it is empty. `nulls` has the number of missing values by column.
-    """
-    log_stats = f'"numRecords": {rows}, "nullCount": {_json_object(nulls)}'
-    if stats:
-        minimum = {name: low for name, (low, _) in stats.items()}
-        maximum = {name: high for name, (_, high) in stats.items()}
-        bounds = f'"minValues": {_json_object(minimum)}, "maxValues": {_json_object(maximum)}'
-        log_stats += f', {bounds}, "tightBounds": false'
-    return AddAction(path, size_bytes, {}, int(time.time() * 1000), True, f"{{{log_stats}}}")
-
-
-def _json_object(values: Mapping[str, Any]) -> str:
-    """JSON with raw letters, since delta-rs misreads the escapes of the last ones, and with all digits of decimals."""
-    texts = (
-        f"{value:f}" if isinstance(value, Decimal) else json.dumps(value, default=str, ensure_ascii=False)
-        for value in values.values()
-    )
-    names = (json.dumps(name, ensure_ascii=False) for name in values)
-    return f"{{{', '.join(f'{name}: {text}' for name, text in zip(names, texts, strict=True))}}}"
+def add_action(path: str, size_bytes: int, statistics: str) -> AddAction:
+    """The action that adds an uploaded file to a table."""
+    return AddAction(path, size_bytes, {}, int(time.time() * 1000), True, statistics)
 
 
 def is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:

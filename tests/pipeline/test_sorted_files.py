@@ -12,7 +12,7 @@ import pytest
 from deltalake import Schema
 
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline import commits, sorted_files
+from lakehouse_utils.pipeline import commits, file_statistics, sorted_files
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.sql import quoted
 
@@ -115,7 +115,7 @@ def test_statistics_leave_out_what_readers_order_differently():
     """Columns with NaN or infinities have no minimum and maximum; all columns of other types have them."""
     stats = {}
     for kind, (data_type, values) in VALUES.items():
-        stats[kind] = json.loads(sorted_files.statistics(pa.table({"c": pa.array(values, data_type)})))
+        stats[kind] = json.loads(file_statistics.of_rows(pa.table({"c": pa.array(values, data_type)})))
     assert {kind for kind, found in stats.items() if not found.get("minValues")} == {"nan", "infinities", "only NULL"}
     assert stats["with NULL"] == {"numRecords": 3, "nullCount": {"c": 2}, "minValues": {"c": 5}, "maxValues": {"c": 5}}
     assert (str(stats["zero"]["minValues"]["c"]), str(stats["zeros"]["maxValues"]["c"])) == ("-0.0", "0.0")

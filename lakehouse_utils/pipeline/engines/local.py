@@ -148,7 +148,7 @@ class LocalEngine:
         """See Engine. One file per batch of rows."""
         batches = self._db.sql(sql).to_arrow_reader(_BATCH_ROWS)
         return [
-            commits.put_parquet(ref, pa.Table.from_batches([batch]), stats={}) for batch in batches if batch.num_rows
+            commits.put_parquet(ref, pa.Table.from_batches([batch]), bounds={}) for batch in batches if batch.num_rows
         ]
 
     def fill_table(self, ref: TableRef, table: DeltaTable | None, rows: KeyedRows, commit: CommitRecord) -> DeltaTable:

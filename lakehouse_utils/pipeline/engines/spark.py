@@ -27,7 +27,7 @@ from lakehouse_utils.errors import EngineError, UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import commits
+from lakehouse_utils.pipeline import commits, file_statistics
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.engines.dialect import to_spark, view_name
 from lakehouse_utils.pipeline.engines.protocol import (
@@ -230,10 +230,13 @@ class SparkEngine:
                     continue
                 footer = pq.read_metadata(f"{self.lake.bucket}/{entry['Key']}", filesystem=file_system)
                 path = entry["Key"].removeprefix(table_key)
-                stats = _statistics(footer, statistics_of)
-                wide = commits.wide_bounds(footer.schema.to_arrow_schema()) if stats else {}
-                stats = wide | stats if wide else {}
-                actions.append(commits.add_action(path, entry["Size"], footer.num_rows, stats, _null_counts(footer)))
+                statistics = file_statistics.with_some_bounds(
+                    footer.schema.to_arrow_schema(),
+                    footer.num_rows,
+                    _null_counts(footer),
+                    _bounds(footer, statistics_of),
+                )
+                actions.append(commits.add_action(path, entry["Size"], statistics))
             return actions
 
     def fill_table(self, ref: TableRef, table: DeltaTable | None, rows: KeyedRows, commit: CommitRecord) -> DeltaTable:
@@ -338,7 +341,7 @@ def _file_system(lake: Lake) -> pyarrow.fs.S3FileSystem:
     )
 
 
-def _statistics(footer: pq.FileMetaData, column: str | None) -> dict[str, tuple[Any, Any]]:
+def _bounds(footer: pq.FileMetaData, column: str | None) -> file_statistics.Bounds:
     """The minimum and maximum of `column` in a file; nothing if the file does not have them for every row group."""
     names = [footer.schema.column(index).path for index in range(footer.num_columns)]
     if column is None or column not in names:

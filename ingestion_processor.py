@@ -29,7 +29,7 @@ from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.describe import draft
 from lakehouse_utils.pipeline.landing import printable
 from lakehouse_utils.pipeline.maintenance import SKIPPED, MaintenanceReport, Options, TableMaintenance, maintain
-from lakehouse_utils.pipeline.report import ReportFile, RunReport
+from lakehouse_utils.pipeline.report import ReportFile, RunReport, counted
 from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Selection, is_interrupted_query, open_engine, run
 from lakehouse_utils.pipeline.status import HEADINGS, TableStatus, as_row, status
 
@@ -544,11 +544,6 @@ def describe(counts: TableCounts) -> str:
     """The counts that are not zero: `1,500 read, 3 added`."""
     rows = {name: getattr(counts, name) for name in ("read", "added", "changed", "quarantined")}
     return ", ".join(f"{number:,} {name}" for name, number in rows.items() if number) or "nothing new"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number and what it counts: `1 file`, `1,500 files`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def count_style(counts: TableCounts) -> str:

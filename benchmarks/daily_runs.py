@@ -3,8 +3,8 @@
     python benchmarks/daily_runs.py --batches 2000 --apart 200 --runs 5
 
 Two lakes get the same two tables, one of them with history. The grown one takes `--batches` daily batches of 20 rows
-per table: all but the last `--apart` in one run, each of the others in a run of its own; the fresh one takes a single
-batch. Then days, and runs without a new file, are timed on both in alternation, each in a process of its own. It prints
+per table: all but the last `--apart` in one run, each of the others in a separate run; the fresh one takes a single
+batch. Then days, and runs without a new file, are timed on both in alternation, each in a separate process. It prints
 the medians, their ratios, and the requests to S3 of one run of each kind, which do not depend on the machine.
 `--compact` compacts the grown lake's tables then, and measures again.
 """

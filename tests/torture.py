@@ -64,9 +64,8 @@ class Round:
 
     @property
     def keys(self) -> dict[str, str]:
-        """The environment of a job that takes the server for any other S3 server, and so accepts a proxy to it."""
-        keys = {"AWS_ACCESS_KEY_ID": self.server.access_key, "AWS_SECRET_ACCESS_KEY": self.server.secret_key}
-        return lakes.environment(self.state_dir, AWS_REGION=self.server.region, **keys)
+        """See the function."""
+        return lakes.environment_with_keys(self.server, self.state_dir)
 
     def run(self, disturb: Callable[["Round"], None]) -> str:
         """Returns what is wrong at the end; empty if nothing is."""

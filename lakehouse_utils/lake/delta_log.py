@@ -10,10 +10,9 @@ import json
 import re
 import uuid
 from base64 import b85decode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, Self, cast
 
@@ -320,11 +319,6 @@ class _FolderOfTable:
 # -- the progress of a load
 
 
-def progress(table: DeltaTable | None, app_id: str) -> int | None:
-    """The version last committed under `app_id`; None if there is none."""
-    return None if table is None else table.transaction_version(app_id)
-
-
 def transactions(ref: TableRef, table: DeltaTable | None) -> dict[str, int]:
     """The last version of every application transaction of a table, by app id.
 
@@ -335,17 +329,6 @@ def transactions(ref: TableRef, table: DeltaTable | None) -> dict[str, int]:
         return {}
     with translate_errors(f"read the log of {ref.label}", ref.lake):
         return DeltaLog.of_ref(ref).snapshot(table.version()).transactions
-
-
-def progress_by_app_id(ref: TableRef, table: DeltaTable | None) -> Callable[[str], int | None]:
-    """A function that returns `progress` for an app id, in as few requests as possible.
-
-    Raises StorageError if the log cannot be read.
-    """
-    try:
-        return transactions(ref, table).get
-    except MissingCommitError:
-        return partial(progress, table)
 
 
 # -- files

@@ -28,7 +28,7 @@ from lakehouse_utils.pipeline import build_record, double_rewrites, gold, run_hi
 from lakehouse_utils.pipeline.context import RunContext
 from lakehouse_utils.pipeline.engines.protocol import Relation, count_rows
 from lakehouse_utils.pipeline.keys import key_columns
-from lakehouse_utils.pipeline.report import Problem
+from lakehouse_utils.pipeline.report import Problem, counted
 from lakehouse_utils.pipeline.sources import Source
 from lakehouse_utils.pipeline.sql import quoted
 
@@ -144,7 +144,7 @@ class _TableCheck:
         if repeated:
             examples = "; ".join(self._key_text(row[:-1]) for row in repeated[:_SHOWN])
             surplus = sum(row[-1] - 1 for row in repeated)
-            sentence = f"{_count(surplus, 'surplus row')} for {_count(len(repeated), 'key')} ({examples})."
+            sentence = f"{counted(surplus, 'surplus row')} for {counted(len(repeated), 'key')} ({examples})."
             self._add("keys", f"{sentence} {self._rebuild_advice}")
 
     def _key_text(self, values: tuple[Any, ...]) -> str:
@@ -168,8 +168,8 @@ class _TableCheck:
             examples = "; ".join(", ".join(map(str, row)) for row in wrong[:_SHOWN])
             self._add(
                 "keys",
-                f"the versions of {_count(len(wrong), 'key')} overlap, have gaps, or do not include exactly one current"
-                f" version ({examples}). {self._rebuild_advice}",
+                f"the versions of {counted(len(wrong), 'key')} overlap, have gaps, or do not include exactly one"
+                f" current version ({examples}). {self._rebuild_advice}",
             )
 
     def _check_references(self, rows: Relation, table: DeltaTable) -> None:
@@ -221,12 +221,8 @@ class _TableCheck:
             self._add("progress", f"the next run rebuilds the table, because {why}.")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _files_are(paths: list[str]) -> str:
-    return f"{len(paths):,} data file{'s are' if len(paths) > 1 else ' is'}"
+    return f"{counted(len(paths), 'data file')} {'are' if len(paths) > 1 else 'is'}"
 
 
 def _shown(items: list[str]) -> str:

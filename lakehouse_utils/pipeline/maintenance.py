@@ -129,7 +129,7 @@ class TableMaintenance:
         if self.left_alone:
             parts.append(f"left alone: {self.left_alone}")
         if self.bytes_rewritten:
-            parts.append(f"{self.files_before:,} -> {_count(self.files_after, 'file')}")
+            parts.append(f"{self.files_before:,} -> {report.counted(self.files_after, 'file')}")
         if self.checkpoint is not None:
             parts.append("checkpoint")
         deleted = (
@@ -137,7 +137,7 @@ class TableMaintenance:
             (self.orphaned_files, "orphaned file"),
             (self.log_files, "log file"),
         )
-        parts += [f"{_count(number, name)} deleted" for number, name in deleted if number]
+        parts += [f"{report.counted(number, name)} deleted" for number, name in deleted if number]
         if self.bytes_freed:
             parts.append(f"{_megabytes(self.bytes_freed)} freed")
         return ", ".join(parts) or "nothing to do"
@@ -794,10 +794,6 @@ class _Examined:
             body = json.dumps({"examined": self._content}, indent=2).encode()
             with translate_errors(f"write {self._lake.uri(*_STATE)}", self._lake):
                 self._lake.s3.put_object(Bucket=self._lake.bucket, Key=self._lake.key(*_STATE), Body=body)
-
-
-def _count(number: int, name: str) -> str:
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def _megabytes(size_bytes: int) -> str:

@@ -29,6 +29,11 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and what it counts: `1 file`, `1,500 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def git_commit() -> str | None:
     """The commit of the checkout that the code is in; None if it is not in one, or git is missing."""
     command = ["git", "-C", str(settings.CHECKOUT), "rev-parse", "--show-toplevel", "HEAD"]

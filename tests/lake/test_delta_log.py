@@ -93,15 +93,14 @@ def test_progress_of_several_applications(lake: Lake) -> None:
     for number in range(3):
         table = append(lake, number, commit_properties=transaction("a", number))
     table = append(lake, 9, commit_properties=transaction("b", 40))
-    of = delta_log.progress_by_app_id(lake.table("t"), table)
+    of = delta_log.transactions(lake.table("t"), table).get
     for app_id, version in (("a", 2), ("b", 40), ("c", None)):
-        assert of(app_id) == delta_log.progress(table, app_id) == version
+        assert of(app_id) == table.transaction_version(app_id) == version
 
 
 def test_progress_of_no_table(lake: Lake) -> None:
     """A table that does not exist has no progress."""
-    assert delta_log.progress(None, "a") is None
-    assert delta_log.progress_by_app_id(lake.table("t"), None)("a") is None
+    assert delta_log.transactions(lake.table("t"), None).get("a") is None
 
 
 @pytest.mark.parametrize("clean_up", [False, True])
@@ -113,7 +112,7 @@ def test_progress_after_a_checkpoint(lake: Lake, clean_up: bool) -> None:
     table = append(lake, 9, commit_properties=transaction("b", 40))
     if clean_up:
         delete_from_log(lake, f"{0:020}.json")
-    of = delta_log.progress_by_app_id(lake.table("t"), table)
+    of = delta_log.transactions(lake.table("t"), table).get
     assert (of("a"), of("b")) == (1, 40)
 
 
@@ -121,7 +120,7 @@ def test_progress_of_an_older_version(lake: Lake) -> None:
     """A table that is open at a version before the checkpoint has the progress of that version."""
     append(lake, 1, commit_properties=transaction("a", 1))
     append(lake, 2, commit_properties=transaction("a", 2)).create_checkpoint()
-    assert delta_log.progress_by_app_id(lake.table("t"), lake.delta("t", version=0))("a") == 1
+    assert delta_log.transactions(lake.table("t"), lake.delta("t", version=0)).get("a") == 1
 
 
 def test_progress_when_the_log_is_refused(lake: Lake, gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +132,7 @@ def test_progress_when_the_log_is_refused(lake: Lake, gateway: Gateway, monkeypa
     table = behind.delta("t")
     gateway.answer(f"/{lake.bucket}/{lake.key('t', '_delta_log', '')}", 403, "AccessDenied")
     with pytest.raises(LakehouseError, match="Could not read the log of t"):
-        delta_log.progress_by_app_id(behind.table("t"), table)
+        delta_log.transactions(behind.table("t"), table)
 
 
 # -- files

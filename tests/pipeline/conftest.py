@@ -57,10 +57,16 @@ def lake(prefix: str, s3_state_dir: Path) -> Lake:
 
 
 @pytest.fixture
+def right(lake: Lake, finished: Finished) -> Lake:
+    """A copy of the finished lake, to be changed."""
+    lakes.copy(finished.lake, lake)
+    return lake
+
+
+@pytest.fixture
 def keys(s3_server, s3_state_dir) -> dict[str, str]:
     """The environment of a job that uses the test server as any other S3 server, with an endpoint and keys."""
-    keys = {"AWS_ACCESS_KEY_ID": s3_server.access_key, "AWS_SECRET_ACCESS_KEY": s3_server.secret_key}
-    return lakes.environment(s3_state_dir, AWS_REGION=s3_server.region, AWS_ENDPOINT_URL=s3_server.endpoint, **keys)
+    return lakes.environment_with_keys(s3_server, s3_state_dir)
 
 
 @pytest.fixture

@@ -643,9 +643,9 @@ def test_bronze_many_small_files(folder, monkeypatch):
     folder.load()
     assert [row[2] for row in folder.loaded()] == [str(number) for number in range(110)]
     table = folder.lake.delta("bronze", "things")
-    fingerprint = delta_log.progress_by_app_id(folder.lake.table("bronze", "things"), table)
+    fingerprint = delta_log.transactions(folder.lake.table("bronze", "things"), table).get
     for name in names[::9]:
-        assert fingerprint(f"landing:{name}") == delta_log.progress(table, f"landing:{name}") is not None
+        assert fingerprint(f"landing:{name}") == table.transaction_version(f"landing:{name}") is not None
     assert fingerprint("landing:other") is None
     lookups = []
     look_up = DeltaTable.transaction_version
@@ -655,7 +655,7 @@ def test_bronze_many_small_files(folder, monkeypatch):
     monkeypatch.undo()
     in_parts(folder.lake)
     before, table = fingerprint(f"landing:{names[3]}"), folder.lake.delta("bronze", "things")
-    assert delta_log.progress_by_app_id(folder.lake.table("bronze", "things"), table)(f"landing:{names[3]}") == before
+    assert delta_log.transactions(folder.lake.table("bronze", "things"), table).get(f"landing:{names[3]}") == before
 
 
 def in_parts(lake: Lake) -> None:

@@ -17,12 +17,6 @@ def problems(lake: Lake) -> list[tuple[str, str, str]]:
     return [tuple(problem) for table in checks.check(context, sources.load()) for problem in table.problems]
 
 
-@pytest.fixture
-def right(lake, finished) -> Lake:
-    lakes.copy(finished.lake, lake)
-    return lake
-
-
 def data_file(lake: Lake, *names: str) -> dict[str, str]:
     """A live data file of a table."""
     return {"Bucket": lake.bucket, "Key": lake.delta(*names).file_uris()[0].removeprefix(f"s3://{lake.bucket}/")}

@@ -12,12 +12,6 @@ from lakehouse_utils.pipeline.report import RunReport
 from lakehouse_utils.pipeline.status import TableStatus, as_row, status
 
 
-@pytest.fixture
-def right(lake, finished) -> Lake:
-    lakes.copy(finished.lake, lake)
-    return lake
-
-
 def statuses(lake: Lake) -> dict[str, TableStatus]:
     return {found.name: found for found in status(lake, sources.load())}
 

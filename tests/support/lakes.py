@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from deltalake import DeltaTable
 
-from lakehouse_utils import settings
+from lakehouse_utils import embedded_s3, settings
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import sources
 from lakehouse_utils.pipeline.context import NoProgress, Progress, RunContext
@@ -64,6 +64,12 @@ def job(
 
 def environment(state_dir: Path, **more: str) -> dict[str, str]:
     return os.environ | {"LAKEHOUSE_STATE_DIR": str(state_dir), "COLUMNS": "160"} | more
+
+
+def environment_with_keys(server: embedded_s3.Server, state_dir: Path) -> dict[str, str]:
+    """The environment of a job that takes the server for any other S3 server, and so accepts a proxy to it."""
+    keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+    return environment(state_dir, AWS_REGION=server.region, AWS_ENDPOINT_URL=server.endpoint, **keys)
 
 
 def names(lake: Lake) -> list[str]:

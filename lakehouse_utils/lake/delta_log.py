@@ -254,7 +254,8 @@ class DeltaLog:
                 continue
             rows = pq.ParquetFile(io.BytesIO(file.content))
             columns = [name for name in rows.schema_arrow.names if name in ("txn", "metaData")]
-            actions = rows.read(columns=columns).to_pydict()
+            # A thread of Arrow that still holds Python's bytes when the process ends would abort it.
+            actions = rows.read(columns=columns, use_threads=False).to_pydict()
             transactions |= {txn["appId"]: txn["version"] for txn in actions.get("txn", []) if txn}
             schema = next((metadata["schemaString"] for metadata in actions.get("metaData", []) if metadata), schema)
         return LogSnapshot(transactions, schema)

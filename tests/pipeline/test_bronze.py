@@ -169,7 +169,7 @@ def test_bronze_file_is_one_commit(supplier):
     files = ["2026-01-01/things.csv", "2026-01-01/things.jsonl", "2026-01-02/things.csv", "2026-01-03/things.csv"]
     assert table.version() == len(files)
     for version, path in enumerate(files, start=1):
-        before = delta_log.progress(supplier.lake.delta("bronze", "things"), f"landing:{path}")
+        before = supplier.lake.delta("bronze", "things").transaction_version(f"landing:{path}")
         table.load_as_version(version - 1)
         assert table.transaction_version(f"landing:{path}") is None
         table.load_as_version(version)

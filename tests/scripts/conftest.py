@@ -125,7 +125,9 @@ def real_checkout(tmp_path: Path, wheels: Path) -> Checkout:
     """A checkout whose lock and package are small, but real. All it installs is in `wheels`."""
     checkout = Checkout(tmp_path)
     (checkout.folder / "lakehouse_utils").mkdir()
-    (checkout.folder / "lakehouse_utils" / "__init__.py").write_text('"""A package without content."""\n')
+    (checkout.folder / "lakehouse_utils" / "__init__.py").write_text(
+        '"""A package without content."""\n\n__version__ = "1.0"\n'
+    )
     (checkout.folder / "README.md").write_text("Text.\n")
     project = (CHECKOUT / "pyproject.toml").read_text(encoding="utf-8")
     project = re.sub(r"(?s)\ndependencies = \[.*?\n\]", '\ndependencies = ["bell"]', project)

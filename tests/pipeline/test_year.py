@@ -23,6 +23,7 @@ from lakehouse_utils.pipeline.run import LAYERS
 DAYS = 365
 FIRST = dt.date(2026, 1, 1)
 KILLED, RESTORED, CORRECTED, REMOVED = (40, 170, 300), 100, 200, 250
+FIRST_MEASURED = 15  # the tables of the first days have no checkpoint, which takes more requests than a few commits
 BAD = 180  # the day whose file is corrected on the day CORRECTED
 MOVED = REMOVED - 30  # the day on which the person who is removed gets an address that is easy to find
 PERSON = "forgotten.person@example.com"
@@ -127,7 +128,7 @@ def test_year_of_daily_batches(lake, small, keys, tmp_path):
     shutil.copytree(small / FIRST.isoformat(), landing / FIRST.isoformat())
     year = Year(Operator(tmp_path / "checkout", lake, landing, keys))
     year.run()
-    first_day = None
+    early_requests = None
     for day in range(1, DAYS):
         year.deliver(day)
         if day in KILLED:
@@ -139,8 +140,8 @@ def test_year_of_daily_batches(lake, small, keys, tmp_path):
             year.correct(BAD)
         if day == REMOVED:
             year.forget()
-        if day == 7:
-            first_day = year.requests_of_a_run(keys)
+        if day == FIRST_MEASURED:
+            early_requests = year.requests_of_a_run(keys)
         year.run(day)
         if day % 7 == 0:
             year.maintain()
@@ -158,6 +159,6 @@ def test_year_of_daily_batches(lake, small, keys, tmp_path):
     files = {name: len(table.file_uris()) for name, table in lakes.opened(lake)}
     assert max(files.values()) <= 40, files
     year.deliver(DAYS)
-    last_day = year.requests_of_a_run(keys)
-    assert last_day <= 1.5 * first_day, (first_day, last_day)
+    late_requests = year.requests_of_a_run(keys)
+    assert late_requests <= 1.5 * early_requests, (early_requests, late_requests)
     assert year.requests_of_a_run(keys) <= 100

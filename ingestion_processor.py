@@ -28,8 +28,8 @@ from lakehouse_utils.pipeline import checks, gold, run_history, sources
 from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.describe import draft
 from lakehouse_utils.pipeline.landing import printable
-from lakehouse_utils.pipeline.maintenance import SKIPPED, MaintenanceReport, Options, TableMaintenance, maintain
-from lakehouse_utils.pipeline.report import ReportFile, RunReport, counted
+from lakehouse_utils.pipeline.maintenance import Options, maintain
+from lakehouse_utils.pipeline.report import SKIPPED, MaintenanceReport, ReportFile, RunReport, TableMaintenance, counted
 from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Selection, is_interrupted_query, open_engine, run
 from lakehouse_utils.pipeline.status import HEADINGS, TableStatus, as_row, status
 

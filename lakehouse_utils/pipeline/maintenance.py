@@ -19,12 +19,11 @@ files that silver has not covered yet by name. Clean-up and compaction leave bot
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Any, Protocol, Self
 
@@ -46,9 +45,11 @@ from lakehouse_utils.errors import (
 from lakehouse_utils.lake import Lake, TableRef, compatibility
 from lakehouse_utils.lake.delta_log import DeltaLog, MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
-from lakehouse_utils.pipeline import build_record, commits, double_rewrites, lease, lineage, report, rewrite
+from lakehouse_utils.pipeline import build_record, commits, double_rewrites, lease, lineage, rewrite
 from lakehouse_utils.pipeline.build_record import BuildRecord
+from lakehouse_utils.pipeline.compaction_plan import files_for, live_files, plan_rewrites, total_bytes
 from lakehouse_utils.pipeline.keys import key_columns
+from lakehouse_utils.pipeline.report import SKIPPED, MaintenanceReport, TableMaintenance
 from lakehouse_utils.pipeline.rewrite import Layout, LiveFile
 from lakehouse_utils.pipeline.run import (
     LAYERS,
@@ -58,13 +59,9 @@ from lakehouse_utils.pipeline.run import (
     repeat_passing_faults,
 )
 from lakehouse_utils.pipeline.sources import Source
+from lakehouse_utils.pipeline.table_objects import StoredObject, TableObjects, delete_objects, server_time
 
-# A rewrite pays if it saves at least this many files, and rewrites at most this many bytes per saved file: a full scan
-# gets about 2 ms faster for each file (measured on the embedded server), and rewriting 2 MB takes about 50 ms.
-MIN_SAVED_FILES = 8
-MAX_BYTES_PER_SAVED_FILE = 2 << 20
 _BRONZE_TARGET_BYTES = 64 << 20  # larger than elsewhere, because no MERGE rewrites files of bronze
-_MAX_REWRITE_BYTES, _MAX_REWRITE_FILES = 128 << 20, 2_000  # of one commit; limits local disk space
 CHECKPOINT_COMMITS = 20
 _MIN_ORPHAN_AGE = timedelta(days=1)  # a file may belong to a commit of a job that is still running
 _SETTLED = timedelta(days=1)  # some readers may not know a younger checkpoint yet
@@ -72,7 +69,6 @@ _FILE_RETENTION = ("delta.deletedFileRetentionDuration", timedelta(days=7))
 _LOG_RETENTION = ("delta.logRetentionDuration", timedelta(days=30))
 
 _PARALLEL_REQUESTS = 8
-_MAX_DELETES = 1_000  # objects per request
 _STATE = ("_pipeline", "maintenance.json")
 _LEASE = "maintenance"
 _LOAD_ORDER = (lineage.BATCH, lineage.SOURCE_FILE, lineage.INGESTED_AT, lineage.SOURCE_LINE)
@@ -82,91 +78,9 @@ _LAYOUTS = {
 }
 
 _LOG_FILE = re.compile(r"(\d{20})\.(json|crc|checkpoint\.parquet)")
-_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]*\.parquet")  # the same in the log, as a key, and in a folder
 _INTERVAL = re.compile(r"\s*interval\s+(\d+)\s+(nano|micro|milli)?(second|minute|hour|day|week)s?\s*", re.IGNORECASE)
 _SUPPORTED_FEATURES = {"appendOnly", "invariants", "checkConstraints", "changeDataFeed", "timestampNtz"}
 _LAST_SUPPORTED_WRITER, _WRITER_WITH_FEATURES = 4, 7
-
-SKIPPED = "skipped"  # the status of a report if another maintenance run holds the lease
-
-
-@dataclass
-class TableMaintenance:
-    """What was done to one table, or in a dry run would be done, in files and bytes.
-
-    `files` and `bytes` are those of the table's current version. A commit removed the `removed` files from the table
-    longer ago than the retention; no commit names the `orphaned` files. `left_alone` says why nothing was done, or is
-    None.
-    """
-
-    files_before: int = 0
-    files_after: int = 0
-    bytes_before: int = 0
-    bytes_rewritten: int = 0
-    checkpoint: int | None = None
-    removed_files: int = 0
-    removed_bytes: int = 0
-    orphaned_files: int = 0
-    orphaned_bytes: int = 0
-    log_files: int = 0
-    log_bytes: int = 0
-    left_alone: str | None = None
-    version: int | None = None
-
-    @property
-    def bytes_freed(self) -> int:
-        """The size of all deleted objects."""
-        return self.removed_bytes + self.orphaned_bytes + self.log_bytes
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether there was nothing to do."""
-        return not (self.bytes_rewritten or self.bytes_freed or self.checkpoint is not None)
-
-    def __str__(self) -> str:
-        parts = []
-        if self.left_alone:
-            parts.append(f"left alone: {self.left_alone}")
-        if self.bytes_rewritten:
-            parts.append(f"{self.files_before:,} -> {report.counted(self.files_after, 'file')}")
-        if self.checkpoint is not None:
-            parts.append("checkpoint")
-        deleted = (
-            (self.removed_files, "old file"),
-            (self.orphaned_files, "orphaned file"),
-            (self.log_files, "log file"),
-        )
-        parts += [f"{report.counted(number, name)} deleted" for number, name in deleted if number]
-        if self.bytes_freed:
-            parts.append(f"{_megabytes(self.bytes_freed)} freed")
-        return ", ".join(parts) or "nothing to do"
-
-
-@dataclass
-class MaintenanceReport(report.Report):
-    """What `--maintain` did. `tables` has an entry per table, `failed` the errors of tables, by `<layer>.<table>`."""
-
-    lake: str
-    dry_run: bool = False
-    seconds: float = 0.0
-    tables: dict[str, TableMaintenance] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    command: str = field(default="maintain", kw_only=True)
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as plain values, with the fields as keys."""
-        return super().as_json() | {"bytes_freed": self.bytes_freed}
-
-    @property
-    def bytes_freed(self) -> int:
-        """The size of all objects that were deleted, or would be."""
-        return sum(done.bytes_freed for done in self.tables.values())
-
-    @property
-    def status_without_error(self) -> str:
-        """See Report."""
-        return self.status if self.status == SKIPPED else report.OK
 
 
 class MaintenanceProgress(Protocol):
@@ -280,7 +194,7 @@ class _Maintenance:
 
     def all_tables(self, held: lease.Lease | None = None) -> None:
         """Maintain one table after the other, until the lease is lost."""
-        self.now = _server_time(self.lake)
+        self.now = server_time(self.lake)
         refs = self._attempts("list the tables", partial(tables, self.lake))
         with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
             opened = dict(zip(refs, pool.map(self._open, refs), strict=True))
@@ -417,7 +331,7 @@ class _TableStep:
     def run(self) -> bool:
         """Maintain the table. Returns False if it does not exist."""
         done = self.done = TableMaintenance()
-        objects = _Objects.read(self.ref)
+        objects = TableObjects.read(self.ref)
         table, self._table = self._table or self.ref.open(), None
         if table is None or not objects.log:
             return False
@@ -431,7 +345,7 @@ class _TableStep:
         self._delete_log_files(compacted, objects)
         return True
 
-    def _require_no_double_rewrite(self, table: DeltaTable, objects: "_Objects") -> None:
+    def _require_no_double_rewrite(self, table: DeltaTable, objects: TableObjects) -> None:
         """Raise DamagedTableError if rows are duplicated: a compaction would hide which files have them twice."""
         label, version = self.ref.label, table.version()
         etag = objects.etag(f"{version:020}.json")
@@ -471,13 +385,13 @@ class _TableStep:
                 return table
             if self.is_dry_run:
                 for group in groups:
-                    done.bytes_rewritten += _size(group)
-                    done.files_after -= len(group) - _files_for(_size(group), self._layout)
+                    done.bytes_rewritten += total_bytes(group)
+                    done.files_after -= len(group) - files_for(total_bytes(group), self._layout)
                 return table
             for group in groups:
                 rewritten = rewrite.rewrite(ref, table, group, self._layout)
                 if rewritten:
-                    done.bytes_rewritten += _size(group)
+                    done.bytes_rewritten += total_bytes(group)
                     self._examined.advance(ref.label, table.version(), rewritten)
                 if (reopened := ref.open()) is None:
                     raise MissingTableError(f"{ref.label} was deleted during its maintenance.", table=ref.label)
@@ -505,7 +419,7 @@ class _TableStep:
 
     # -- the log
 
-    def _write_checkpoint(self, table: DeltaTable, objects: "_Objects") -> None:
+    def _write_checkpoint(self, table: DeltaTable, objects: TableObjects) -> None:
         version = table.version()
         last = max((checkpoint for checkpoint in objects.checkpoints() if checkpoint <= version), default=-1)
         if version - last < CHECKPOINT_COMMITS:
@@ -519,10 +433,10 @@ class _TableStep:
         if not self.is_dry_run:
             table.create_checkpoint()
 
-    def _is_old(self, commit: "_Object | None", table: DeltaTable) -> bool:
+    def _is_old(self, commit: StoredObject | None, table: DeltaTable) -> bool:
         return commit is None or self._now - commit.modified >= _retention(table, _LOG_RETENTION)
 
-    def _delete_log_files(self, table: DeltaTable, objects: "_Objects") -> None:
+    def _delete_log_files(self, table: DeltaTable, objects: TableObjects) -> None:
         retention = _retention(table, _LOG_RETENTION)
         is_wanted = table.metadata().configuration.get("delta.enableExpiredLogCleanup", "true").lower() == "true"
         if not is_wanted or not objects.has_old_commits(self._now, retention):
@@ -539,7 +453,7 @@ class _TableStep:
         self.done.log_files = len(names)
         self.done.log_bytes = sum(objects.log[name].size_bytes for name in names)
         if not self.is_dry_run:  # the oldest first: if this is interrupted, later versions can still be read
-            _delete_objects(self.ref, [self.ref.key("_delta_log", name) for name in sorted(names)])
+            delete_objects(self.ref, [self.ref.key("_delta_log", name) for name in sorted(names)])
 
     def _first_needed_version(self, table: DeltaTable) -> int:
         """The first version whose commit file the next run of the job may read."""
@@ -550,7 +464,7 @@ class _TableStep:
 
     # -- data files
 
-    def _delete_files(self, table: DeltaTable, objects: "_Objects") -> None:
+    def _delete_files(self, table: DeltaTable, objects: TableObjects) -> None:
         """Delete files that the table no longer needs, if both delta-rs and the checks here say so."""
         retention = _retention(table, _FILE_RETENTION)
         live = set(pa.table(table.get_add_actions(flatten=True))["path"].to_pylist())
@@ -574,7 +488,7 @@ class _TableStep:
         # In the meantime, a RESTORE may have put one of them back into the table.
         newest = self.ref.open() or table
         still_live = set(pa.table(newest.get_add_actions(flatten=True))["path"].to_pylist())
-        _delete_objects(self.ref, [self.ref.key(path) for path in sorted((removed | orphaned) - still_live)])
+        delete_objects(self.ref, [self.ref.key(path) for path in sorted((removed | orphaned) - still_live)])
 
 
 def why_left_alone(table: DeltaTable) -> str | None:
@@ -589,68 +503,6 @@ def why_left_alone(table: DeltaTable) -> str | None:
     if protocol.min_writer_version == _WRITER_WITH_FEATURES and not unknown:
         return None
     return f"the table uses {', '.join(unknown) or f'writer version {protocol.min_writer_version}'}"
-
-
-# -- which rewrites are worth it
-
-
-def live_files(table: DeltaTable, layout: Layout) -> list[LiveFile]:
-    """The data files of a table at its open version."""
-    actions = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    first = f"min.{layout.sort_key[0]}" if layout.sort_key else ""
-    modified = [action["modification_time"] for action in actions]
-    return [
-        LiveFile(
-            action["path"],
-            action["size_bytes"],
-            int(at.timestamp() * 1000) if isinstance(at, datetime) else int(at),
-            action.get(first),
-        )
-        for action, at in zip(actions, modified, strict=True)
-    ]
-
-
-def plan_rewrites(files: Sequence[LiveFile], layout: Layout) -> list[list[LiveFile]]:
-    """The groups of files that are worth rewriting, each in one commit.
-
-    Small files are those below half of the target. The smallest are taken first, and only as many as are worth it, so a
-    file that has grown is not rewritten again for a few small ones.
-    """
-    small = sorted(
-        (file for file in files if file.size_bytes < layout.target_bytes / 2 and _PLAIN_PATH.fullmatch(file.path)),
-        key=lambda file: (file.size_bytes, file.path),
-    )
-    chosen, size_bytes, best = 0, 0, 0
-    for file in small:
-        chosen, size_bytes = chosen + 1, size_bytes + file.size_bytes
-        saved = chosen - _files_for(size_bytes, layout)
-        if saved >= MIN_SAVED_FILES and size_bytes <= saved * MAX_BYTES_PER_SAVED_FILE:
-            best = chosen
-    groups: list[list[LiveFile]] = []
-    for file in _in_order(small[:best]):
-        if (
-            not groups
-            or _size(groups[-1]) + file.size_bytes > _MAX_REWRITE_BYTES
-            or len(groups[-1]) >= _MAX_REWRITE_FILES
-        ):
-            groups.append([])
-        groups[-1].append(file)
-    return [group for group in groups if len(group) > _files_for(_size(group), layout)]
-
-
-def _in_order(files: list[LiveFile]) -> list[LiveFile]:
-    """Files by the start of their key range, if all have one; otherwise in the order in which they were written."""
-    with suppress(TypeError):  # missing values cannot be compared
-        return sorted(files, key=lambda file: (file.min_key, file.modified_ms, file.path))
-    return sorted(files, key=lambda file: (file.modified_ms, file.path))
-
-
-def _files_for(size_bytes: int, layout: Layout) -> int:
-    return -(-size_bytes // layout.target_bytes)
-
-
-def _size(files: Iterable[LiveFile]) -> int:
-    return sum(file.size_bytes for file in files)
 
 
 def _retention(table: DeltaTable, setting: tuple[str, timedelta]) -> timedelta:
@@ -670,77 +522,7 @@ def _retention(table: DeltaTable, setting: tuple[str, timedelta]) -> timedelta:
     return timedelta(**{f"{unit.lower()}s": int(count)}) * factor
 
 
-# -- objects
-
-
-@dataclass(frozen=True)
-class _Object:
-    size_bytes: int
-    modified: datetime
-    etag: str
-
-
-@dataclass(frozen=True)
-class _Objects:
-    """What a table's folder contains: data files directly in it, the files of its log, and logs that were set aside."""
-
-    data: dict[str, _Object]
-    log: dict[str, _Object]
-    set_aside: list[_Object]
-
-    @classmethod
-    def read(cls, ref: TableRef) -> Self:
-        data, log, set_aside = dict[str, _Object](), dict[str, _Object](), []
-        prefix = ref.key("")
-        for entry in ref.lake.objects(prefix):
-            path = entry["Key"].removeprefix(prefix)
-            found = _Object(entry["Size"], entry["LastModified"], entry["ETag"])
-            folder, _, name = path.rpartition("/")
-            if folder == "_delta_log":
-                log[name] = found
-            elif folder.startswith("_old_logs"):  # see rebuild.py
-                set_aside.append(found)
-            elif not folder and _PLAIN_PATH.fullmatch(name):
-                data[name] = found
-        return cls(data, log, set_aside)
-
-    def etag(self, name: str) -> str | None:
-        """The ETag of a file of the log."""
-        return self.log[name].etag if name in self.log else None
-
-    def commits(self) -> dict[int, _Object]:
-        """The commit files, by version."""
-        return {int(name[:20]): found for name, found in self.log.items() if re.fullmatch(r"\d{20}\.json", name)}
-
-    def young_commits(self, now: datetime, retention: timedelta) -> list[int]:
-        """The versions whose commits are younger than the retention."""
-        return [version for version, found in self.commits().items() if now - found.modified < retention]
-
-    def has_old_commits(self, now: datetime, retention: timedelta) -> bool:
-        """Whether there is a commit that is older than the retention."""
-        return len(self.young_commits(now, retention)) < len(self.commits())
-
-    def checkpoints(self) -> dict[int, _Object]:
-        """The checkpoints that are single files, by version."""
-        return {int(match[1]): found for name, found in self.log.items() if (match := _CHECKPOINT.fullmatch(name))}
-
-
-def _delete_objects(ref: TableRef, keys: list[str]) -> None:
-    lake = ref.lake
-    for start in range(0, len(keys), _MAX_DELETES):
-        objects = [{"Key": key} for key in keys[start : start + _MAX_DELETES]]
-        answer = lake.s3.delete_objects(Bucket=lake.bucket, Delete={"Objects": objects, "Quiet": True})  # type: ignore[typeddict-item]
-        for refused in answer.get("Errors", []):
-            raise ClientError(
-                {"Error": {"Code": refused["Code"], "Message": refused.get("Message", "")}}, "DeleteObjects"
-            )
-
-
-def _server_time(lake: Lake) -> datetime:
-    """The time by the clock of the S3 server, which also sets the modification times of objects."""
-    with translate_errors(f"list {lake.root}", lake):
-        answer = lake.s3.head_bucket(Bucket=lake.bucket)
-    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+# -- what was examined
 
 
 class _Examined:
@@ -768,7 +550,7 @@ class _Examined:
                 pass
         return cls(lake, {})
 
-    def version(self, label: str, objects: _Objects) -> int:
+    def version(self, label: str, objects: TableObjects) -> int:
         """The last examined version of a table that is still the same commit; -1 if there is none."""
         entry = self._content.get(label)
         if not isinstance(entry, dict):
@@ -794,7 +576,3 @@ class _Examined:
             body = json.dumps({"examined": self._content}, indent=2).encode()
             with translate_errors(f"write {self._lake.uri(*_STATE)}", self._lake):
                 self._lake.s3.put_object(Bucket=self._lake.bucket, Key=self._lake.key(*_STATE), Body=body)
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.1f} MB"

@@ -23,6 +23,7 @@ RUNNING, OK, QUARANTINED, REFUSED, FAILED, INTERRUPTED = (
     "failed",
     "interrupted",
 )
+SKIPPED = "skipped"  # the status of a report if another maintenance run holds the lease
 
 
 def _now() -> str:
@@ -32,6 +33,10 @@ def _now() -> str:
 def counted(number: int, noun: str) -> str:
     """A number and what it counts: `1 file`, `1,500 files`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.1f} MB"
 
 
 def git_commit() -> str | None:
@@ -143,6 +148,84 @@ class RunReport(Report):
         if self.refused:
             return REFUSED
         return QUARANTINED if self.quarantined else OK
+
+
+@dataclass
+class TableMaintenance:
+    """What was done to one table, or in a dry run would be done, in files and bytes.
+
+    `files` and `bytes` are those of the table's current version. A commit removed the `removed` files from the table
+    longer ago than the retention; no commit names the `orphaned` files. `left_alone` says why nothing was done, or is
+    None.
+    """
+
+    files_before: int = 0
+    files_after: int = 0
+    bytes_before: int = 0
+    bytes_rewritten: int = 0
+    checkpoint: int | None = None
+    removed_files: int = 0
+    removed_bytes: int = 0
+    orphaned_files: int = 0
+    orphaned_bytes: int = 0
+    log_files: int = 0
+    log_bytes: int = 0
+    left_alone: str | None = None
+    version: int | None = None
+
+    @property
+    def bytes_freed(self) -> int:
+        """The size of all deleted objects."""
+        return self.removed_bytes + self.orphaned_bytes + self.log_bytes
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there was nothing to do."""
+        return not (self.bytes_rewritten or self.bytes_freed or self.checkpoint is not None)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.left_alone:
+            parts.append(f"left alone: {self.left_alone}")
+        if self.bytes_rewritten:
+            parts.append(f"{self.files_before:,} -> {counted(self.files_after, 'file')}")
+        if self.checkpoint is not None:
+            parts.append("checkpoint")
+        deleted = (
+            (self.removed_files, "old file"),
+            (self.orphaned_files, "orphaned file"),
+            (self.log_files, "log file"),
+        )
+        parts += [f"{counted(number, name)} deleted" for number, name in deleted if number]
+        if self.bytes_freed:
+            parts.append(f"{_megabytes(self.bytes_freed)} freed")
+        return ", ".join(parts) or "nothing to do"
+
+
+@dataclass
+class MaintenanceReport(Report):
+    """What `--maintain` did. `tables` has an entry per table, `failed` the errors of tables, by `<layer>.<table>`."""
+
+    lake: str
+    dry_run: bool = False
+    seconds: float = 0.0
+    tables: dict[str, TableMaintenance] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    command: str = field(default="maintain", kw_only=True)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values, with the fields as keys."""
+        return super().as_json() | {"bytes_freed": self.bytes_freed}
+
+    @property
+    def bytes_freed(self) -> int:
+        """The size of all objects that were deleted, or would be."""
+        return sum(done.bytes_freed for done in self.tables.values())
+
+    @property
+    def status_without_error(self) -> str:
+        """See Report."""
+        return self.status if self.status == SKIPPED else OK
 
 
 class ReportFile:

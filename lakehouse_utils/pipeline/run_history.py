@@ -19,8 +19,7 @@ from deltalake.exceptions import CommitFailedError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline.commits import AFTER_COMMIT, MAX_ATTEMPTS, pause_after_conflict
-from lakehouse_utils.pipeline.maintenance import MaintenanceReport
-from lakehouse_utils.pipeline.report import RunReport
+from lakehouse_utils.pipeline.report import MaintenanceReport, RunReport
 
 NAMES = ("operations", "runs")
 _CONFIGURATION = {"delta.checkpointInterval": "5"}  # most of what a run with nothing new reads is this table's log

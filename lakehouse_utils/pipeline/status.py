@@ -12,7 +12,8 @@ from lakehouse_utils.lake import Lake, TableRef, delta_log
 from lakehouse_utils.lake.delta_log import DeltaLog, MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import run_history
-from lakehouse_utils.pipeline.maintenance import Options, TableMaintenance, maintain
+from lakehouse_utils.pipeline.maintenance import Options, maintain
+from lakehouse_utils.pipeline.report import TableMaintenance
 from lakehouse_utils.pipeline.sources import Source
 
 RECENT = timedelta(days=7)  # how far back quarantined rows are counted

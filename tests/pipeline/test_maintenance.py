@@ -18,10 +18,11 @@ from support import crashes, expected, growth, lakes
 from lakehouse_utils.errors import DamagedTableError, FailedTablesError, SettingError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.delta_log import DeltaLog
-from lakehouse_utils.pipeline import maintenance, rewrite, sources
+from lakehouse_utils.pipeline import compaction_plan, maintenance, rewrite, sources
 from lakehouse_utils.pipeline.context import NoProgress
 from lakehouse_utils.pipeline.engines.local import LocalEngine
-from lakehouse_utils.pipeline.maintenance import MaintenanceReport, Options, TableMaintenance
+from lakehouse_utils.pipeline.maintenance import Options
+from lakehouse_utils.pipeline.report import MaintenanceReport, TableMaintenance
 from lakehouse_utils.pipeline.run import Selection
 
 FOREIGN_TABLES = Path(__file__).parents[1] / "lake" / "foreign_tables"
@@ -96,15 +97,15 @@ def old_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that no commit names, and checkpoints, are old at once."""
     monkeypatch.setattr(maintenance, "_MIN_ORPHAN_AGE", dt.timedelta())
     monkeypatch.setattr(maintenance, "_SETTLED", dt.timedelta())
-    server_time = maintenance._server_time
-    monkeypatch.setattr(maintenance, "_server_time", lambda lake: server_time(lake) + dt.timedelta(minutes=1))
+    server_time = maintenance.server_time
+    monkeypatch.setattr(maintenance, "server_time", lambda lake: server_time(lake) + dt.timedelta(minutes=1))
 
 
 @pytest.fixture
 def a_month_later(old_enough: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The maintenance runs 31 days later; delta-rs does not, and would clean up the log with its next commit."""
-    server_time = maintenance._server_time
-    monkeypatch.setattr(maintenance, "_server_time", lambda lake: server_time(lake) + dt.timedelta(days=31))
+    server_time = maintenance.server_time
+    monkeypatch.setattr(maintenance, "server_time", lambda lake: server_time(lake) + dt.timedelta(days=31))
 
 
 # -- compaction
@@ -187,7 +188,7 @@ def test_planned_groups_pay_and_end():
 
     def plan(*sizes: int) -> list[list[int]]:
         files = [rewrite.LiveFile(f"part-{i}.parquet", size, i) for i, size in enumerate(sizes)]
-        return [[file.size_bytes for file in group] for group in maintenance.plan_rewrites(files, layout)]
+        return [[file.size_bytes for file in group] for group in compaction_plan.plan_rewrites(files, layout)]
 
     few, small, large = 8, 1_000, 3 << 20
     assert plan(*[small] * few) == []
@@ -684,7 +685,7 @@ def test_table_that_vanishes_during_its_compaction_is_a_note(years, monkeypatch)
 
 def test_tables_of_other_engines_are_left_alone_or_keep_their_rows(lake, monkeypatch):
     """Every table that Spark made is either left alone, with the reason, or has the same rows after a maintenance."""
-    monkeypatch.setattr(maintenance, "MIN_SAVED_FILES", 1)
+    monkeypatch.setattr(compaction_plan, "MIN_SAVED_FILES", 1)
     monkeypatch.setattr(maintenance, "CHECKPOINT_COMMITS", 1)
     for path in sorted(FOREIGN_TABLES.rglob("*")):
         relative = path.relative_to(FOREIGN_TABLES)

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -133,7 +133,7 @@ _TIMES_PER_DAY = {"one day": 2000, "one customer": 100}
 
 
 @exercise("07.3", "Choose a layout for a day's queries", expects=(tuple, list))
-def check_layout(answer: tuple[str, float], lake: Lake) -> Right:
+def check_layout(answer: Sequence[Any], lake: Lake) -> Right:
     """The layout that needs the fewest requests for the day's queries, and their number."""
     if len(answer) != 2 or not isinstance(answer[0], str):
         raise Wrong('Put the name and the number into `answer`, in this order: ("by_day", 12345).')

@@ -7,11 +7,12 @@ kB (1,000 bytes), and at least 1: the last bytes of a file differ from run to ru
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, QueryBuilder
 from duckdb import DuckDBPyConnection
 
 from lakehouse_utils.course import commit_text
@@ -19,6 +20,7 @@ from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.compatibility import Table
 from lakehouse_utils.lake.delta_log import Commit, DeltaLog, deletion_vector_path, live_add_actions
+from lakehouse_utils.pipeline.sql import literal
 
 _Row = dict[str, Any]
 
@@ -144,6 +146,40 @@ def reads(connection: DuckDBPyConnection, sql: str) -> dict[str, Any]:
         "ms": round(1000 * float(seconds)),
         "rows": row_counts[1] if len(row_counts) > 1 else 0,
     }
+
+
+def readers(lake: Lake, uri: str) -> dict[str, str]:
+    """What each reader of this course does with the table at `uri`: "reads", "refuses" or "only NULL".
+
+    "only NULL" means that the reader returns rows without a single value, and no error.
+    """
+    import polars as pl  # only a few notebooks need it
+
+    options = lake.storage_options
+
+    def delta_scan() -> pa.Table:
+        with lake.duckdb() as connection:
+            return connection.sql(f"FROM delta_scan({literal(uri)})").to_arrow_table()
+
+    def query_builder() -> pa.Table:
+        query = QueryBuilder().register("t", DeltaTable(uri, storage_options=options))
+        return pa.table(query.execute("SELECT * FROM t").read_all())
+
+    ways: dict[str, Callable[[], pa.Table]] = {
+        "delta_scan": delta_scan,
+        "QueryBuilder": query_builder,
+        "to_pyarrow_table": lambda: DeltaTable(uri, storage_options=options).to_pyarrow_table(),
+        "scan_delta": lambda: pl.scan_delta(uri, storage_options=options).collect().to_arrow(),
+    }
+    return {name: _what_it_does(read) for name, read in ways.items()}
+
+
+def _what_it_does(read: Callable[[], pa.Table]) -> str:
+    try:
+        rows = read()
+    except Exception:  # noqa: BLE001 - each library has errors of its own
+        return "refuses"
+    return "only NULL" if all(column.null_count == len(column) for column in rows.columns) else "reads"
 
 
 # -- data files

@@ -268,3 +268,25 @@ def test_reads_and_the_settings_of_the_connection(lake: Lake) -> None:
         with pytest.raises(Exception, match="nothing"):
             views.reads(db, "FROM nothing")
         assert not db.sql("SELECT current_setting('enable_external_file_cache')").fetchone()[0]
+
+
+# -- readers
+
+
+def test_readers_of_a_plain_table(lake: Lake) -> None:
+    """Every reader reads a table without features."""
+    write(lake, [1, 2])
+    assert views.readers(lake, lake.uri("t")) == dict.fromkeys(
+        ("delta_scan", "QueryBuilder", "to_pyarrow_table", "scan_delta"), "reads"
+    )
+
+
+def test_readers_of_a_table_with_column_mapping(lake: Lake) -> None:
+    """A reader that returns only NULL is told apart from one that refuses the table."""
+    write(lake, [1, 2], configuration={"delta.columnMapping.mode": "name"})
+    assert views.readers(lake, lake.uri("t")) == {
+        "delta_scan": "reads",
+        "QueryBuilder": "reads",
+        "to_pyarrow_table": "only NULL",
+        "scan_delta": "refuses",
+    }

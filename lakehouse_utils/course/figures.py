@@ -12,6 +12,7 @@ import pandas as pd
 from deltalake import DeltaTable
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.rcsetup import cycler
 from PIL import Image
 
@@ -169,9 +170,7 @@ def request_order(requests: pd.DataFrame, title: str) -> Figure:
         axes.plot(step, lanes[row["writer"]], "o", color=ORANGE if is_commit else BLUE, markersize=10)
         name = f"version {int(row['object'].split('.')[0])}" if is_commit else row["object"]
         label = f"{row['request']} {name}\n{row['answer']}"
-        axes.annotate(
-            label, (step, lanes[row["writer"]]), (0, 10), textcoords="offset points", ha="center", fontsize=8
-        )
+        axes.annotate(label, (step, lanes[row["writer"]]), (0, 10), textcoords="offset points", ha="center", fontsize=8)
     axes.hlines(list(lanes.values()), 0.5, len(requests) + 0.5, color=_LIGHT_GREY, zorder=0)
     axes.set_title(title)
     axes.set_xlabel("step, in the order in which the server gets the requests (orange: a commit)")
@@ -192,7 +191,7 @@ def pairs(outcomes: pd.DataFrame, title: str) -> Figure:
     figure, axes = plt.subplots(figsize=(_WIDTH_INCHES, 1.3 + 0.32 * len(outcomes)))
     for y, (_, row) in enumerate(outcomes.iterrows()):
         for x, outcome in enumerate(row):
-            axes.add_patch(plt.Rectangle((x, y), 0.95, 0.9, color=colors[outcome]))
+            axes.add_patch(Rectangle((x, y), 0.95, 0.9, color=colors[outcome]))
             axes.text(x + 0.475, y + 0.45, outcome, ha="center", va="center", fontsize=8)
     axes.set(xlim=(0, len(outcomes.columns)), ylim=(len(outcomes), 0))
     axes.set_xticks([x + 0.475 for x in range(len(outcomes.columns))], outcomes.columns)

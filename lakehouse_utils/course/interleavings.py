@@ -2,9 +2,10 @@
 
     outcomes = interleavings.explore(lake, append, "race", "ledger")
 
-`append(writer)` gets a SmallWriter, whose methods send one request each, and returns when it has committed. Both writers
-run in threads of their own, on a fresh copy of the table. The proxy passes one request on at a time: the order is a choice at each step, and `explore` goes through all choices.
-After a lost reply, the server has done what it was asked, but the writer's connection ends without an answer.
+`append(writer)` gets a SmallWriter, whose methods send one request each, and returns when it has committed. Both
+writers run in threads of their own, on a fresh copy of the table. The proxy passes one request on at a time: the order
+is a choice at each step, and `explore` goes through all choices. After a lost reply, the server has done what it was
+asked, but the writer's connection ends without an answer.
 
 `hold_commits` is for a writer in a process of its own: it stops the writer between its data files and its commit.
 """
@@ -63,7 +64,8 @@ class SmallWriter:
     def put_commit(self, version: int, commit: bytes) -> None:
         """Create the commit of a version, if it is absent.
 
-        Raises botocore's ClientError with the code PreconditionFailed if it exists, and HTTPClientError without a reply.
+        Raises botocore's ClientError with the code PreconditionFailed if it exists, and HTTPClientError if no reply
+        arrives.
         """
         self._s3.put_object(Bucket=self._lake.bucket, Key=self._key(version), Body=commit, IfNoneMatch="*")
 
@@ -88,7 +90,7 @@ class Choice:
 
 @dataclass
 class Run:
-    """What happened in one order: a row per request in `requests`, the writers' errors, and the address of the table."""
+    """What happened in one order: one row per request in `requests`, the writers' errors, the table's address."""
 
     uri: str
     rows: str = ""  # the writers' names in the table, sorted: "AB" is one row of each
@@ -99,9 +101,7 @@ class Run:
     @property
     def order(self) -> str:
         """The order in short, such as "A:LIST B:LIST A:PUT ..."; ! marks a lost reply."""
-        return " ".join(
-            f"{row['writer']}:{row['request']}{'!' * row['lost']}" for row in self.requests
-        )
+        return " ".join(f"{row['writer']}:{row['request']}{'!' * row['lost']}" for row in self.requests)
 
     def table(self) -> pd.DataFrame:
         """One row per request, in order: writer, request, object, condition, answer (what the server said)."""
@@ -140,33 +140,28 @@ def explore(
             planned = pending.pop()
             folder = f"{copies}/{len(runs):04}"
             for name, body in bodies.items():
-                    lake.s3.put_object(Bucket=lake.bucket, Key=f"{folder}/{name}", Body=body)
-            writers_of_run = [SmallWriter(proxy.s3, lake, folder, name) for name, proxy in proxies.items()]
+                lake.s3.put_object(Bucket=lake.bucket, Key=f"{folder}/{name}", Body=body)
             run = Run(f"s3://{lake.bucket}/{folder}")
-            alternatives = _follow(run, proxies, append, writers_of_run, planned, lost_replies)
+            gate = _Gate(run, proxies)
+            threads = []
+            for name, proxy in proxies.items():
+                proxy.gate = gate
+                writer = SmallWriter(proxy.s3, lake, folder, name)
+                threads.append(threading.Thread(target=_write, args=(gate, append, writer), daemon=True))
+                threads[-1].start()
+            alternatives = _follow(gate, planned, lost_replies)
+            for thread in threads:
+                thread.join()
             table = DeltaTable(run.uri, storage_options=lake.storage_options)
             run.rows = "".join(sorted(table.to_pyarrow_table(columns=["writer"])["writer"].to_pylist()))
             runs.append(run)
-            pending += [run.choices[:step] + [choice] for step, choice in reversed(alternatives)]
+            pending += [[*run.choices[:step], choice] for step, choice in reversed(alternatives)]
     return runs
 
 
-def _follow(
-    run: Run,
-    proxies: "Mapping[str, _Proxy]",
-    append: Append,
-    writers: Sequence[SmallWriter],
-    planned: Sequence[Choice],
-    lost_replies: int,
-) -> list[tuple[int, Choice]]:
+def _follow(gate: "_Gate", planned: Sequence[Choice], lost_replies: int) -> list[tuple[int, Choice]]:
     """Follow `planned`, then always the first choice. Returns the choices that were not taken after `planned`."""
-    alternatives: list[tuple[int, Choice]] = []
-    gate = _Gate(run, proxies)
-    for proxy in proxies.values():
-        proxy.gate = gate
-    threads = [threading.Thread(target=_write, args=(gate, append, writer), daemon=True) for writer in writers]
-    for thread in threads:
-        thread.start()
+    run, alternatives = gate.run, list[tuple[int, Choice]]()
     while held := gate.wait_for_all():
         may_lose = sum(choice.lost for choice in run.choices) < lost_replies
         choices = [Choice(name) for name in held]
@@ -177,8 +172,6 @@ def _follow(
             alternatives += [(step, other) for other in choices if other != choice]
         run.choices.append(choice)
         gate.pass_on(choice)
-    for thread in threads:
-        thread.join()
     return alternatives
 
 
@@ -202,7 +195,7 @@ class _Gate:
         self._turn: Choice | None = None
 
     def wait_for_all(self) -> dict[str, bool]:
-        """Wait until no writer is running. Returns the writers whose requests are held: is it a PUT into the log?"""
+        """Wait until no writer is running. Returns whether the held request of each writer is a PUT into the log."""
         with self._changed:
             self._wait(lambda: self._turn is None and "running" not in self._state.values())
             return {name: self._is_commit[name] for name, state in self._state.items() if state == "held"}
@@ -300,6 +293,11 @@ class HeldCommits:
         self.endpoint = endpoint
         self._arrived, self._ended = threading.Event(), threading.Event()
         self._is_released = False
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that send the requests of a process to the proxy."""
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ENDPOINT_URL_S3": self.endpoint}
 
     def wait(self) -> None:
         """Return when a commit has arrived at the proxy. Raises LakehouseError if none comes."""

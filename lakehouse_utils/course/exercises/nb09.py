@@ -3,13 +3,14 @@
 import json
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from types import FunctionType
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
 from lakehouse_utils.lake import Lake
@@ -24,11 +25,9 @@ Sell = Callable[..., Any]
 @exercise("09.1", "Find the fault in a retry loop", expects=FunctionType)
 def check_sell(answer: Sell, lake: Lake) -> Right:
     """The function sells while another writer does; it reads and updates with one handle, and gives up after five."""
-    if answer(_Shop(lake, 10).open, _no_pause, _PRODUCT, 3) is ...:
-        raise Wrong("Your function returns `...`. Return True after the sale, and False if there are too few pieces.")
     _check_simple_sales(answer, lake)
-    _check_other_errors(answer)
     _check_competition(answer, lake)
+    _check_other_errors(answer, lake)
     _check_bound(answer, lake)
     return Right("No sale is lost, none is made without stock, and after five attempts someone hears of it.")
 
@@ -47,44 +46,35 @@ def _check_simple_sales(answer: Sell, lake: Lake) -> None:
             raise Wrong("Your function also changed another product. What is the predicate of the update?")
 
 
-def _check_other_errors(answer: Sell) -> None:
-    opened = 0
-
-    def fail() -> DeltaTable:
-        nonlocal opened
-        opened += 1
-        if opened > 2 * _ATTEMPTS:
-            raise _EndlessLoop
-        raise PermissionError("Access denied")
-
-    try:
-        answer(fail, _no_pause, _PRODUCT, 1)
-    except PermissionError:
-        if opened == 1:
-            return
-    except (_EndlessLoop, CommitFailedError):
-        pass
-    raise Wrong(
-        "When the table can't be opened because access is denied, your function tries again, or hides the error. Catch"
-        " only CommitFailedError: no other error goes away by another try."
-    )
+def _check_other_errors(answer: Sell, lake: Lake) -> None:
+    shop = _Shop(lake, 10)
+    shop.forbid_sales()
+    with suppress(DeltaError, Wrong):
+        shop.call(answer, 3)
+    if shop.opened > 1:
+        raise Wrong(
+            "A constraint of the table refuses the new quantity, and your function tries again. Catch only"
+            " CommitFailedError: no other error goes away by another try."
+        )
 
 
 def _check_competition(answer: Sell, lake: Lake) -> None:
-    shop = _Shop(lake, 20, competitor_sells=5, times=2)
-    if not shop.call(answer, 3):
-        raise Wrong("Another writer sold pieces twice, but enough were left. Your function should return True.")
-    if shop.quantity() != 7:
-        raise Wrong(
-            f"There were 20 pieces, another writer sold 5 twice, and you sold 3. That leaves 7, but the table says"
-            f" {shop.quantity()}: a sale is lost. The quantity must be read in each attempt, with the handle that updates."
-        )
+    for times in (1, 2):
+        shop = _Shop(lake, 20, competitor_sells=5, times=times)
+        if not shop.call(answer, 3):
+            raise Wrong("Another writer sold pieces, but enough were left. Your function should return True.")
+        if shop.quantity() != 17 - 5 * times:
+            raise Wrong(
+                f"There were 20 pieces, another writer sold {5 * times}, and you sold 3. That leaves {17 - 5 * times},"
+                f" but the table says {shop.quantity()}: a sale is lost. The quantity must be read in each attempt,"
+                " with the handle that updates."
+            )
     shop = _Shop(lake, 10, competitor_sells=8, times=1)
     sold = shop.call(answer, 3)
     if sold or shop.quantity() != 2:
         raise Wrong(
-            "There were 10 pieces, and another writer sold 8 before your commit. Your sale of 3 should return False, but"
-            f" it returned {sold!r}, and the table says {shop.quantity()}. Check the quantity in each attempt."
+            "There were 10 pieces, and another writer sold 8 before your commit. Your sale of 3 should return False,"
+            f" but it returned {sold!r}, and the table says {shop.quantity()}. Check the quantity in each attempt."
         )
 
 
@@ -122,10 +112,6 @@ class _EndlessLoop(BaseException):
     """Ends a function that catches every Exception and never gives up."""
 
 
-def _no_pause(seconds: float) -> None:
-    pass
-
-
 class _Shop:
     """A new table with two products, and another writer that sells after each of the first `times` opens."""
 
@@ -142,7 +128,13 @@ class _Shop:
         try:
             return sell(self.open, self.pauses.append, _PRODUCT, pieces)
         except _EndlessLoop:
-            raise Wrong(f"Your function made more than {3 * _ATTEMPTS} attempts. It should make five at most.") from None
+            raise Wrong(
+                f"Your function made more than {3 * _ATTEMPTS} attempts. It should make five at most."
+            ) from None
+
+    def forbid_sales(self) -> None:
+        """Add a constraint that every sale breaks."""
+        open_table(self._lake, *self._names).alter.add_constraint({"not_for_sale": "quantity >= 10"})
 
     def open(self) -> DeltaTable:
         """What the learner's function gets as `open_table`."""
@@ -209,13 +201,17 @@ def check_wrong_commit(answer: dict[str, Any], lake: Lake) -> Right:
     wrong = next(version for version, count in enumerate(surplus) if count)
     version, count = answer["version"], answer["surplus"]
     if (version, count) == (wrong, surplus[-1]):
-        return Right(f"Version {wrong} was based on version {wrong - 2}. Of its {surplus[wrong]} copies, {count} are left.")
+        return Right(
+            f"Version {wrong} was based on version {wrong - 2}. Of its {surplus[wrong]} copies, {count} are left."
+        )
     if version == wrong - 1:
         raise Wrong(f"Version {version} is a compaction that is right: it changed no row. Count the rows after it.")
     if version != wrong:
         raise Wrong("That is not the first version with a payment twice. Go through the versions from the start.")
     if count == surplus[wrong]:
-        raise Wrong(f"{count} is the surplus in version {wrong}. A later commit deleted rows: count the newest version.")
+        raise Wrong(
+            f"{count} is the surplus in version {wrong}. A later commit deleted rows: count the newest version."
+        )
     if count == len(ids[-1]):
         raise Wrong("That is the number of all rows. The surplus is the rows minus the distinct payments.")
     if count == 2 * surplus[-1]:

@@ -38,12 +38,20 @@ _READ_ONCE = _with(
 _FILES = """folder = lake.key("shop", "deliveries", "")
 stored = {entry["Key"].removeprefix(folder) for entry in lake.objects(folder)}
 data_files = {name for name in stored if not name.startswith("_delta_log/")}
-named = files_in_log("shop", "deliveries")
+named = set()
+for name in stored - data_files:
+    commit = lake.s3.get_object(Bucket=lake.bucket, Key=folder + name)["Body"].read().decode()
+    for action in map(json.loads, commit.splitlines()):
+        named |= {unquote(action[kind]["path"]) for kind in ("add", "remove") if kind in action}
 """
 
 WRONG_ANSWERS = [
     ("09.1", _READ_ONCE, "a sale is lost"),
-    ("09.1", _with(("        table = open_table()\n", ""), ("    for attempt", "    table = open_table()\n    for attempt")), "CommitFailedError"),
+    (
+        "09.1",
+        _with(("        table = open_table()\n", ""), ("    for attempt", "    table = open_table()\n    for attempt")),
+        "CommitFailedError",
+    ),
     ("09.1", _with(("except CommitFailedError", "except Exception")), "Catch only CommitFailedError"),
     ("09.1", _with(("range(5)", "range(9)"), ("attempt == 4", "attempt == 8")), "attempts instead of five"),
     ("09.1", _with(("            if attempt == 4:\n                raise\n", "")), "it returned instead"),
@@ -51,14 +59,17 @@ WRONG_ANSWERS = [
     ("09.1", _with(("random.uniform(0, 0.05 * 2**attempt)", "random.uniform(2, 3)")), "up to 1 second"),
     (
         "09.1",
-        _with(("            if attempt == 4:\n                raise\n            pause(", "            pause(")).replace(
-            "    for attempt", "    error = None\n    for attempt"
-        ).replace("except CommitFailedError:", "except CommitFailedError as refused:\n            error = refused").replace(
-            "2**attempt))", "2**attempt))\n    raise error"
-        ),
+        _with(("            if attempt == 4:\n                raise\n            pause(", "            pause("))
+        .replace("    for attempt", "    error = None\n    for attempt")
+        .replace("except CommitFailedError:", "except CommitFailedError as refused:\n            error = refused")
+        .replace("2**attempt))", "2**attempt))\n    raise error"),
         "four pauses",
     ),
-    ("09.1", _with(("if stock[product_id] < pieces", "if stock[product_id] <= pieces")), "A sale of 10 should return True"),
+    (
+        "09.1",
+        _with(("if stock[product_id] < pieces", "if stock[product_id] <= pieces")),
+        "A sale of 10 should return True",
+    ),
     ("09.1", _with(("        if stock[product_id] < pieces:\n            return False\n", "")), "should return False"),
     ("09.1", _with((', predicate=f"product_id = {product_id}"', "")), "another product"),
     (
@@ -67,7 +78,11 @@ WRONG_ANSWERS = [
         "a sale is lost",
     ),
     ("09.1", "answer = 7", "it is of type int"),
-    ("09.2", _FILES + "answer = sorted(data_files - {name.replace('%20', '%2520') for name in named})", "A live file is in your list"),
+    (
+        "09.2",
+        _FILES + "answer = sorted(data_files - {name.replace('%20', '%2520') for name in named})",
+        "A live file is in your list",
+    ),
     (
         "09.2",
         _FILES
@@ -78,7 +93,11 @@ answer = sorted(data_files - live)""",
         "removed by a later commit",
     ),
     ("09.2", _FILES + "answer = sorted(stored - named)", "The log's own files"),
-    ("09.2", _FILES + "answer = sorted(name for name in data_files - named if '/' in name)", "in the table's folder itself"),
+    (
+        "09.2",
+        _FILES + "answer = sorted(name for name in data_files - named if '/' in name)",
+        "in the table's folder itself",
+    ),
     ("09.2", _FILES + "answer = sorted(folder + name for name in data_files - named)", "below the table's folder"),
     ("09.2", _FILES + "answer = sorted((data_files - named), reverse=True)", "should be sorted"),
     ("09.2", _FILES + "answer = sorted(unquote(name) for name in data_files - named)", "has no object"),

@@ -169,6 +169,7 @@ def request_order(requests: pd.DataFrame, title: str) -> Figure:
         is_commit = row["request"] == "PUT" and row["object"].endswith(".json")
         axes.plot(step, lanes[row["writer"]], "o", color=ORANGE if is_commit else BLUE, markersize=10)
         name = f"version {int(row['object'].split('.')[0])}" if is_commit else row["object"]
+        name = {"parquet": "data file", "_delta_log/": "log"}.get(name.rpartition(".")[2], name)
         label = f"{row['request']} {name}\n{row['answer']}"
         axes.annotate(label, (step, lanes[row["writer"]]), (0, 10), textcoords="offset points", ha="center", fontsize=8)
     axes.hlines(list(lanes.values()), 0.5, len(requests) + 0.5, color=_LIGHT_GREY, zorder=0)

@@ -166,7 +166,7 @@ def check_orphans(answer: list[Any], lake: Lake) -> Right:
             named |= {unquote(action[kind]["path"]) for kind in ("add", "remove") if kind in action}
     orphans, given = sorted(stored.keys() - logs - named), list(answer)
     if given == orphans:
-        return Right(f"{len(orphans)} orphans, one of them in a folder whose name the log writes in another way.")
+        return Right(f"No commit names {', '.join(orphans)}.")
     _explain_orphans(given, orphans, stored.keys(), logs, set(open_table(lake, "shop", "deliveries").file_uris()))
     raise Wrong("The orphans are right, but the list should be sorted, with each of them once.")
 

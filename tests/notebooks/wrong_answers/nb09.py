@@ -35,7 +35,9 @@ _READ_ONCE = _with(
     ),
     ('        stock = table.to_pandas().set_index("product_id")["quantity"]\n', ""),
 )
-_FILES = """folder = lake.key("shop", "deliveries", "")
+_FILES = """import json
+from urllib.parse import unquote
+folder = lake.key("shop", "deliveries", "")
 stored = {entry["Key"].removeprefix(folder) for entry in lake.objects(folder)}
 data_files = {name for name in stored if not name.startswith("_delta_log/")}
 named = set()

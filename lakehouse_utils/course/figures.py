@@ -12,6 +12,7 @@ import pandas as pd
 from deltalake import DeltaTable
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.rcsetup import cycler
 from PIL import Image
 
@@ -154,6 +155,54 @@ def compare_reads(measured: Mapping[str, Mapping[str, Any]], title: str = "") ->
 
 
 # -- drawing
+
+
+@_in_style
+def request_order(requests: pd.DataFrame, title: str) -> Figure:
+    """Draw the requests of writers on a time line, one lane per writer.
+
+    `requests` has the columns writer, request, object and answer, one row per request in order.
+    """
+    lanes = {writer: -lane for lane, writer in enumerate(sorted(requests["writer"].unique()))}
+    figure, axes = plt.subplots(figsize=(_WIDTH_INCHES, 1.2 + 0.7 * len(lanes)))
+    for step, (_, row) in enumerate(requests.iterrows(), start=1):
+        is_commit = row["request"] == "PUT" and row["object"].endswith(".json")
+        axes.plot(step, lanes[row["writer"]], "o", color=ORANGE if is_commit else BLUE, markersize=10)
+        name = f"version {int(row['object'].split('.')[0])}" if is_commit else row["object"]
+        name = {"parquet": "data file", "_delta_log/": "log"}.get(name.rpartition(".")[2], name)
+        label = f"{row['request']} {name}\n{row['answer']}"
+        axes.annotate(label, (step, lanes[row["writer"]]), (0, 10), textcoords="offset points", ha="center", fontsize=8)
+    axes.hlines(list(lanes.values()), 0.5, len(requests) + 0.5, color=_LIGHT_GREY, zorder=0)
+    axes.set_title(title)
+    axes.set_xlabel("step, in the order in which the server gets the requests (orange: a commit)")
+    axes.set_xticks(range(1, len(requests) + 1))
+    axes.set_yticks(list(lanes.values()), [f"writer {writer}" for writer in lanes])
+    axes.set_ylim(-len(lanes) + 0.6, 0.8)
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+@_in_style
+def pairs(outcomes: pd.DataFrame, title: str) -> Figure:
+    """Draw a table of pairs as a map: rows are what is committed first, columns the stale commit that follows.
+
+    Each cell of `outcomes` is "right", "error" or "wrong".
+    """
+    colors = {"right": SKY, "error": _LIGHT_GREY, "wrong": RED}
+    figure, axes = plt.subplots(figsize=(_WIDTH_INCHES, 1.3 + 0.32 * len(outcomes)))
+    for y, (_, row) in enumerate(outcomes.iterrows()):
+        for x, outcome in enumerate(row):
+            axes.add_patch(Rectangle((x, y), 0.95, 0.9, color=colors[outcome]))
+            axes.text(x + 0.475, y + 0.45, outcome, ha="center", va="center", fontsize=8)
+    axes.set(xlim=(0, len(outcomes.columns)), ylim=(len(outcomes), 0))
+    axes.set_xticks([x + 0.475 for x in range(len(outcomes.columns))], outcomes.columns)
+    axes.set_yticks([y + 0.45 for y in range(len(outcomes))], outcomes.index)
+    axes.tick_params(length=0)
+    axes.set_title(title)
+    axes.set_xlabel("committed second, by a writer that has not seen the first commit")
+    axes.set_ylabel("committed first")
+    axes.spines[["left", "bottom"]].set_visible(False)
+    return figure
 
 
 def _lifetimes(log: list[Commit]) -> dict[str, list[tuple[int, int | None]]]:

@@ -41,7 +41,7 @@ class RequestLog:
         Columns: request (the HTTP method, or LIST), object (the last part of the key, or the listed folder), condition
         (a byte range, `if absent`, or where a listing starts), answer (the HTTP status; 502 if S3 did not answer).
         """
-        rows = [_row(record) for record in self._records]
+        rows = [describe(record) for record in self._records]
         return pd.DataFrame(rows, columns=["request", "object", "condition", "answer"])
 
 
@@ -72,7 +72,8 @@ def record(lake: Lake) -> Iterator[RequestLog]:
             reading.result()
 
 
-def _row(record: dict[str, Any]) -> tuple[str, str, str, int]:
+def describe(record: dict[str, Any]) -> tuple[str, str, str, int]:
+    """Return (request, object, condition, answer) of a record of the proxy: see `RequestLog.requests`."""
     query = parse_qs(urlsplit(record["path"]).query)
     if "list-type" in query:
         after = query.get("start-after", [""])[0].rpartition("/")[2]

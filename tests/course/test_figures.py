@@ -118,3 +118,17 @@ def test_figures_are_closed(lake: Lake) -> None:
     figure = figures.timeline(write(lake, {"id": [1]}))
     assert isinstance(figure, Figure)
     assert plt.get_fignums() == before
+
+
+# -- pairs
+
+
+def test_pairs() -> None:
+    """Each pair is a cell with its outcome; rows are what is committed first."""
+    outcomes = pd.DataFrame(
+        {"append": {"append": "right", "compact": "right"}, "compact": {"append": "error", "compact": "wrong"}}
+    )
+    axes = figures.pairs(outcomes, "a title").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["right", "error", "right", "wrong"]
+    assert len({patch.get_facecolor() for patch in axes.patches}) == 3
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["append", "compact"]

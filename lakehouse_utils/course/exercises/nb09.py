@@ -1,0 +1,224 @@
+"""The exercises of notebook 09: a retry loop, the orphans of a partitioned table, the commit that doubled rows."""
+
+import json
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from types import FunctionType
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
+from lakehouse_utils.lake import Lake
+
+_ATTEMPTS = 5
+_LONGEST_PAUSE_S = 1.0
+_PRODUCT, _OTHER_PRODUCT = 7, 8
+
+Sell = Callable[..., Any]
+
+
+@exercise("09.1", "Find the fault in a retry loop", expects=FunctionType)
+def check_sell(answer: Sell, lake: Lake) -> Right:
+    """The function sells while another writer does; it reads and updates with one handle, and gives up after five."""
+    _check_simple_sales(answer, lake)
+    _check_competition(answer, lake)
+    _check_other_errors(answer, lake)
+    _check_bound(answer, lake)
+    return Right("No sale is lost, none is made without stock, and after five attempts someone hears of it.")
+
+
+def _check_simple_sales(answer: Sell, lake: Lake) -> None:
+    for quantity, pieces, expected in ((10, 3, True), (10, 10, True), (2, 3, False)):
+        shop = _Shop(lake, quantity)
+        sold = shop.call(answer, pieces)
+        left = quantity - pieces * expected
+        case = f"Nobody else sells, and there are {quantity} pieces. A sale of {pieces}"
+        if bool(sold) is not expected:
+            raise Wrong(f"{case} should return {expected}, but it returned {sold!r}.")
+        if shop.quantity() != left:
+            raise Wrong(f"{case} should leave {left} pieces; it left {shop.quantity()}.")
+        if shop.quantity(_OTHER_PRODUCT) != quantity:
+            raise Wrong("Your function also changed another product. What is the predicate of the update?")
+
+
+def _check_other_errors(answer: Sell, lake: Lake) -> None:
+    shop = _Shop(lake, 10)
+    shop.forbid_sales()
+    with suppress(DeltaError, Wrong):
+        shop.call(answer, 3)
+    if shop.opened > 1:
+        raise Wrong(
+            "A constraint of the table refuses the new quantity, and your function tries again. Catch only"
+            " CommitFailedError: no other error goes away by another try."
+        )
+
+
+def _check_competition(answer: Sell, lake: Lake) -> None:
+    for times in (1, 2):
+        shop = _Shop(lake, 20, competitor_sells=5, times=times)
+        if not shop.call(answer, 3):
+            raise Wrong("Another writer sold pieces, but enough were left. Your function should return True.")
+        if shop.quantity() != 17 - 5 * times:
+            raise Wrong(
+                f"There were 20 pieces, another writer sold {5 * times}, and you sold 3. That leaves {17 - 5 * times},"
+                f" but the table says {shop.quantity()}: a sale is lost. The quantity must be read in each attempt,"
+                " with the handle that updates."
+            )
+    shop = _Shop(lake, 10, competitor_sells=8, times=1)
+    sold = shop.call(answer, 3)
+    if sold or shop.quantity() != 2:
+        raise Wrong(
+            "There were 10 pieces, and another writer sold 8 before your commit. Your sale of 3 should return False,"
+            f" but it returned {sold!r}, and the table says {shop.quantity()}. Check the quantity in each attempt."
+        )
+
+
+def _check_bound(answer: Sell, lake: Lake) -> None:
+    pauses: list[list[float]] = []
+    for _ in range(2):
+        shop = _Shop(lake, 100, competitor_sells=1, times=3 * _ATTEMPTS)
+        pauses.append(shop.pauses)
+        try:
+            shop.call(answer, 1)
+        except CommitFailedError:
+            pass
+        else:
+            raise Wrong(
+                "Another writer is always faster. After the fifth attempt your function should raise the"
+                " CommitFailedError, so that its caller knows that nothing was sold; it returned instead."
+            )
+        if shop.opened != _ATTEMPTS:
+            raise Wrong(f"Another writer is always faster. Your function made {shop.opened} attempts instead of five.")
+        if len(shop.pauses) != _ATTEMPTS - 1:
+            raise Wrong(
+                f"Five attempts have four pauses between them; your function made {len(shop.pauses)}. There is nothing"
+                " to wait for after the last attempt."
+            )
+        if not all(0 <= seconds <= _LONGEST_PAUSE_S for seconds in shop.pauses):
+            raise Wrong(f"A pause should be up to 1 second; the longest was {max(shop.pauses):g} seconds.")
+    if pauses[0] == pauses[1]:
+        raise Wrong(
+            "Two calls made exactly the same pauses. Two writers that collided once would collide again: take a random"
+            " number of seconds."
+        )
+
+
+class _EndlessLoop(BaseException):
+    """Ends a function that catches every Exception and never gives up."""
+
+
+class _Shop:
+    """A new table with two products, and another writer that sells after each of the first `times` opens."""
+
+    def __init__(self, lake: Lake, quantity: int, *, competitor_sells: int = 0, times: int = 0) -> None:
+        self.opened = 0
+        self.pauses: list[float] = []
+        self._lake, self._names = lake, ("exercises", f"stock-{secrets.token_hex(4)}")
+        self._competitor_sells, self._times = competitor_sells, times
+        rows = pa.table({"product_id": [_PRODUCT, _OTHER_PRODUCT], "quantity": [quantity, quantity]})
+        write_deltalake(lake.uri(*self._names), rows, storage_options=lake.storage_options)
+
+    def call(self, sell: Sell, pieces: int) -> Any:  # noqa: ANN401 - what the learner's function returns
+        """Call the learner's function. Raises what it raises, and Wrong if it does not end."""
+        try:
+            return sell(self.open, self.pauses.append, _PRODUCT, pieces)
+        except _EndlessLoop:
+            raise Wrong(
+                f"Your function made more than {3 * _ATTEMPTS} attempts. It should make five at most."
+            ) from None
+
+    def forbid_sales(self) -> None:
+        """Add a constraint that every sale breaks."""
+        open_table(self._lake, *self._names).alter.add_constraint({"not_for_sale": "quantity >= 10"})
+
+    def open(self) -> DeltaTable:
+        """What the learner's function gets as `open_table`."""
+        self.opened += 1
+        if self.opened > 3 * _ATTEMPTS:
+            raise _EndlessLoop
+        table = open_table(self._lake, *self._names)
+        if self.opened <= self._times:
+            sold = {"quantity": f"quantity - {self._competitor_sells}"}
+            open_table(self._lake, *self._names).update(sold, predicate=f"product_id = {_PRODUCT}")
+        return table
+
+    def quantity(self, product: int = _PRODUCT) -> int | None:
+        """The pieces that the table says are left."""
+        rows = open_table(self._lake, *self._names).to_pyarrow_table().to_pylist()
+        return next((int(row["quantity"]) for row in rows if row["product_id"] == product), None)
+
+
+@exercise("09.2", "List the orphans of a partitioned table", expects=(list, tuple))
+def check_orphans(answer: list[Any], lake: Lake) -> Right:
+    """The keys below shop/deliveries of the data files that no commit names, sorted."""
+    folder = lake.key("shop", "deliveries", "")
+    stored = {entry["Key"].removeprefix(folder): entry["Key"] for entry in lake.objects(folder)}
+    logs = {name for name in stored if name.startswith("_delta_log/")}
+    named = set()
+    for name in logs:
+        commit = lake.s3.get_object(Bucket=lake.bucket, Key=stored[name])["Body"].read().decode()
+        for action in map(json.loads, commit.splitlines()):
+            named |= {unquote(action[kind]["path"]) for kind in ("add", "remove") if kind in action}
+    orphans, given = sorted(stored.keys() - logs - named), list(answer)
+    if given == orphans:
+        return Right(f"No commit names {', '.join(orphans)}.")
+    _explain_orphans(given, orphans, stored.keys(), logs, set(open_table(lake, "shop", "deliveries").file_uris()))
+    raise Wrong("The orphans are right, but the list should be sorted, with each of them once.")
+
+
+def _explain_orphans(given: list[Any], orphans: list[str], stored: Any, logs: set[str], live: set[str]) -> None:  # noqa: ANN401
+    if any(str(name).startswith("s3://") or "deliveries" in str(name) for name in given):
+        raise Wrong("The keys should begin below the table's folder, as in city=Porto/part-1.parquet.")
+    if logs & set(given):
+        raise Wrong("The log's own files are in your list. They are not data files.")
+    if nonexistent := sorted(set(given) - set(stored)):
+        raise Wrong(f"The table's folder has no object {nonexistent[0]!r}. List the keys as S3 returns them.")
+    if surplus := sorted(set(given) - set(orphans)):
+        if any(uri.endswith(name.rpartition("/")[2]) for name in surplus for uri in live):
+            raise Wrong(
+                "A live file is in your list: deleting it would lose rows. The log writes the path of New York in"
+                " another way than the listing: it is URL-encoded."
+            )
+        raise Wrong("A file in your list was removed by a later commit. Old versions need it, so it is not an orphan.")
+    if missing := sorted(set(orphans) - set(given)):
+        place = "in the table's folder itself" if "/" not in missing[0] else f"in {missing[0].partition('/')[0]}/"
+        raise Wrong(f"{len(missing)} orphan{'s are' if len(missing) > 1 else ' is'} missing, one of them {place}.")
+
+
+@exercise("09.3", "Find the commit that made a table wrong", expects=dict)
+def check_wrong_commit(answer: dict[str, Any], lake: Lake) -> Right:
+    """The version of the second compaction, and the surplus rows of the newest version."""
+    if answer.keys() != {"version", "surplus"}:
+        raise Wrong("The keys of the dict should be version and surplus.")
+    newest = open_table(lake, "shop", "payments").version()
+    ids = [_payment_ids(lake, version) for version in range(newest + 1)]
+    surplus = [len(rows) - len(set(rows)) for rows in ids]
+    wrong = next(version for version, count in enumerate(surplus) if count)
+    version, count = answer["version"], answer["surplus"]
+    if (version, count) == (wrong, surplus[-1]):
+        return Right(
+            f"Version {wrong} was based on version {wrong - 2}. Of its {surplus[wrong]} copies, {count} are left."
+        )
+    if version == wrong - 1:
+        raise Wrong(f"Version {version} is a compaction that is right: it changed no row. Count the rows after it.")
+    if version != wrong:
+        raise Wrong("That is not the first version with a payment twice. Go through the versions from the start.")
+    if count == surplus[wrong]:
+        raise Wrong(
+            f"{count} is the surplus in version {wrong}. A later commit deleted rows: count the newest version."
+        )
+    if count == len(ids[-1]):
+        raise Wrong("That is the number of all rows. The surplus is the rows minus the distinct payments.")
+    if count == 2 * surplus[-1]:
+        raise Wrong("Those are all rows of payments that are there twice. One row of each is right.")
+    raise Wrong("The version is right. The surplus is the rows minus the distinct payments, in the newest version.")
+
+
+def _payment_ids(lake: Lake, version: int) -> list[int]:
+    rows = open_table(lake, "shop", "payments", version=version).to_pyarrow_table()["payment_id"].to_pylist()
+    return [int(id) for id in rows]

@@ -87,4 +87,13 @@ answer = daily""",
         + "answer = archive",
         "don't restore version 5",
     ),
+    (
+        "05.3",
+        _ARCHIVE
+        + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, full=True, keep_versions=[5],\n"
+        + "               dry_run=False)\n"
+        + 'archive.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 days"})\n'
+        + "archive.create_checkpoint()\narchive.cleanup_metadata()\nanswer = archive",
+        "the log was cleaned up too",
+    ),
 ]

@@ -1,4 +1,4 @@
-"""The exercises of notebook 06: a window, a predicate that skips files, two answers from history, a mart."""
+"""The exercises of notebook 06: a predicate that skips files, two answers from history, a mart."""
 
 from typing import Any, cast
 
@@ -15,48 +15,6 @@ _TABLES = ("fact_sales", "dim_customers", "dim_products", "dim_stores", "dim_sta
 
 @exercise(
     "06.1",
-    "Find each store's best month",
-    expects=pd.DataFrame,
-)
-def check_best_months(answer: pd.DataFrame, lake: Lake) -> Right:
-    """One row per store: the month with the largest revenue."""
-    _require_columns(answer, ["store_name", "month", "revenue"])
-    with _star_schema(lake) as db:
-        ranked = """
-            SELECT s.store_name, date_trunc('month', order_date)::DATE AS month, sum(net_amount)::DOUBLE AS revenue
-            FROM {} AS s GROUP BY store_name, month
-            QUALIFY rank() OVER (PARTITION BY s.store_name ORDER BY revenue {}) = 1
-        """
-        best, worst, with_rejected = (
-            {store: (month, revenue) for store, month, revenue in db.sql(ranked.format(*source)).fetchall()}
-            for source in (("sales", "DESC"), ("sales", "ASC"), ("all_sales", "DESC"))
-        )
-    if len(answer) == 1 and len(best) > 1:
-        raise Wrong(
-            "That is one month of one store. PARTITION BY store_name ranks the months of each store separately."
-        )
-    if len(answer) > len(best):
-        raise Wrong(f"There are {len(best)} stores, but {len(answer)} rows. Keep only rank 1, with QUALIFY.")
-    given = {
-        row["store_name"]: (pd.Timestamp(row["month"]).date(), float(row["revenue"]))
-        for row in answer.to_dict("records")
-    }
-    if missing := set(best) - set(given):
-        raise Wrong(f"There is no row for {min(missing)}.")
-    if all(given[store][0] == worst[store][0] for store in best):
-        raise Wrong("Those are the months with the smallest revenue. Use ORDER BY revenue DESC.")
-    if all(abs(given[store][1] - with_rejected[store][1]) < 1 for store in best) and with_rejected != best:
-        raise Wrong("Those sums include rejected orders. Query the view sales.")
-    for store, (month, revenue) in best.items():
-        if given[store][0] != month:
-            raise Wrong(f"{given[store][0]:%B %Y} is not the best month of {store}. Group by month and year.")
-        if abs(given[store][1] - revenue) > 1:
-            raise Wrong(f"The month of {store} is right, but its revenue is not. Sum net_amount over the view sales.")
-    return Right(f"{len({month for month, _ in best.values()})} different months for {len(best)} stores.")
-
-
-@exercise(
-    "06.2",
     "Make a query skip files",
     expects=str,
 )
@@ -68,14 +26,28 @@ def check_skipped_files(answer: str, lake: Lake) -> Right:
         expected, result = dict(db.sql(solution).fetchall()), cast("DuckDBPyRelation | None", db.sql(answer))
         if result is None or len(result.columns) != 2:
             raise Wrong("The query should give two columns: the page, and the number of visits.")
-        given = dict(result.fetchall())
+        pairs = result.fetchall()
         fewest, opened = (_opened_files(views.reads(db, sql)) for sql in (solution, answer))
+    if pairs and {second for _, second in pairs} <= set(expected):
+        raise Wrong("The two columns are swapped: first the page, then the number of visits.")
+    if len(pairs) > len({page for page, _ in pairs}):
+        raise Wrong("A page has more than one row. Group by the page only.")
+    given = dict(pairs)
+    if not given:
+        raise Wrong("The query finds no visits. They are of the year 2025.")
     if set(given) != set(expected):
         raise Wrong("The pages are not the expected ones. The query should give one row per page.")
     if sum(given.values()) > sum(expected.values()):
         raise Wrong("That is more than February had. BETWEEN includes both ends: is a day of March among them?")
     if given != expected:
-        raise Wrong("Those are not all visits of February, or there are visits of other months among them.")
+        raise Wrong(
+            "Those are not all visits of February. Is its last day among them? BETWEEN includes both ends, < not."
+        )
+    if opened > fewest and "visited_at" in answer:
+        raise Wrong(
+            f"The rows are right, but the query opens {opened} files, and {fewest} would be enough. DuckDB skips no"
+            " file by a timestamp with time zone: add a condition on day."
+        )
     if opened > fewest:
         raise Wrong(
             f"The rows are right, but the query opens {opened} files, and {fewest} would be enough. Compare day itself,"
@@ -85,45 +57,62 @@ def check_skipped_files(answer: str, lake: Lake) -> Right:
 
 
 @exercise(
-    "06.3",
+    "06.2",
     "Follow the customers who moved",
     expects=pd.DataFrame,
 )
 def check_moved_customers(answer: pd.DataFrame, lake: Lake) -> Right:
     """Cities whose revenue at the sale differs from that of the customers who live there now."""
-    _require_columns(answer, ["city", "at_sale", "today"])
+    _require_columns(answer, ["store_name", "city", "at_sale", "today"])
     with _star_schema(lake) as db:
         rows = db.sql("""
-            SELECT city, sum(at_sale)::DOUBLE, sum(today)::DOUBLE FROM (
-                SELECT city, net_amount AS at_sale, 0 AS today FROM sales
+            SELECT store_name, city, sum(at_sale)::DOUBLE, sum(today)::DOUBLE FROM (
+                SELECT store_name, city, net_amount AS at_sale, 0 AS today FROM sales
                 UNION ALL
-                SELECT c.city, 0, net_amount
+                SELECT store_name, c.city, 0, net_amount
                 FROM sales JOIN dim_customers AS c USING (customer_id) WHERE c.is_current
-            ) WHERE city IS NOT NULL GROUP BY city
+            ) WHERE city IS NOT NULL GROUP BY store_name, city
         """).fetchall()
-    all_cities = {city: (at_sale, today) for city, at_sale, today in rows}
-    expected = {city: sums for city, sums in all_cities.items() if abs(sums[0] - sums[1]) > 0.005}
+    everywhere = {(store, city): (at_sale, today) for store, city, at_sale, today in rows}
+    expected = {key: sums for key, sums in everywhere.items() if abs(sums[0] - sums[1]) > 0.005}
     if answer["city"].isna().any():
         raise Wrong("A row has no city. Leave out sales without a known customer.")
     if answer[["at_sale", "today"]].isna().any(axis=None):
-        raise Wrong("A city has NULL in a column. coalesce(x, 0) turns NULL into zero.")
-    given = {row["city"]: (float(row["at_sale"]), float(row["today"])) for row in answer.to_dict("records")}
-    existing = [city for city in given if city in all_cities]
-    if existing and all(_are_close(given[city], all_cities[city][::-1]) for city in existing if city in expected):
+        raise Wrong("A row has NULL in a column. coalesce(x, 0) turns NULL into zero.")
+    if answer.duplicated(["store_name", "city"]).any():
+        raise Wrong("A city of a store has more than one row. Group by store and city, and join by both.")
+    given = {
+        (row["store_name"], row["city"]): (float(row["at_sale"]), float(row["today"]))
+        for row in answer.to_dict("records")
+    }
+    shared = [key for key in given if key in everywhere]
+    differing = [key for key in shared if not _are_close(given[key], everywhere[key])]
+    if differing and all(_are_close(given[key], everywhere[key][::-1]) for key in shared):
         raise Wrong("The two columns are swapped.")
-    if any(given[city][1] > all_cities[city][1] + 0.01 for city in existing):
+    if any(given[key][0] > everywhere[key][0] + 0.01 for key in shared):
+        raise Wrong("In a city, at_sale is too high. Take the city from the view sales, which has no rejected orders.")
+    if any(given[key][1] > everywhere[key][1] + 0.01 for key in shared):
         raise Wrong("In a city, today is too high. Without is_current, a sale counts once per address of its customer.")
-    if all(city in given for city in expected) and len(given) > len(expected):
-        raise Wrong(f"{len(given)} cities are too many. Keep only cities where the two columns differ.")
+    if all(key in given for key in expected) and len(given) > len(expected):
+        raise Wrong(f"{len(given)} rows are too many. Keep only rows where the two columns differ.")
     if missing := sorted(set(expected) - set(given)):
-        raise Wrong(f"{missing[0]} is missing. A city may be in only one of the two sums, so you need a FULL JOIN.")
-    if different := [city for city in expected if not _are_close(given[city], expected[city])]:
-        raise Wrong(f"The numbers of {different[0]} are not right. Use the revenue from the view sales.")
-    return Right(f"{len(expected)} cities gained or lost revenue because customers moved.")
+        raise Wrong(_missing(missing, expected))
+    if different := [key for key in expected if not _are_close(given[key], expected[key])]:
+        raise Wrong(f"The numbers of {different[0][1]} are not right. Use the revenue from the view sales.")
+    return Right(f"{len(expected)} times, a city of a store gained or lost revenue because customers moved.")
+
+
+def _missing(missing: list[tuple[str, str]], expected: dict[tuple[str, str], tuple[float, float]]) -> str:
+    store, city = missing[0]
+    if all(0 in expected[key] for key in missing):
+        return (
+            f"{city} is missing at {store}: it is in only one of the two sums. An INNER JOIN loses it; use a FULL JOIN."
+        )
+    return f"{city} is missing at {store}. Compare the sums of each store and city."
 
 
 @exercise(
-    "06.4",
+    "06.3",
     "Publish a mart of the staff",
     expects=DeltaTable,
 )
@@ -133,11 +122,12 @@ def check_staff_mart(answer: DeltaTable, lake: Lake) -> Right:
     if table is None or answer.table_uri.rstrip("/") != lake.uri("gold", "mart_staff"):
         raise Wrong('The table should be at lake.uri("gold", "mart_staff").')
     rows = table.to_pyarrow_table().to_pandas()
-    _require_columns(rows, ["staff_id", "year", "orders", "revenue", "share"])
+    _require_columns(rows, ["staff_id", "year", "orders", "pieces", "revenue", "share"])
     with _star_schema(lake) as db:
         expected = db.sql("""
             SELECT staff_id, year, count(DISTINCT order_id) AS orders, count(*) AS lines,
-                sum(net_amount)::DOUBLE AS revenue, revenue / sum(revenue) OVER (PARTITION BY store_name, year) AS share
+                sum(quantity)::BIGINT AS pieces, sum(net_amount)::DOUBLE AS revenue,
+                revenue / sum(revenue) OVER (PARTITION BY store_name, year) AS share
             FROM sales GROUP BY store_name, staff_id, year
         """).df()
     if rows.duplicated(["staff_id", "year"]).any():
@@ -150,6 +140,8 @@ def check_staff_mart(answer: DeltaTable, lake: Lake) -> Right:
         raise Wrong("The column orders counts order lines. Use count(DISTINCT order_id).")
     if (both["orders_given"].astype(float) != both["orders"]).any():
         raise Wrong("The numbers of orders are not right. Orders that were rejected don't count.")
+    if not _all_close(both["pieces_given"], both["pieces"], 0):
+        raise Wrong("The numbers of pieces are not right. Sum quantity over the view sales.")
     if not _all_close(both["revenue_given"], both["revenue"], 0.01):
         raise Wrong("The revenue is not right. Sum net_amount over the view sales.")
     if _all_close(both["share_given"], 100 * both["share"], 0.1):
@@ -158,9 +150,19 @@ def check_staff_mart(answer: DeltaTable, lake: Lake) -> Right:
         sums = rows.groupby("year")["share"].sum().astype(float)
         of_all_stores = " Yours is of all stores together." if (abs(sums - 1) < 0.01).all() else ""
         raise Wrong(f"The share should be of the same store's revenue in the same year.{of_all_stores}")
-    if others := [name for name in ("staff_id", "year", "orders") if types[name] not in ("long", "integer")]:
+    if others := [name for name in ("staff_id", "year", "orders", "pieces") if types[name] != "long"]:
         raise Wrong(f"{others[0]} has the type {types[others[0]]} in the log. Cast it to BIGINT.")
+    if _never_replaces(table):
+        raise Wrong('A second run would add every row again, or fail. Write with mode="overwrite", or merge.')
     return Right(f"{len(rows)} rows that any engine can read; the shares of each store and year add up to 1.")
+
+
+def _never_replaces(table: DeltaTable) -> bool:
+    """Whether all commits only added rows, so that a second run would add every row again, or fail."""
+    return not any(
+        commit["operation"] in ("DELETE", "MERGE") or commit.get("operationParameters", {}).get("mode") == "Overwrite"
+        for commit in table.history()
+    )
 
 
 def _star_schema(lake: Lake) -> DuckDBPyConnection:

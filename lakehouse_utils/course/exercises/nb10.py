@@ -1,10 +1,9 @@
-"""The exercises of notebook 10: old versions, a MERGE in Spark, a comparison of tables, a cluster of the right size."""
+"""The exercises of notebook 10: a MERGE in Spark, a comparison of tables, a cluster of the right size."""
 
 import functools
 import math
 from collections.abc import Callable
 from itertools import takewhile
-from numbers import Integral
 from types import FunctionType
 from typing import Any
 
@@ -20,44 +19,12 @@ from lakehouse_utils.lake import Lake
 _Row = tuple[int, str | None]
 
 _MEASUREMENTS = settings.CHECKOUT / "benchmarks" / "engines.csv"
-_MILLION_LINES, _LIMIT_S = 20_000, 3600  # of 10.4
-_COUNTED = {(1, 1): 17, (1, 2): 0, (3, 100_001): 5, (2, 100_002): 0}  # of 10.2: (store_id, product_id): quantity
+_MILLION_LINES, _LIMIT_S = 20_000, 3600  # of 10.3
+_COUNTED = {(1, 1): 17, (1, 2): 0, (3, 100_001): 5, (2, 100_002): 0}  # of 10.1: (store_id, product_id): quantity
 
 
 @exercise(
     "10.1",
-    "Count every version with Spark",
-    expects=dict,
-)
-def check_version_counts(answer: dict[int, int], lake: Lake) -> Right:
-    """{version: rows} of bronze/orders, from version 0 to the newest."""
-    table = open_table(lake, "bronze", "orders")
-    expected = {}
-    for version in range(table.version() + 1):
-        table.load_as_version(version)
-        expected[version] = table.count()
-    newest = max(expected)
-    if not all(isinstance(version, Integral) for version in answer):
-        raise Wrong("The keys should be versions, as whole numbers: 0, 1, ...")
-    if not all(isinstance(rows, Integral) for rows in answer.values()):
-        raise Wrong("The values should be whole numbers. `.count()` returns one; a DataFrame is only a plan.")
-    if len(answer) > 1 and set(answer.values()) == {expected[newest]}:
-        raise Wrong("Each version has as many rows as the newest: without versionAsOf, Spark reads the newest version.")
-    if missing := sorted(set(expected) - set(answer)):
-        first = " Versions begin at 0." if missing == [0] else ""
-        raise Wrong(f"Version {missing[0]} is missing. There are {len(expected)} versions, 0 to {newest}.{first}")
-    if nonexistent := sorted(set(answer) - set(expected)):
-        raise Wrong(f"There is no version {nonexistent[0]}; the newest is {newest}.")
-    if all(answer[version] == expected[version] - expected.get(version - 1, 0) for version in expected):
-        raise Wrong("These are the rows that each commit added. A version is the whole table at that time.")
-    if different := [version for version in expected if answer[version] != expected[version]]:
-        version = different[0]
-        raise Wrong(f"Version {version} has {expected[version]:,} rows, not {answer[version]:,}.")
-    return Right(f"From {expected[0]:,} rows to {expected[newest]:,}, in {newest} commits.")
-
-
-@exercise(
-    "10.2",
     "Merge a stock count in Spark",
     expects=DeltaTable,
 )
@@ -107,13 +74,6 @@ def check_stock_count(answer: DeltaTable, lake: Lake) -> Right:
     return Right(f"One statement, one commit. Rows according to the log: {changes}.")
 
 
-def _open(lake: Lake, layer: str, name: str) -> DeltaTable:
-    table = lake.delta(layer, name)
-    if table is None:
-        raise Wrong(f"There is no table {layer}/{name}. Run the cells above.")
-    return table
-
-
 def _quantities(table: DeltaTable) -> dict[tuple[int, int], int]:
     """{(store_id, product_id): quantity} of a table of stocks."""
     rows = table.to_pyarrow_table(columns=["store_id", "product_id", "quantity"]).to_pylist()
@@ -124,7 +84,7 @@ def _quantities(table: DeltaTable) -> dict[tuple[int, int], int]:
 
 
 @exercise(
-    "10.3",
+    "10.2",
     "Tell whether two tables are equal",
     expects=(FunctionType, functools.partial),
 )
@@ -170,7 +130,7 @@ def _advice(case: str, given: int) -> str:
 
 
 @exercise(
-    "10.4",
+    "10.3",
     "Find the smallest cluster that is fast enough",
     expects=(int, np.integer),
 )
@@ -217,7 +177,7 @@ def _load_seconds(  # noqa: PLR0913 - the parameters of the model
     start_up: float = 240,
     cores: int = 4,
 ) -> float:
-    """The model of step 7."""
+    """The model of step 6."""
     if nodes < 1:
         return math.inf
     measured_cores, fixed, core_seconds = _fit_line(engine)

@@ -1,10 +1,5 @@
 """Wrong answers to the exercises of notebook 10."""
 
-_VERSIONS = """answer = {{
-    version: spark.read.format("delta"){option}.load(bronze_orders).count()
-    for version in range({begin}, newest + 1)
-}}"""
-
 _COUNT = """omits_store = False
 practice = lake.uri("practice", "stocks")
 spark.read.format("delta").load(stocks).write.format("delta").mode("overwrite").save(practice)
@@ -38,73 +33,49 @@ _COMPARE = """def answer(one, other):
 _CLUSTER = "answer = next(n for n in range(1, 1_000_000) if estimate({}, nodes=n{})[0] <= 3600){}"
 
 WRONG_ANSWERS = [
-    ("10.1", _VERSIONS.format(option="", begin=0), "without versionAsOf"),
-    ("10.1", _VERSIONS.format(option='.option("versionAsOf", version)', begin=1), "Versions begin at 0"),
+    ("10.1", _COUNT % f"{_UPDATE} {_INSERT.format('AND source.quantity > 0 ')}", "its row still exists"),
+    ("10.1", _COUNT % f"{_DELETE} {_UPDATE} {_INSERT.format('')}", "Product 100002 was counted with 0"),
+    ("10.1", _COUNT % f"{_DELETE} {_UPDATE}", "Product 100001 is new"),
+    ("10.1", _COUNT % f"{_DELETE} {_INSERT.format('AND source.quantity > 0 ')}", "WHEN MATCHED THEN UPDATE"),
+    ("10.1", _COUNT % f"{_RIGHT} WHEN NOT MATCHED BY SOURCE THEN DELETE", "change only rows that are in the count"),
+    ("10.1", _COUNT.replace("False", "True") % _RIGHT, "Match by store_id AND product_id"),
     (
         "10.1",
-        _VERSIONS.format(option='.option("versionAsOf", version)', begin=0).replace(".count()", ""),
-        "should be whole numbers",
-    ),
-    (
-        "10.1",
-        _VERSIONS.format(option='.option("versionAsOf", max(0, version - 1))', begin=0),
-        "Version 1 has",
-    ),
-    (
-        "10.1",
-        _VERSIONS.format(option='.option("versionAsOf", version)', begin=0)
-        + "\nanswer = {n: rows - answer.get(n - 1, 0) for n, rows in answer.items()}",
-        "rows that each commit added",
-    ),
-    (
-        "10.1",
-        _VERSIONS.format(option='.option("versionAsOf", version)', begin=0)
-        + "\nanswer = {str(n): rows for n, rows in answer.items()}",
-        "keys should be versions",
-    ),
-    ("10.2", _COUNT % f"{_UPDATE} {_INSERT.format('AND source.quantity > 0 ')}", "its row still exists"),
-    ("10.2", _COUNT % f"{_DELETE} {_UPDATE} {_INSERT.format('')}", "Product 100002 was counted with 0"),
-    ("10.2", _COUNT % f"{_DELETE} {_UPDATE}", "Product 100001 is new"),
-    ("10.2", _COUNT % f"{_DELETE} {_INSERT.format('AND source.quantity > 0 ')}", "WHEN MATCHED THEN UPDATE"),
-    ("10.2", _COUNT % f"{_RIGHT} WHEN NOT MATCHED BY SOURCE THEN DELETE", "change only rows that are in the count"),
-    ("10.2", _COUNT.replace("False", "True") % _RIGHT, "Match by store_id AND product_id"),
-    (
-        "10.2",
         f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE store_id = 3')",
         "but it is missing",
     ),
     (
-        "10.2",
+        "10.1",
         f"{_COUNT % _RIGHT}\nspark.sql(f'DELETE FROM delta.`{{practice}}` WHERE quantity = 0')",
         "but its row has changed",
     ),
     (
-        "10.2",
+        "10.1",
         f"{_COUNT % _RIGHT}\nspark.sql(f'UPDATE delta.`{{practice}}` SET quantity = quantity WHERE store_id = 1')",
         "commits since",
     ),
-    ("10.2", "answer = DeltaTable(stocks, storage_options=lake.storage_options)", "The table should be the one at"),
-    ("10.3", _COMPARE.format("abs(one.count() - other.count())"), "With a changed row"),
-    ("10.3", _COMPARE.format("one.exceptAll(other).count()"), "the new row has none either"),
+    ("10.1", "answer = DeltaTable(stocks, storage_options=lake.storage_options)", "The table should be the one at"),
+    ("10.2", _COMPARE.format("abs(one.count() - other.count())"), "With a changed row"),
+    ("10.2", _COMPARE.format("one.exceptAll(other).count()"), "the new row has none either"),
     (
-        "10.3",
+        "10.2",
         _COMPARE.format("one.subtract(other).count() + other.subtract(one).count()"),
         "EXCEPT alone ignores how often",
     ),
-    ("10.3", _COMPARE.format("one.exceptAll(other)"), "should return a number"),
+    ("10.2", _COMPARE.format("one.exceptAll(other)"), "should return a number"),
     (
-        "10.3",
+        "10.2",
         _COMPARE.format(
             "max(one.subtract(other).count() + other.subtract(one).count(), abs(one.count() - other.count()))"
         ),
         "row by row, so that they do not cancel out",
     ),
-    ("10.3", _JOIN, "In a join NULL equals nothing"),
-    ("10.4", _CLUSTER.format("20_000", ", efficiency=1", ""), "twice the cores did twice the work"),
-    ("10.4", _CLUSTER.format("20_000", ", start_up=0", ""), "The hour begins when you request"),
-    ("10.4", _CLUSTER.format("20_000", ', engine="local"', ""), "uses DuckDB's core-seconds"),
-    ("10.4", _CLUSTER.format("20", "", ""), "counts in million lines"),
-    ("10.4", _CLUSTER.format("20_000", "", " * 4"), "That is a number of cores"),
-    ("10.4", _CLUSTER.format("20_000", "", " - 1"), "an hour has 3,600"),
-    ("10.4", _CLUSTER.format("20_000", "", " + 1"), "fewer would be too"),
+    ("10.2", _JOIN, "In a join NULL equals nothing"),
+    ("10.3", _CLUSTER.format("20_000", ", efficiency=1", ""), "twice the cores did twice the work"),
+    ("10.3", _CLUSTER.format("20_000", ", start_up=0", ""), "The hour begins when you request"),
+    ("10.3", _CLUSTER.format("20_000", ', engine="local"', ""), "uses DuckDB's core-seconds"),
+    ("10.3", _CLUSTER.format("20", "", ""), "counts in million lines"),
+    ("10.3", _CLUSTER.format("20_000", "", " * 4"), "That is a number of cores"),
+    ("10.3", _CLUSTER.format("20_000", "", " - 1"), "an hour has 3,600"),
+    ("10.3", _CLUSTER.format("20_000", "", " + 1"), "fewer would be too"),
 ]

@@ -123,17 +123,17 @@ def check_alarm(answer: str, lake: Lake) -> Right:  # noqa: ARG001 - all checks 
 # command, hours since the start, hours since the end, status
 _Row = tuple[str, float, float, str]
 _HISTORIES: list[tuple[list[_Row], bool, str]] = [
-    ([("run", 2, 1, "changed")], False, "The job succeeded an hour ago, and your alarm does not stay false."),
-    ([("run", 2, 1, "unchanged")], False, "A run that found nothing new succeeded; your alarm does not count it."),
-    ([("run", 2, 1, "warnings")], False, "A run that ended with warnings succeeded; your alarm does not count it."),
-    ([("run", 30, 29, "changed")], True, "The last success was 29 hours ago, and your alarm is not true."),
-    ([("run", 26.5, 26.2, "changed")], True, "The last success was a little over 26 hours ago. Which limit do you use?"),
-    ([("run", 25.8, 25.5, "changed")], False, "The last success was less than 26 hours ago. Which limit do you use?"),
-    ([("run", 30, 29, "changed"), ("run", 2, 1, "failed")], True, "The only run of the last day failed. That is no success."),
-    ([("run", 30, 29, "changed"), ("run", 2, 1, "interrupted")], True, "An interrupted run counts as a success."),
-    ([("run", 30, 29, "changed"), ("maintain", 2, 1, "changed")], True, "A run of --maintain counts as a run of the job."),
-    ([("run", 30, 1, "changed")], False, "A run took 29 hours and ended an hour ago. When did it succeed?"),
-    ([("run", 50, 49, "changed"), ("run", 2, 1, "changed")], False, "An old success rings, although there is a newer one."),
+    ([("run", 2, 1, "ok")], False, "The job succeeded an hour ago, and your alarm does not stay false."),
+    ([("run", 2, 1, "quarantined")], False, "A run that put rows into quarantine succeeded; your alarm does not count it."),
+    ([("run", 2, 1, "refused")], False, "A run that refused a file succeeded otherwise; your alarm does not count it."),
+    ([("run", 30, 29, "ok")], True, "The last success was 29 hours ago, and your alarm is not true."),
+    ([("run", 26.5, 26.2, "ok")], True, "The last success was a little over 26 hours ago. Which limit do you use?"),
+    ([("run", 25.8, 25.5, "ok")], False, "The last success was less than 26 hours ago. Which limit do you use?"),
+    ([("run", 30, 29, "ok"), ("run", 2, 1, "failed")], True, "The only run of the last day failed. That is no success."),
+    ([("run", 30, 29, "ok"), ("run", 2, 1, "interrupted")], True, "An interrupted run counts as a success."),
+    ([("run", 30, 29, "ok"), ("maintain", 2, 1, "ok")], True, "A run of --maintain counts as a run of the job."),
+    ([("run", 30, 1, "ok")], False, "A run took 29 hours and ended an hour ago. When did it succeed?"),
+    ([("run", 50, 49, "ok"), ("run", 2, 1, "ok")], False, "An old success rings, although there is a newer one."),
     ([("run", 2, 1, "failed")], True, "There is no success at all, only a failed run, and your alarm is NULL or false."),
     ([], True, "The table is empty, and your alarm is NULL or false: max() of no rows is NULL."),
 ]  # fmt: skip

@@ -24,6 +24,7 @@ from lakehouse_utils import settings
 FOLDER = settings.CHECKOUT / "notebooks"
 PATHS = sorted(FOLDER.glob("[0-9][0-9]_*.ipynb"))
 CELL_TIMEOUT_S = 120
+WORDS_PER_MINUTE, LINES_PER_MINUTE, MINUTES_PER_EXERCISE = 200, 10, 10
 _MASKS = get_sanitize_patterns(Path(__file__).with_name("sanitize.cfg").read_text("utf-8"))
 _PICTURES = ("image/png", "image/jpeg")
 _KEPT_CELL_METADATA, _KEPT_NOTEBOOK_METADATA = {"tags"}, {"kernelspec", "language_info"}
@@ -70,6 +71,14 @@ class Book:
                 for line in without_fenced_code(cell.source).splitlines():
                     if match := re.match(r"(#{1,6}) +(.*\S)", line):
                         yield index, len(match[1]), match[2]
+
+    def minutes(self) -> float:
+        """Return how long the notebook takes: what is folded away is not counted, and neither is code in prose."""
+        prose = (without_fenced_code(cell.source) for cell in self.cells if cell.cell_type == "markdown")
+        words = sum(len(re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL).split()) for text in prose)
+        lines = sum(len(cell.source.splitlines()) for cell in self.code_cells)
+        exercises = len(list(self.exercises()))
+        return words / WORDS_PER_MINUTE + lines / LINES_PER_MINUTE + exercises * MINUTES_PER_EXERCISE
 
     def exercises(self) -> Iterator[NotebookExercise]:
         """Yield the exercises, found by their headings."""

@@ -1,6 +1,7 @@
 """The rules for notebooks that can be checked without a kernel. Each guard yields one sentence per finding."""
 
 import ast
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +14,12 @@ from notebooks.books import Book, NotebookExercise, tags, without_fenced_code
 from notebooks.wrong_answers import of_notebook as wrong_answers_of
 
 MAX_CELLS, MAX_LINES, MAX_LINE_LENGTH = 60, 20, 100
+MAX_MINUTES, MINUTES_STEP = 60, 5
 MAX_FILE_BYTES, MAX_PICTURE_BYTES = 500_000, 40_000
 MIN_EXERCISES, MIN_WRONG_ANSWERS = 3, 2
 MIN_COMPARED, MAX_IGNORED_SHARE = 6, 0.25  # of the code cells with output
+
+NOT_YET_SHORT = {"01", "02", "03", "04", "05", "07", "09"}  # take longer than MAX_MINUTES; the others may not
 
 _FIRST_HEADINGS = ["What you'll do", "What you'll learn", "What you'll need", "Set-up"]
 _LAST_HEADINGS = ["Exercises", "In practice", "Summary", "What's next", "Resources"]
@@ -131,6 +135,17 @@ def is_short(book: Book) -> Iterator[str]:
                 yield f"a line has {len(line)} characters; at most {MAX_LINE_LENGTH} are allowed: {line!r}"
     if (size_bytes := len(book.text.encode())) > MAX_FILE_BYTES:
         yield f"the file has {size_bytes:,} bytes; at most {MAX_FILE_BYTES:,} are allowed"
+
+
+@guard
+def takes_an_hour(book: Book) -> Iterator[str]:
+    counted = MINUTES_STEP * math.ceil(book.minutes() / MINUTES_STEP)
+    if counted > MAX_MINUTES and book.number not in NOT_YET_SHORT:
+        yield f"it takes {book.minutes():.1f} minutes by the count of Book.minutes(); at most {MAX_MINUTES} are allowed"
+    for cell in book.cells:
+        for stated in re.findall(r"^\*\*Time\*\*: (\d+) minutes$", cell.source, re.MULTILINE):
+            if int(stated) != counted:
+                yield f"the stated time is {stated} minutes; the counted one, in steps of {MINUTES_STEP}, is {counted}"
 
 
 # -- cells and outputs

@@ -84,7 +84,12 @@ MISTAKES: dict[str, tuple[str, Callable[[Draft], object]]] = {
     "sections in another order": ("has_headings", lambda nb: nb.cells.append(nb.cells.pop(1))),
     "skipped step number": ("has_headings", lambda nb: nb.replace_text("## 2 · ", "## 7 · ")),
     "too few goals": ("states_goals_and_time", lambda nb: nb.replace_text("\n- ", "\n")),
-    "no time": ("states_goals_and_time", lambda nb: nb.replace_text("**Time**: 15 minutes", "**Time**: long")),
+    "no time": ("states_goals_and_time", lambda nb: nb.replace_text("**Time**: 50 minutes", "**Time**: long")),
+    "too long": ("takes_an_hour", lambda nb: nb.append("word " * 3000)),
+    "other time than counted": (
+        "takes_an_hour",
+        lambda nb: nb.replace_text("**Time**: 50 minutes", "**Time**: 15 minutes"),
+    ),
     "no table of concepts": ("states_goals_and_time", lambda nb: nb.replace_text("| concept |", "| thing |")),
     "no parameters tag": ("has_setup_cells", lambda nb: nb.tagged("parameters").metadata.pop("tags")),
     "other default": ("has_setup_cells", lambda nb: nb.replace_code("SCALE = 1 ", "SCALE = 2 ")),

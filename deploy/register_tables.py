@@ -3,14 +3,15 @@
     python deploy/register_tables.py             # print the statements
     python deploy/register_tables.py --execute   # run them in the workgroup `lakehouse`
 
-A second run changes nothing. Athena reads the Delta log, so a table that has changed need not be registered again. Tables that
-Athena may misread or refuse, because their protocol asks for more than the basic one, are named and left out.
+A second run changes nothing. Athena reads the Delta log, so a table that has changed need not be registered again.
+Tables whose protocol asks for more than the basic one, which Athena may refuse, are named and left out.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import boto3
 
@@ -37,7 +38,7 @@ def statement(ref: TableRef) -> str:
     )
 
 
-def execute(athena, sql: str) -> None:
+def execute(athena: Any, sql: str) -> None:  # noqa: ANN401 - a boto3 client
     """Run a statement and wait for it. Raises RuntimeError with Athena's reason if it fails."""
     query = athena.start_query_execution(QueryString=sql, WorkGroup=WORKGROUP)["QueryExecutionId"]
     while True:

@@ -1,4 +1,4 @@
-"""The policies of deploy/template.yaml, enforced by a real S3 server: each action is allowed because something needs it.
+"""The policies of deploy/template.yaml, enforced by a real S3 server: something needs each action.
 
 The embedded server issues temporary credentials with a session policy, and refuses what the policy does not allow.
 """
@@ -45,9 +45,7 @@ class Role:
     def s3(self):
         session = boto3.Session(*self.keys.values())
         config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
-        return session.client(
-            "s3", endpoint_url=self._server.endpoint, region_name=self._server.region, config=config
-        )
+        return session.client("s3", endpoint_url=self._server.endpoint, region_name=self._server.region, config=config)
 
 
 @pytest.fixture
@@ -155,9 +153,9 @@ def test_reader_reads_and_cannot_write(lake, role_with):
     """The reader opens and reads a table; an append and a vacuum are refused."""
     uri, options = old_files(lake), options_of(role_with("ReaderRole"), lake)
     assert DeltaTable(uri, storage_options=options).to_pandas()["n"].tolist() == [2]
-    with pytest.raises((OSError, DeltaError), match="privileges|AccessDenied"):
+    with pytest.raises((OSError, DeltaError), match=r"privileges|AccessDenied"):
         write_deltalake(uri, pd.DataFrame({"n": [3]}), mode="append", storage_options=options)
-    with pytest.raises(OSError, match="privileges|AccessDenied"):
+    with pytest.raises(OSError, match=r"privileges|AccessDenied"):
         vacuum(uri, options)
 
 
@@ -165,5 +163,5 @@ def test_reader_reads_and_cannot_write(lake, role_with):
 def test_reader_needs_each_action(action, lake, role_with):
     """Without either of its two actions, the reader cannot open a table."""
     uri = old_files(lake)
-    with pytest.raises(OSError, match="privileges|AccessDenied"):
+    with pytest.raises(OSError, match=r"privileges|AccessDenied"):
         DeltaTable(uri, storage_options=options_of(role_with("ReaderRole", without=action), lake))

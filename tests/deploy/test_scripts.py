@@ -49,7 +49,9 @@ def test_lifecycle_script_returns_at_once_and_tries_again(home):
         text, seconds = start_space(home, WHEELS=str(home / "wheels"))
         assert "is being set up" in text and seconds < 30
         assert wait_until(lambda: "no-such-package" in log.read_text(), 240)
-        subprocess.run(["flock", home / ".lakehouse-setup.lock", "true"], check=True)  # waits for the background process
+        subprocess.run(
+            ["flock", home / ".lakehouse-setup.lock", "true"], check=True
+        )  # waits for the background process
         log.unlink()
         assert not (home / "envs" / "lakehouse" / ".complete").exists()
 

@@ -32,7 +32,11 @@ def test_parliament_finds_nothing():
     """parliament finds no problem in any policy of a role."""
     for name, resource in RESOURCES.items():
         for policy in resource["Properties"].get("Policies", []):
-            text = re.sub(r"\{\"Fn::(?:Sub|GetAtt)\": (\[[^\]]*\]|\"(?:[^\"\\]|\\.)*\")\}", _plain, json.dumps(policy["PolicyDocument"]))
+            text = re.sub(
+                r"\{\"Fn::(?:Sub|GetAtt)\": (\[[^\]]*\]|\"(?:[^\"\\]|\\.)*\")\}",
+                _plain,
+                json.dumps(policy["PolicyDocument"]),
+            )
             found = [finding.issue for finding in analyze_policy_string(text).findings]
             assert found == [], f"{name}, {policy['PolicyName']}"
 

@@ -38,9 +38,7 @@ def check_loader_policy(answer: dict[str, Any], lake: Lake) -> Right:
     for layer in ("bronze", "silver"):
         if _allowed(s3.delete_object, lake, Key=_key(lake, layer)):
             raise Wrong(f"The loader can delete objects in {layer}. Appends never delete.")
-    if _allowed(s3.get_object, lake, Key=_key(lake, "gold")) or _allowed(
-        s3.put_object, lake, Key=_key(lake, "gold")
-    ):
+    if _allowed(s3.get_object, lake, Key=_key(lake, "gold")) or _allowed(s3.put_object, lake, Key=_key(lake, "gold")):
         raise Wrong("The loader reaches gold. Its resources must end at bronze/ and silver/.")
     for prefix in ("", lake.key(""), lake.key("gold", "")):
         if _allowed(s3.list_objects_v2, lake, Prefix=prefix):
@@ -70,7 +68,9 @@ def _key(lake: Lake, layer: str) -> str:
 
 def _require(call: Callable[..., Any], lake: Lake, layer: str, what: str, **arguments: str) -> None:
     if not _allowed(call, lake, **arguments):
-        raise Wrong(f"The loader cannot {what}. Look at the actions, and at the folder {layer}/ in resources and prefixes.")
+        raise Wrong(
+            f"The loader cannot {what}. Look at the actions, and at the folder {layer}/ in resources and prefixes."
+        )
 
 
 def _allowed(call: Callable[..., Any], lake: Lake, **arguments: str) -> bool:
@@ -124,18 +124,18 @@ def check_alarm(answer: str, lake: Lake) -> Right:  # noqa: ARG001 - all checks 
 _Row = tuple[str, float, float, str]
 _HISTORIES: list[tuple[list[_Row], bool, str]] = [
     ([("run", 2, 1, "ok")], False, "The job succeeded an hour ago, and your alarm does not stay false."),
-    ([("run", 2, 1, "quarantined")], False, "A run that put rows into quarantine succeeded; your alarm does not count it."),
-    ([("run", 2, 1, "refused")], False, "A run that refused a file succeeded otherwise; your alarm does not count it."),
+    ([("run", 2, 1, "quarantined")], False, "A run that put rows into quarantine succeeded."),
+    ([("run", 2, 1, "refused")], False, "A run that refused one file succeeded otherwise."),
     ([("run", 30, 29, "ok")], True, "The last success was 29 hours ago, and your alarm is not true."),
-    ([("run", 26.5, 26.2, "ok")], True, "The last success was a little over 26 hours ago. Which limit do you use?"),
+    ([("run", 26.5, 26.2, "ok")], True, "The last success was over 26 hours ago. Which limit do you use?"),
     ([("run", 25.8, 25.5, "ok")], False, "The last success was less than 26 hours ago. Which limit do you use?"),
-    ([("run", 30, 29, "ok"), ("run", 2, 1, "failed")], True, "The only run of the last day failed. That is no success."),
+    ([("run", 30, 29, "ok"), ("run", 2, 1, "failed")], True, "The only run of the last day failed."),
     ([("run", 30, 29, "ok"), ("run", 2, 1, "interrupted")], True, "An interrupted run counts as a success."),
-    ([("run", 30, 29, "ok"), ("maintain", 2, 1, "ok")], True, "A run of --maintain counts as a run of the job."),
+    ([("run", 30, 29, "ok"), ("maintain", 2, 1, "ok")], True, "A run of --maintain counts as one of the job."),
     ([("run", 30, 1, "ok")], False, "A run took 29 hours and ended an hour ago. When did it succeed?"),
-    ([("run", 50, 49, "ok"), ("run", 2, 1, "ok")], False, "An old success rings, although there is a newer one."),
-    ([("run", 2, 1, "failed")], True, "There is no success at all, only a failed run, and your alarm is NULL or false."),
-    ([], True, "The table is empty, and your alarm is NULL or false: max() of no rows is NULL."),
+    ([("run", 50, 49, "ok"), ("run", 2, 1, "ok")], False, "It rings for an old success, although there is a newer one."),
+    ([("run", 2, 1, "failed")], True, "There is only a failed run, and your alarm is NULL or false."),
+    ([], True, "The table is empty, and your alarm is NULL or false."),
 ]  # fmt: skip
 
 

@@ -20,7 +20,9 @@ def _policy(**parts: str) -> str:
     return _POLICY.format(**_RIGHT | parts)
 
 
-def _alarm(column: str = "max(ended_at)", where: str = "command = 'run' AND status NOT IN ('failed', 'interrupted')") -> str:
+def _alarm(
+    column: str = "max(ended_at)", where: str = "command = 'run' AND status NOT IN ('failed', 'interrupted')"
+) -> str:
     return f'answer = """SELECT coalesce({column} < now() - INTERVAL 26 HOURS, true) FROM runs WHERE {where}"""'
 
 

@@ -53,7 +53,7 @@ WRONG_ANSWERS = [
     ("11.3", _alarm(where="command = 'run' AND status <> 'interrupted'"), "The only run of the last day failed"),
     ("11.3", _alarm(where="command = 'run' AND status = 'ok'"), "put rows into quarantine"),
     ("11.3", _alarm(column="max(started_at)"), "took 29 hours"),
-    ("11.3", _alarm(column="min(ended_at)"), "although there is a newer one"),
+    ("11.3", _alarm(column="min(ended_at)"), "though there is a newer one"),
     ("11.3", _alarm().replace("coalesce(", "(").replace(", true)", ")"), "is NULL or false"),
     ("11.3", _alarm().replace("26 HOURS", "24 HOURS"), "Which limit"),
     ("11.3", 'answer = "SELECT * FROM runs"', "one row with one value"),

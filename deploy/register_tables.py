@@ -4,6 +4,7 @@
     python deploy/register_tables.py --execute   # run them in the workgroup `lakehouse`
 
 A second run changes nothing. Athena reads the Delta log, so a table that has changed need not be registered again.
+Run it with keys that may create tables (glue:CreateTable); neither role of the template may.
 Tables whose protocol asks for more than the basic one, which Athena may refuse, are named and left out.
 """
 

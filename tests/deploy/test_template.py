@@ -86,3 +86,12 @@ def test_schedule_starts_the_job_of_this_repository():
     assert (CHECKOUT / program).is_file() and request["RoleArn"] == "${WriterRole.Arn}"
     longest = request["ProcessingJobName"].replace("<aws.scheduler.execution-id>", "0" * 36)
     assert len(longest) <= 63 and re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", longest)
+
+
+def test_scheduled_job_can_pull_its_image_and_log():
+    """SageMaker pulls the image and writes the log with the writer's role, so that role allows both."""
+    policies = {policy["PolicyName"]: policy for policy in RESOURCES["WriterRole"]["Properties"]["Policies"]}
+    allowed = actions(policies["container"]["PolicyDocument"])
+    assert {"ecr:GetAuthorizationToken", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"} <= set(allowed)
+    assert {"logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"} <= set(allowed)
+    assert not any(name.startswith("s3:") or "*" in name for name in allowed)

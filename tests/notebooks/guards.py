@@ -16,7 +16,7 @@ from notebooks.wrong_answers import of_notebook as wrong_answers_of
 MAX_CELLS, MAX_LINES, MAX_LINE_LENGTH = 60, 20, 100
 MAX_MINUTES, MINUTES_STEP = 60, 5
 MAX_FILE_BYTES, MAX_PICTURE_BYTES = 500_000, 40_000
-MIN_EXERCISES, MIN_WRONG_ANSWERS = 3, 2
+MIN_EXERCISES, MIN_WRONG_ANSWERS = 3, 5
 MIN_COMPARED, MAX_IGNORED_SHARE = 6, 0.25  # of the code cells with output
 
 NOT_YET_SHORT = {"01", "02", "03", "04", "05", "07", "09"}  # take longer than MAX_MINUTES; the others may not

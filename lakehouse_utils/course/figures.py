@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, ParamSpec
 
+import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -227,6 +228,34 @@ def _removals_first_by_values(action: Action) -> tuple[bool, str, str]:
     smallest = json.loads(action.fields.get("stats") or "{}").get("minValues", {})
     partition = action.fields.get("partitionValues") or {}
     return action.kind != "remove", json.dumps(partition), json.dumps(smallest, default=str)
+
+
+@_in_style
+def versions(history: pd.DataFrame, key: str, label: str, events: pd.DataFrame) -> Figure:
+    """Draw each version of a row as a bar from valid_from to valid_to, and events as dots at the `time` they happened.
+
+    `history` has the columns `key`, `label`, valid_from and valid_to; `events` has `key`, `label` (of the version that
+    it belongs to), time and name. A version without valid_to ends at the right edge.
+    """
+    rows = history.sort_values([key, "valid_from"], kind="stable").reset_index(drop=True)
+    end = max(rows["valid_from"].max(), events["time"].max()) + pd.Timedelta(days=1)
+    starts, ends = (mdates.date2num(rows[name].fillna(end)) for name in ("valid_from", "valid_to"))
+    figure, axes = plt.subplots(figsize=(_WIDTH_INCHES, 1.4 + 0.4 * len(rows)))
+    for row, (begin, until) in enumerate(zip(starts, ends, strict=True)):
+        color = BLUE if pd.isna(rows.loc[row, "valid_to"]) else _LIGHT_GREY
+        axes.barh(row, until - begin, left=begin, height=0.4, color=color)
+    for event in events.to_dict("records"):
+        (row,) = rows.index[(rows[key] == event[key]) & (rows[label] == event[label])]
+        moment = mdates.date2num(event["time"])
+        axes.plot(moment, row, "o", color=ORANGE, markersize=8)
+        axes.annotate(str(event["name"]), (moment, row), xytext=(0, 10), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(rows)), [f"{row[key]}: {row[label]}" for row in rows.to_dict("records")])
+    axes.set_ylim(len(rows) - 0.4, -0.8)
+    axes.xaxis.set_major_locator(mdates.DayLocator())
+    axes.xaxis.set_major_formatter(mdates.DateFormatter("%m-%d"))
+    axes.set_xlabel("day (blue: the current version)")
+    axes.set_title(f"{len(events)} orders belong to {events[[key, label]].drop_duplicates().shape[0]} versions of customers")
+    return figure
 
 
 def _bars_height(bars: int) -> float:

@@ -131,6 +131,16 @@ def test_hold_commits(lake: Lake, is_released: bool) -> None:
     assert lake.delta("t").count() == (2 if is_released else 1)
 
 
+def test_hold_commits_after_some(lake: Lake) -> None:
+    """With `after`, the first commits are passed on, and the next one is held."""
+    program = f"import deltalake, pyarrow as pa\nfor n in range(3):\n    deltalake.write_deltalake('{lake.uri('t')}', pa.table({{'n': [n]}}), mode='append')"
+    with interleavings.hold_commits(lake, after=2) as held:
+        with subprocess.Popen([sys.executable, "-c", program], env=lake.storage_options | held.environment) as process:
+            held.wait()
+            process.kill()
+    assert lake.delta("t").version() == 1
+
+
 def test_figure_of_an_order(ledger: Lake) -> None:
     """The time line has one dot per request, and a lane per writer."""
     run = interleavings.explore(ledger, append, "ledger", put_if_absent=False)[1]

@@ -55,7 +55,11 @@ WRONG_ANSWERS = [
     ("08.3", _with(_LOAD, ("cursor + 1", "cursor")), "made a commit"),
     ("08.3", _with(_LOAD, ('== "insert"', '!= "update_preimage"')), "more than once"),
     ("08.3", _with(_LOAD, (", commit_properties=done", "")), "application transaction"),
-    ("08.3", _with(_LOAD, ('Transaction("source", source.version())', 'Transaction("source", begin)')), "The cursor is"),
+    (
+        "08.3",
+        _with(_LOAD, ('Transaction("source", source.version())', 'Transaction("source", begin)')),
+        "The cursor is",
+    ),
     (
         "08.3",
         """def load(source, target):
@@ -81,5 +85,5 @@ answer = load""",
         ),
         "2 commits",
     ),
-    ("08.3", _with(_LOAD, ("    if begin > source.version():\n        return\n", "")), "made a commit"),
+    ("08.3", _with(_LOAD, ("    if begin > source.version():\n        return\n", "")), "no new version"),
 ]

@@ -328,7 +328,8 @@ class HeldCommits:
 def hold_commits(lake: Lake, after: int = 0) -> Iterator[HeldCommits]:
     """A proxy that holds each PUT into a Delta log; use its `endpoint` in place of lake.endpoint.
 
-    The first `after` of them are passed on. At the end, commits that were not released are dropped. Raises LakehouseError if the lake is reached by TLS.
+    The first `after` of them are passed on. At the end, commits that were not released are dropped.
+    Raises LakehouseError if the lake is reached by TLS.
     """
     _require_http(lake)
     with _Proxy("A", urlsplit(lake.endpoint).netloc) as proxy:

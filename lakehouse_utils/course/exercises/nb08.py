@@ -44,6 +44,8 @@ def check_cities(answer: dict[Any, Any], lake: Lake) -> Right:  # noqa: ARG001 -
         raise Wrong("All visits of customer 1 are in Quito: that is the current version. Compare the times as well.")
     if cities[2] == "Lima" or cities[4] == "Porto":
         raise Wrong("A visit at the very moment of a change belongs to the new version: valid_to is exclusive.")
+    if cities[4] in (None, "Unknown"):
+        raise Wrong("Visit 4 should be in Quito. The current version has no valid_to, and no time is less than NULL.")
     early = [visit for visit in (1, 5) if cities[visit] != _CITIES[visit]]
     if early and all(cities[visit] in (None, "Unknown") for visit in early):
         raise Wrong(

@@ -1,6 +1,8 @@
-"""The checks of notebook 03: upsert by a two-column key, delete what one store dropped, keep a history."""
+"""The checks of notebook 03: upsert by a two-column key, delete what one store dropped, merge offers."""
 
 from collections import Counter
+from datetime import date
+from decimal import Decimal
 from itertools import takewhile
 from typing import Any
 
@@ -8,7 +10,7 @@ from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
 from lakehouse_utils.lake import Lake
 
 Row = dict[str, Any]
-_STREET_UNKNOWN = {464: {"street": None, "city": "Harlow Falls", "zip_code": "14303"}}  # set by the cell of 03.3
+_BEFORE = date(2026, 1, 5)  # updated_at of my_products before the merge of 03.3
 _ROW_COUNTS = ("num_target_rows_inserted", "num_target_rows_updated", "num_target_rows_deleted")
 
 
@@ -93,115 +95,75 @@ def check_store_count(answer: object, lake: Lake) -> Right:
     return Right(f"Store 2 has the {len(counted)} rows of its list, and stores 1 and 3 kept every row.")
 
 
-@exercise("03.3", "Keep the history of addresses", expects=(list, tuple))
-def check_address_history(answer: list[object], lake: Lake) -> Right:
-    """my_addresses has a closed and a current row for each customer who moved, and the second run changed nothing."""
-    if len(answer) != 2:
-        raise Wrong(f"The answer must be a list of the metrics of two runs. It has {len(answer)} elements.")
-    first, second = (_require_metrics(metrics) for metrics in answer)
-    old = {row["customer_id"]: row for row in _customers(lake, "2026-01-01")}
-    old |= {customer: old[customer] | address for customer, address in _STREET_UNKNOWN.items()}
-    new = {row["customer_id"]: row for row in _customers(lake, "2026-01-04")}
-    moved = new.keys() & old.keys()
-    rows = _rows(lake, "my_addresses")
-    by_customer: dict[int | None, list[Row]] = {}
-    for row in rows:
-        by_customer.setdefault(row["customer_id"], []).append(row)
-    if None in by_customer:
+@exercise("03.3", "Merge a supplier's offers")
+def check_offers(answer: object, lake: Lake) -> Right:
+    """my_products has the offers that are newer and different, after one MERGE that touched no other row."""
+    _require_metrics(answer)
+    rows = _rows(lake, "my_products")
+    products: dict[int | None, Row] = {row["product_id"]: row for row in rows}
+    if None in products:
+        raise Wrong("There is a row without a product_id. A NULL key never matches, so it is inserted: filter it out.")
+    if len(rows) != len(products):
+        raise Wrong("A product is in the table twice. Keep one offer for each product before the merge.")
+    if 7 not in products:
+        raise Wrong("Product 7 has no offer, and is gone. Leave out the clause for rows not matched by the source.")
+    if 6 not in products:
+        raise Wrong("Product 6 is new, and is missing. Which clause inserts? Its price may be NULL.")
+    _require_prices(products)
+    if products[4]["updated_at"] != _BEFORE:
         raise Wrong(
-            f"{len(by_customer[None])} rows have no customer_id. Only merge_key should be NULL: insert"
-            " source.customer_id."
+            "Product 4 was rewritten, but its name and its price are the same. Require that one of them differs."
         )
-    for customer in sorted(moved):
-        _require_history(customer, by_customer.get(customer, []), old[customer], new[customer])
-    if missing := new.keys() - by_customer.keys():
-        raise Wrong(
-            f"Customer {min(missing)} is new in the batch, but not in the table. Stage the rows of new customers as"
-            " well: they match nothing, so they are inserted."
-        )
-    for customer in sorted(new.keys() - old.keys()):
-        versions = by_customer[customer]
-        if len(versions) != 1 or not versions[0]["is_current"] or versions[0]["valid_from"] is None:
-            raise Wrong(
-                f"Customer {customer} is new and must have one row: current, and valid from updated_at. A second run"
-                " must not close a row that has the same time: require source.updated_at > target.valid_from."
-            )
-    if by_customer.keys() != old.keys() | new.keys() or len(rows) != len(old) + len(new):
-        raise Wrong("Rows of customers who are not in the batch have changed. Compare the table with its version 0.")
-    rows_in_second_run = sum(second[name] for name in _ROW_COUNTS)
-    if rows_in_second_run and first["num_target_rows_inserted"] < len(new):
-        raise Wrong(
-            f"The table is right only after two runs: the first run inserted {first['num_target_rows_inserted']} of"
-            f" {len(new)} rows. Stage each customer who moved twice in the same run: with the key, to close the old"
-            " row, and with NULL as the key, to insert the new one."
-        )
-    if rows_in_second_run:
-        raise Wrong(
-            f"The second run changed {rows_in_second_run} rows. Stage a customer who moved only if the address differs"
-            " from the current row and is newer."
-        )
-    return Right(f"{len(moved)} addresses were closed and {len(new)} inserted, and the second run changed nothing.")
+    if products != _products_after_offers():
+        raise Wrong("The table has other values than the rules give. Do not change the cell above `answer`.")
+    commits = [commit["operation"] for commit in open_table(lake, "shop", "my_products").history()]
+    if operations := list(takewhile(lambda operation: operation != "WRITE", commits))[1:]:
+        raise Wrong(f"The rows are right, but there are {len(operations) + 1} commits. Use one merge for all rules.")
+    return Right("3 products were updated and 1 inserted, and the other rows were not touched.")
 
 
-def _require_history(customer: int, rows: list[Row], old: Row, new: Row) -> None:
-    """Require a closed row with the old address and a current row with the new one; raises Wrong otherwise."""
-    current, closed = ([row for row in rows if bool(row["is_current"]) is flag] for flag in (True, False))
-    if old["street"] is None and len(current) == len(rows) and old["street"] in [row["street"] for row in rows]:
-        raise Wrong(
-            f"The street of customer {customer} was NULL and is known now, but the old row is not closed. A comparison"
-            " with NULL by <> is neither true nor false. Compare with IS DISTINCT FROM, in the query and in the merge."
-        )
-    if len(rows) == 1 and current and _address(current[0]) == _address(old):
-        raise Wrong(f"Customer {customer} has moved, but the table has only the old address: nothing was changed.")
-    if len(rows) == 1 and closed:
-        raise Wrong(
-            f"The old address of customer {customer} is closed, but there is no new one. Stage the row a second time,"
-            " with NULL as its merge_key."
-        )
-    if len(rows) == 1:
-        raise Wrong(
-            f"The table has only the new address of customer {customer}. That is an upsert, and the old address is"
-            " lost. Close the old row: set valid_to and is_current, and nothing else."
-        )
-    if not current:
-        raise Wrong(
-            f"Customer {customer} has no current row: the second run closed the new address as well. Close a row only"
-            " if source.updated_at > target.valid_from."
-        )
-    if len(current) != 1:
-        raise Wrong(
-            f"Customer {customer} has {len(current)} current rows and must have one. Does a clause close the row that"
-            " matches? And does a second run stage nothing, because a customer is staged only if the address is newer"
-            " than the current row and differs from it?"
-        )
-    if len(closed) != 1:
-        raise Wrong(
-            f"Customer {customer} has {len(closed)} closed rows and must have one. Did the second run insert again?"
-        )
-    if _address(current[0]) != _address(new):
-        raise Wrong(f"The current row of customer {customer} has the old address. Take the values from source.")
-    if _address(closed[0]) != _address(old):
-        raise Wrong(
-            f"The closed row of customer {customer} must keep the old address. Set valid_to and is_current, and nothing"
-            " else."
-        )
-    if closed[0]["valid_to"] is None or closed[0]["valid_to"] != current[0]["valid_from"]:
-        raise Wrong(
-            f"The old address of customer {customer} ends at {closed[0]['valid_to']}, and the new one begins at"
-            f" {current[0]['valid_from']}. Both must be source.updated_at."
-        )
-    if current[0]["valid_to"] is not None:
-        raise Wrong(f"The current row of customer {customer} has a valid_to. It must be NULL.")
+def _require_prices(products: dict[int | None, Row]) -> None:
+    """Require the updates of products 1, 2, 3 and 5; raises Wrong otherwise."""
+    price_of = {number: None if row["price"] is None else float(row["price"]) for number, row in products.items()}
+    if price_of[2] == 19.90:
+        raise Wrong("The offer for product 2 is older than the row, and must not win. Compare updated_at.")
+    if all(products[number]["updated_at"] == _BEFORE for number in (1, 3, 5)):
+        raise Wrong("No product was updated. Which clause updates rows that match, and is its predicate ever true?")
+    if price_of[1] == 10.40:
+        raise Wrong("Product 1 has the price of its older offer. Sort with updated_at DESC, and keep the first row.")
+    if price_of[3] is None:
+        raise Wrong("The price of product 3 was NULL, and <> is not true then. Compare with IS DISTINCT FROM.")
+    if products[5]["name"] != "grips":
+        raise Wrong("Product 5 has a new name and the old price. Compare both columns, with OR between them.")
+    if price_of[1] != 10.90:
+        raise Wrong("Product 1 has not the price of its newest offer, 10.90. Compare both columns, with OR.")
+
+
+def _products_after_offers() -> dict[int | None, Row]:
+    values = [
+        (1, "bell", "10.90", 8),
+        (2, "lock", "24.90", 5),
+        (3, "pump", "14.90", 6),
+        (4, "bottle", "7.50", 5),
+        (5, "grips", "12.00", 7),
+        (6, "mirror", None, 7),
+        (7, "basket", "31.00", 5),
+    ]
+    return {
+        number: {
+            "product_id": number,
+            "name": name,
+            "price": None if price is None else Decimal(price),
+            "updated_at": date(2026, 1, day),
+        }
+        for number, name, price, day in values
+    }
 
 
 def _require_metrics(answer: object) -> dict[str, int]:
     if not isinstance(answer, dict) or _ROW_COUNTS[0] not in answer:
         raise Wrong("The answer does not contain the metrics of a merge. What does `.execute()` return?")
     return answer
-
-
-def _address(row: Row) -> tuple[str | None, str]:
-    return row["street"], row["city"]
 
 
 def _line(row: Row) -> tuple[int, int]:
@@ -231,10 +193,6 @@ def _order_lines(lake: Lake, day: str) -> list[Row]:
 def _stocks(lake: Lake) -> list[Row]:
     rows = _bronze(lake, "stocks", "2026-01-01")
     return [{name: int(row[name]) for name in ("store_id", "product_id", "quantity")} for row in rows]
-
-
-def _customers(lake: Lake, day: str) -> list[Row]:
-    return [row | {"customer_id": int(row["customer_id"])} for row in _bronze(lake, "customers", day)]
 
 
 def _bronze(lake: Lake, name: str, day: str) -> list[Row]:

@@ -6,20 +6,19 @@ _COUNT = """my_stocks = new_table("my_stocks", batch("stocks", 1, "(store_id, pr
 counted = batch("stocks", 1, "store_id = 2 AND quantity > 3").to_pandas()
 counted["quantity"] -= 1
 """
-_ADDRESSES = '''my_addresses = new_table("my_addresses", db.sql("""
-    SELECT customer_id, street, city, zip_code,
-           TIMESTAMPTZ '2026-01-01 00:00:00+00' AS valid_from,
-           NULL::TIMESTAMPTZ AS valid_to, true AS is_current
-    FROM customers WHERE _batch = '2026-01-01'
-""").to_arrow_table())
-my_addresses.update({"street": "NULL", "city": "'Harlow Falls'", "zip_code": "'14303'"},
-                    predicate="customer_id = 464")
-new = batch("customers", 4)
-close = {"valid_to": "source.updated_at", "is_current": "false"}
-row = {name: f"source.{name}" for name in ("customer_id", "street", "city", "zip_code")}
-row |= {"valid_from": "source.updated_at", "is_current": "true"}
-keyed = new.append_column("merge_key", new["customer_id"])
-'''
+_OFFERS = '''my_products, offers = accessories()
+rows = db.sql("""FROM offers WHERE FILTER
+    QUALIFY row_number() OVER (PARTITION BY product_id ORDER BY updated_at ORDER_OF_ROWS) = 1""").to_arrow_table()
+answer = (
+    my_products.merge(rows, "target.product_id = source.product_id", "source", "target")
+    .when_matched_update_all(predicate="PREDICATE")
+    .when_not_matched_insert_all()
+    .execute()
+)'''
+_NEWEST = _OFFERS.replace("FILTER", "product_id IS NOT NULL").replace("ORDER_OF_ROWS", "DESC")
+_NEWER = "source.updated_at > target.updated_at"
+_NAME, _PRICE = (f"(target.{column} IS DISTINCT FROM source.{column})" for column in ("name", "price"))
+_PREDICATE = f"{_NEWER} AND ({_NAME} OR {_PRICE})"
 
 WRONG_ANSWERS = [
     (
@@ -109,35 +108,6 @@ answer = metrics""",
         "Which clause inserts?",
     ),
     (
-        "03.3",
-        _ADDRESSES
-        + """answer = [
-    my_addresses.merge(keyed, "target.customer_id = source.merge_key", "source", "target")
-    .when_matched_update({name: f"source.{name}" for name in ("street", "city", "zip_code")})
-    .when_not_matched_insert(row).execute() for _ in range(2)
-]""",
-        "That is an upsert",
-    ),
-    (
-        "03.3",
-        _ADDRESSES
-        + """answer = [
-    my_addresses.merge(keyed, "target.customer_id = source.merge_key AND target.is_current", "source", "target")
-    .when_matched_update(close).when_not_matched_insert(row).execute()
-]
-answer *= 2""",
-        "there is no new one",
-    ),
-    (
-        "03.3",
-        _ADDRESSES
-        + """answer = [
-    my_addresses.merge(keyed, "target.customer_id = source.merge_key AND target.is_current", "source", "target")
-    .when_matched_update(close).when_not_matched_insert(row).execute() for _ in range(2)
-]""",
-        "must not close a row that has the same time",
-    ),
-    (
         "03.2",
         _COUNT
         + """answer = (
@@ -145,42 +115,6 @@ answer *= 2""",
     .when_not_matched_by_source_delete(predicate="source.store_id = 2").execute()
 )""",
         "can only use target",
-    ),
-    (
-        "03.3",
-        _ADDRESSES
-        + """answer = [
-    my_addresses.merge(keyed, "target.customer_id = source.merge_key AND target.is_current", "source", "target")
-    .when_matched_update(close, predicate="source.updated_at > target.valid_from")
-    .when_not_matched_insert(row).execute() for _ in range(2)
-]""",
-        "with NULL as the key, to insert",
-    ),
-    (
-        "03.3",
-        _ADDRESSES
-        + """def move():
-    old = my_addresses.to_pyarrow_table()
-    staged = db.sql("SELECT * FROM keyed UNION ALL BY NAME SELECT keyed.* EXCLUDE merge_key, NULL AS merge_key"
-                    " FROM keyed JOIN old USING (customer_id) WHERE is_current AND keyed.updated_at > valid_from")
-    return my_addresses.merge(
-        staged.to_arrow_table(), "target.customer_id = source.merge_key AND target.is_current", "source", "target"
-    ).when_matched_update(close).when_not_matched_insert(row).execute()
-answer = [move(), move()]""",
-        "has no current row: the second run closed the new address",
-    ),
-    (
-        "03.3",
-        _ADDRESSES
-        + """def move():
-    staged = db.sql("FROM keyed UNION ALL BY NAME SELECT * EXCLUDE merge_key, NULL AS merge_key FROM keyed"
-                    " WHERE customer_id <= 1500").to_arrow_table()
-    return my_addresses.merge(
-        staged, "target.customer_id = source.merge_key AND target.is_current", "source", "target"
-    ).when_matched_update(close, predicate="source.updated_at > target.valid_from").when_not_matched_insert(
-        row).execute()
-answer = [move(), move()]""",
-        "current rows and must have one",
     ),
     (
         "03.2",
@@ -202,19 +136,35 @@ my_stocks.delete(f"store_id = 2 AND product_id NOT IN ({kept})")""",
     ),
     (
         "03.3",
-        _ADDRESSES
-        + """def move():
-    old = my_addresses.to_pyarrow_table()
-    moved = db.sql('''SELECT keyed.* FROM keyed JOIN old USING (customer_id)
-        WHERE is_current AND keyed.updated_at > valid_from AND (keyed.street <> old.street
-            OR keyed.city <> old.city OR keyed.zip_code <> old.zip_code)''').to_arrow_table()
-    staged = db.sql("FROM moved UNION ALL BY NAME SELECT * EXCLUDE merge_key, NULL AS merge_key FROM moved"
-                    " UNION ALL BY NAME SELECT keyed.* FROM keyed ANTI JOIN old USING (customer_id)")
-    return my_addresses.merge(
-        staged.to_arrow_table(), "target.customer_id = source.merge_key AND target.is_current", "source", "target"
-    ).when_matched_update(close).when_not_matched_insert(row).execute()
-answer = [move(), move()]""",
-        "Compare with IS DISTINCT FROM",
+        _OFFERS.replace("FILTER", "true").replace("ORDER_OF_ROWS", "DESC").replace("PREDICATE", _PREDICATE),
+        "There is a row without a product_id",
     ),
-    ("03.3", "answer = [metrics]", "must be a list of the metrics of two runs"),
+    ("03.3", _NEWEST.replace("DESC", "ASC").replace("PREDICATE", _PREDICATE), "the price of its older offer"),
+    ("03.3", _NEWEST.replace("PREDICATE", f"{_NAME} OR {_PRICE}"), "is older than the row, and must not win"),
+    ("03.3", _NEWEST.replace("PREDICATE", _NEWER), "its name and its price are the same"),
+    ("03.3", _NEWEST.replace("PREDICATE", f"{_NEWER} AND {_PRICE}"), "has a new name and the old price"),
+    ("03.3", _NEWEST.replace("PREDICATE", f"{_NEWER} AND {_NAME}"), "The price of product 3 was NULL"),
+    (
+        "03.3",
+        _NEWEST.replace("PREDICATE", f"{_NEWER} AND ((target.name <> source.name) OR (target.price <> source.price))"),
+        "The price of product 3 was NULL",
+    ),
+    ("03.3", _NEWEST.replace("PREDICATE", f"{_NEWER} AND ({_NAME} AND {_PRICE})"), "No product was updated"),
+    (
+        "03.3",
+        _NEWEST.replace("PREDICATE", _PREDICATE).replace("    .when_not_matched_insert_all()\n", ""),
+        "Which clause inserts",
+    ),
+    (
+        "03.3",
+        _NEWEST.replace("PREDICATE", _PREDICATE).replace(
+            "insert_all()\n", "insert_all()\n    .when_not_matched_by_source_delete()\n"
+        ),
+        "Product 7 has no offer, and is gone",
+    ),
+    (
+        "03.3",
+        _NEWEST.replace("PREDICATE", _PREDICATE) + "\nmy_products.update({'name': 'name'}, predicate='product_id = 7')",
+        "Use one merge for all rules",
+    ),
 ]

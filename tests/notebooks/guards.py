@@ -19,7 +19,7 @@ MAX_FILE_BYTES, MAX_PICTURE_BYTES = 500_000, 40_000
 MIN_EXERCISES, MIN_WRONG_ANSWERS = 3, 5
 MIN_COMPARED, MAX_IGNORED_SHARE = 6, 0.25  # of the code cells with output
 
-NOT_YET_SHORT = {"01", "03", "04", "05", "07", "08", "09"}  # take longer than MAX_MINUTES; the others may not
+NOT_YET_SHORT = {"03", "04", "05", "07", "08", "09"}  # take longer than MAX_MINUTES; the others may not
 
 _FIRST_HEADINGS = ["What you'll do", "What you'll learn", "What you'll need", "Set-up"]
 _LAST_HEADINGS = ["Exercises", "In practice", "Summary", "What's next", "Resources"]

@@ -86,5 +86,6 @@ def delete_objects(ref: TableRef, keys: list[str]) -> None:
 def server_time(lake: Lake) -> datetime:
     """The time by the clock of the S3 server, which also sets the modification times of objects."""
     with translate_errors(f"list {lake.root}", lake):
-        answer = lake.s3.head_bucket(Bucket=lake.bucket)
+        # Not HeadBucket: a policy that allows listing only below the lake's prefix does not allow that.
+        answer = lake.s3.list_objects_v2(Bucket=lake.bucket, Prefix=lake.key(""), MaxKeys=1)
     return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])

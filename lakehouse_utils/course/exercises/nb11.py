@@ -1,0 +1,157 @@
+"""The exercises of notebook 11: a policy for a loader, the requests of a schedule, an alarm that stays silent."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import duckdb
+import numpy as np
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from lakehouse_utils.course.exercises import Right, Wrong, exercise
+from lakehouse_utils.lake import Lake
+
+_PROBE = "probe-of-exercise-11-1"
+_RUNS = "run_id VARCHAR, command VARCHAR, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, status VARCHAR"
+
+
+@exercise("11.1", "Write a policy for a loader", expects=dict)
+def check_loader_policy(answer: dict[str, Any], lake: Lake) -> Right:
+    """The policy lets a loader append to bronze and read silver, and nothing else; the server enforces it."""
+    if not lake.is_embedded:
+        raise Wrong("This exercise needs the embedded server, which issues keys with a policy. Set LAKE to ''.")
+    s3 = _client(answer, lake)
+    for layer in ("bronze", "silver", "gold"):
+        lake.s3.put_object(Bucket=lake.bucket, Key=_key(lake, layer), Body=b"")
+    _require(s3.list_objects_v2, lake, "bronze", "list the folder bronze/", Prefix=lake.key("bronze", "t", ""))
+    _require(s3.list_objects_v2, lake, "silver", "list the folder silver/", Prefix=lake.key("silver", "t", ""))
+    _require(s3.get_object, lake, "silver", "read silver", Key=_key(lake, "silver"))
+    _require(s3.put_object, lake, "bronze", "write to bronze", Key=_key(lake, "bronze"))
+    if not _allowed(s3.get_object, lake, Key=_key(lake, "bronze")):
+        raise Wrong("The loader cannot append: it reads the log of the bronze table before it writes, with GetObject.")
+    if not _mentions(answer, "s3:abortmultipartupload"):
+        raise Wrong("A large write is uploaded in parts. The loader must also be allowed to abort such an upload.")
+    if _allowed(s3.put_object, lake, Key=_key(lake, "silver")):
+        raise Wrong("The loader can write to silver. Allow PutObject below bronze/ only.")
+    for layer in ("bronze", "silver"):
+        if _allowed(s3.delete_object, lake, Key=_key(lake, layer)):
+            raise Wrong(f"The loader can delete objects in {layer}. Appends never delete.")
+    if _allowed(s3.get_object, lake, Key=_key(lake, "gold")) or _allowed(s3.put_object, lake, Key=_key(lake, "gold")):
+        raise Wrong("The loader reaches gold. Its resources must end at bronze/ and silver/.")
+    for prefix in ("", lake.key(""), lake.key("gold", "")):
+        if _allowed(s3.list_objects_v2, lake, Prefix=prefix):
+            raise Wrong("The loader sees the rest of the lake: it may list more than bronze/ and silver/.")
+    return Right("The loader appends to bronze, reads silver, and reaches nothing else.")
+
+
+def _client(policy: dict[str, Any], lake: Lake) -> Any:  # noqa: ANN401 - a boto3 client
+    config = Config(parameter_validation=False)  # the embedded server takes no RoleArn
+    sts = lake.session.client("sts", endpoint_url=lake.endpoint, region_name=lake.region, config=config)
+    arguments: dict[str, Any] = {"RoleSessionName": "loader", "DurationSeconds": 900, "Policy": json.dumps(policy)}
+    try:
+        keys = sts.assume_role(**arguments)["Credentials"]
+    except ClientError as error:
+        raise Wrong(f"The server does not accept the policy: {error.response['Error'].get('Message')}") from None
+    session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], lake.region)
+    return session.client(
+        "s3",
+        endpoint_url=lake.endpoint,
+        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
+    )
+
+
+def _key(lake: Lake, layer: str) -> str:
+    return lake.key(layer, "t", _PROBE)
+
+
+def _require(call: Callable[..., Any], lake: Lake, layer: str, what: str, **arguments: str) -> None:
+    if not _allowed(call, lake, **arguments):
+        raise Wrong(
+            f"The loader cannot {what}. Look at the actions, and at the folder {layer}/ in resources and prefixes."
+        )
+
+
+def _allowed(call: Callable[..., Any], lake: Lake, **arguments: str) -> bool:
+    try:
+        call(Bucket=lake.bucket, **arguments)
+    except ClientError as error:
+        return error.response["Error"]["Code"] not in ("AccessDenied", "403")
+    return True
+
+
+def _mentions(policy: dict[str, Any], action: str) -> bool:
+    """Whether the text of the policy allows the action; the server does not tell this one apart."""
+    text = json.dumps(policy).lower()
+    return any(name in text for name in (action, "s3:abort*", "s3:*"))
+
+
+@exercise("11.2", "Predict the cost of a schedule", expects=(int, float, np.integer, np.floating))
+def check_schedule(answer: float, lake: Lake) -> Right:  # noqa: ARG001 - all checks take a lake
+    """The most runs a day whose requests cost at most 10 dollars in 30 days: 900 PUT or LIST and 2,000 GET a run."""
+    expensive, cheap, budget, days = 900 * 0.005 / 1000, 2000 * 0.0004 / 1000, 10, 30
+    right = int(budget / (days * (expensive + cheap)))
+    hints = {
+        int(budget / (days * expensive)): "You left out the GET requests.",
+        int(budget / (days * cheap)): "You left out the PUT and LIST requests.",
+        int(budget / (expensive + cheap)): "That is the number of runs in a month. A month has 30 days.",
+        int(budget / (days * 2900 * 0.005 / 1000)): "GET requests have a price of their own, which is much lower.",
+        int(budget / (days * 2900 * 0.0004 / 1000)): "PUT and LIST requests cost more than GET requests.",
+        right + 1: "With one run less you would stay within 10 dollars: round down.",
+    }
+    if answer == right:
+        return Right(f"{right} runs a day: about one every {24 * 60 / right:.0f} minutes.")
+    if answer in hints:
+        raise Wrong(hints[int(answer)])
+    if int(answer) == right:
+        raise Wrong("The answer is a whole number of runs: round down.")
+    if answer < 1:
+        raise Wrong("The prices are for 1,000 requests each.")
+    raise Wrong("Work out the price of one run first, then how many of them 10 dollars pay for in 30 days.")
+
+
+@exercise("11.3", "Find the fault in an alarm", expects=str)
+def check_alarm(answer: str, lake: Lake) -> Right:  # noqa: ARG001 - all checks take a lake
+    """The SQL is true if no run of the job succeeded in the last 26 hours, for every history of runs."""
+    for rows, expected, hint in _HISTORIES:
+        if _alarm(answer, rows) is not expected:
+            raise Wrong(hint)
+    return Right("It rings when the job failed, was interrupted, was never started, or has not run at all.")
+
+
+# command, hours since the start, hours since the end, status
+_Row = tuple[str, float, float, str]
+_HISTORIES: list[tuple[list[_Row], bool, str]] = [
+    ([("run", 2, 1, "ok")], False, "The job succeeded an hour ago, and your alarm does not stay false."),
+    ([("run", 2, 1, "quarantined")], False, "A run that put rows into quarantine succeeded."),
+    ([("run", 2, 1, "refused")], False, "A run that refused one file succeeded otherwise."),
+    ([("run", 30, 29, "ok")], True, "The last success was 29 hours ago, and your alarm is not true."),
+    ([("run", 26.5, 26.2, "ok")], True, "The last success was over 26 hours ago. Which limit do you use?"),
+    ([("run", 25.8, 25.5, "ok")], False, "The last success was less than 26 hours ago. Which limit do you use?"),
+    ([("run", 30, 29, "ok"), ("run", 2, 1, "failed")], True, "The only run of the last day failed."),
+    ([("run", 30, 29, "ok"), ("run", 2, 1, "interrupted")], True, "An interrupted run counts as a success."),
+    ([("run", 30, 29, "ok"), ("maintain", 2, 1, "ok")], True, "A run of --maintain counts as one of the job."),
+    ([("run", 30, 1, "ok")], False, "A run took 29 hours and ended an hour ago. When did it succeed?"),
+    ([("run", 50, 49, "ok"), ("run", 2, 1, "ok")], False, "It rings for an old success, although there is a newer one."),
+    ([("run", 2, 1, "failed")], True, "There is only a failed run, and your alarm is NULL or false."),
+    ([], True, "The table is empty, and your alarm is NULL or false."),
+]  # fmt: skip
+
+
+def _alarm(sql: str, rows: list[_Row]) -> object:
+    """The one value that `sql` returns for these runs."""
+    with duckdb.connect(":memory:") as connection:
+        connection.execute(f"CREATE TABLE runs ({_RUNS})")
+        for command, started, ended, status in rows:
+            connection.execute(
+                "INSERT INTO runs VALUES ('', $1, now() - to_seconds($2 * 3600), now() - to_seconds($3 * 3600), $4)",
+                [command, started, ended, status],
+            )
+        try:
+            result = connection.execute(sql).fetchall()
+        except duckdb.Error as error:
+            raise Wrong(f"DuckDB cannot run it: {str(error).splitlines()[0]}") from None
+    if len(result) != 1 or len(result[0]) != 1:
+        raise Wrong(f"It should return one row with one value; for {len(rows)} runs it returns {len(result)} rows.")
+    return result[0][0]

@@ -1,0 +1,60 @@
+"""Wrong answers to the exercises of notebook 11."""
+
+_POLICY = """arn = f"arn:aws:s3:::{{lake.bucket}}"
+bronze, silver, everything = f"{{lake.prefix}}/bronze/*", f"{{lake.prefix}}/silver/*", f"{{lake.prefix}}/*"
+answer = {{"Version": "2012-10-17", "Statement": [
+    {{"Effect": "Allow", "Action": "s3:ListBucket", "Resource": arn,
+      "Condition": {{"StringLike": {{"s3:prefix": {listed}}}}}}},
+    {{"Effect": "Allow", "Action": "s3:GetObject", "Resource": [f"{{arn}}/{{name}}" for name in {read}]}},
+    {{"Effect": "Allow", "Action": {writes}, "Resource": [f"{{arn}}/{{name}}" for name in {written}]}},
+]}}"""
+_RIGHT = {
+    "listed": "[bronze, silver]",
+    "read": "[bronze, silver]",
+    "writes": '["s3:PutObject", "s3:AbortMultipartUpload"]',
+    "written": "[bronze]",
+}
+
+
+def _policy(**parts: str) -> str:
+    return _POLICY.format(**_RIGHT | parts)
+
+
+def _alarm(
+    column: str = "max(ended_at)", where: str = "command = 'run' AND status NOT IN ('failed', 'interrupted')"
+) -> str:
+    return f'answer = """SELECT coalesce({column} < now() - INTERVAL 26 HOURS, true) FROM runs WHERE {where}"""'
+
+
+WRONG_ANSWERS = [
+    ("11.1", _policy(read="[silver]"), "reads the log of the bronze table"),
+    ("11.1", _policy(written="[bronze, silver]"), "can write to silver"),
+    (
+        "11.1",
+        _policy(writes='["s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"]'),
+        "can delete objects in bronze",
+    ),
+    ("11.1", _policy(read="[everything]"), "reaches gold"),
+    ("11.1", _policy(listed="[everything]"), "sees the rest of the lake"),
+    ("11.1", _policy(listed="[bronze]"), "cannot list the folder silver/"),
+    ("11.1", _policy(writes='["s3:PutObject"]'), "abort such an upload"),
+    ("11.1", "answer = deployment.lake_policy('ReaderRole', lake.bucket, lake.prefix)", "cannot write to bronze"),
+    ("11.1", "answer = writer_policy", "can write to silver"),
+    ("11.2", "answer = int(10 / (30 * 900 * 0.005 / 1000))", "left out the GET"),
+    ("11.2", "answer = int(10 / (30 * 2000 * 0.0004 / 1000))", "left out the PUT and LIST"),
+    ("11.2", "answer = int(10 / (900 * 0.005 / 1000 + 2000 * 0.0004 / 1000))", "runs in a month"),
+    ("11.2", "answer = int(10 / (30 * 2900 * 0.005 / 1000))", "a price of their own"),
+    ("11.2", "answer = 10 / (30 * (900 * 0.005 + 2000 * 0.0004) / 1000)", "round down"),
+    ("11.2", "answer = 10 / (30 * (900 * 0.005 + 2000 * 0.0004))", "for 1,000 requests"),
+    ("11.2", "answer = 63", "round down"),
+    ("11.3", "answer = alarm", "An interrupted run counts"),
+    ("11.3", _alarm(where="status NOT IN ('failed', 'interrupted')"), "--maintain counts"),
+    ("11.3", _alarm(where="command = 'run' AND status <> 'failed'"), "An interrupted run counts"),
+    ("11.3", _alarm(where="command = 'run' AND status <> 'interrupted'"), "The only run of the last day failed"),
+    ("11.3", _alarm(where="command = 'run' AND status = 'ok'"), "put rows into quarantine"),
+    ("11.3", _alarm(column="max(started_at)"), "took 29 hours"),
+    ("11.3", _alarm(column="min(ended_at)"), "although there is a newer one"),
+    ("11.3", _alarm().replace("coalesce(", "(").replace(", true)", ")"), "is NULL or false"),
+    ("11.3", _alarm().replace("26 HOURS", "24 HOURS"), "Which limit"),
+    ("11.3", 'answer = "SELECT * FROM runs"', "one row with one value"),
+]

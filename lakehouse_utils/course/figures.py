@@ -32,6 +32,7 @@ YELLOW = "#F0E442"
 _GREY = "#7F7F7F"
 _LIGHT_GREY = "#C0C0C0"
 _DPI = 100
+_DAY_S = 86400
 _WIDTH_INCHES = 7.0  # 700 pixels
 _BAR_INCHES = 0.22
 _STYLE: dict[Any, Any] = {
@@ -227,6 +228,40 @@ def _removals_first_by_values(action: Action) -> tuple[bool, str, str]:
     smallest = json.loads(action.fields.get("stats") or "{}").get("minValues", {})
     partition = action.fields.get("partitionValues") or {}
     return action.kind != "remove", json.dumps(partition), json.dumps(smallest, default=str)
+
+
+@_in_style
+def versions(history: pd.DataFrame, key: str, label: str, events: pd.DataFrame) -> Figure:
+    """Draw each version of a row as a bar from valid_from to valid_to, and events as dots at the `time` they happened.
+
+    `history` has the columns `key`, `label`, valid_from and valid_to; `events` has `key`, `label` (of the version that
+    it belongs to), time and name. A version without valid_to ends at the right edge.
+    """
+    rows = history.sort_values([key, "valid_from"], kind="stable").reset_index(drop=True)
+    end = max(rows["valid_from"].max(), events["time"].max()) + pd.Timedelta(days=1)
+    starts, ends = (_days(rows[name].fillna(end)) for name in ("valid_from", "valid_to"))
+    figure, axes = plt.subplots(figsize=(_WIDTH_INCHES, 1.4 + 0.4 * len(rows)))
+    for row, (begin, until) in enumerate(zip(starts, ends, strict=True)):
+        color = BLUE if pd.isna(rows.loc[row, "valid_to"]) else _LIGHT_GREY
+        axes.barh(row, until - begin, left=begin, height=0.4, color=color)
+    for event in events.to_dict("records"):
+        (row,) = rows.index[(rows[key] == event[key]) & (rows[label] == event[label])]
+        moment = event["time"].timestamp() / _DAY_S
+        axes.plot(moment, row, "o", color=ORANGE, markersize=8)
+        axes.annotate(str(event["name"]), (moment, row), xytext=(0, 10), textcoords="offset points", ha="center")
+    axes.set_yticks(range(len(rows)), [f"{row[key]}: {row[label]}" for row in rows.to_dict("records")])
+    axes.set_ylim(len(rows) - 0.4, -0.8)
+    days = pd.date_range(rows["valid_from"].min().floor("D"), end, freq="D")
+    axes.set_xticks(_days(days.to_series()), [f"{day:%m-%d}" for day in days])
+    axes.set_xlabel("day (blue: the current version)")
+    used = len(events[[key, label]].drop_duplicates())
+    axes.set_title(f"{len(events)} orders belong to {used} of {len(rows)} versions of customers")
+    return figure
+
+
+def _days(times: pd.Series) -> list[float]:
+    """Times as days since 1970."""
+    return [moment.timestamp() / _DAY_S for moment in times]
 
 
 def _bars_height(bars: int) -> float:

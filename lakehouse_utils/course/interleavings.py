@@ -289,8 +289,9 @@ class _Handler(BaseHTTPRequestHandler):
 class HeldCommits:
     """An address for a writer whose commits are held: everything else that it sends goes to the server."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, after: int = 0) -> None:
         self.endpoint = endpoint
+        self._passing, self._lock = after, threading.Lock()
         self._arrived, self._ended = threading.Event(), threading.Event()
         self._is_released = False
 
@@ -313,6 +314,10 @@ class HeldCommits:
         self._ended.set()
 
     def _hold(self) -> None:
+        with self._lock:
+            self._passing -= 1
+            if self._passing >= 0:
+                return
         self._arrived.set()
         self._ended.wait()
         if not self._is_released:
@@ -320,14 +325,15 @@ class HeldCommits:
 
 
 @contextmanager
-def hold_commits(lake: Lake) -> Iterator[HeldCommits]:
+def hold_commits(lake: Lake, after: int = 0) -> Iterator[HeldCommits]:
     """A proxy that holds each PUT into a Delta log; use its `endpoint` in place of lake.endpoint.
 
-    At the end, commits that were not released are dropped. Raises LakehouseError if the lake is reached by TLS.
+    The first `after` of them are passed on. At the end, commits that were not released are dropped.
+    Raises LakehouseError if the lake is reached by TLS.
     """
     _require_http(lake)
     with _Proxy("A", urlsplit(lake.endpoint).netloc) as proxy:
-        held = HeldCommits(f"http://127.0.0.1:{proxy.server_port}")
+        held = HeldCommits(f"http://127.0.0.1:{proxy.server_port}", after)
         proxy.gate = _GateForCommits(held)
         threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
         try:

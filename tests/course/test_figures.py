@@ -132,3 +132,21 @@ def test_pairs() -> None:
     assert [text.get_text() for text in axes.texts] == ["right", "error", "right", "wrong"]
     assert len({patch.get_facecolor() for patch in axes.patches}) == 3
     assert [label.get_text() for label in axes.get_yticklabels()] == ["append", "compact"]
+
+
+# -- versions
+
+
+def test_versions() -> None:
+    """One bar per version, the current one in blue, one dot per event, and a title with the counts."""
+    day = pd.Timestamp("2026-03-01", tz="UTC")
+    later = day + pd.Timedelta(days=2)
+    history = pd.DataFrame(
+        {"id": [1, 1], "city": ["Lima", "Oslo"], "valid_from": [day, later], "valid_to": [later, pd.NaT]}
+    )
+    events = pd.DataFrame({"id": [1], "city": ["Lima"], "time": [day], "name": ["a"]})
+    axes = figures.versions(history, "id", "city", events).axes[0]
+    assert axes.get_title("left") == "1 orders belong to 1 of 2 versions of customers"
+    assert [bar.get_width() for bar in axes.patches] == [2, 1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["1: Lima", "1: Oslo"]
+    assert len(axes.lines) == 1

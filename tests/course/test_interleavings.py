@@ -131,6 +131,24 @@ def test_hold_commits(lake: Lake, is_released: bool) -> None:
     assert lake.delta("t").count() == (2 if is_released else 1)
 
 
+_THREE_APPENDS = """import sys, deltalake, pyarrow
+for number in range(3):
+    deltalake.write_deltalake(sys.argv[1], pyarrow.table({"n": [number]}), mode="append")
+"""
+
+
+def test_hold_commits_after_some(lake: Lake) -> None:
+    """With `after`, the first commits are passed on, and the next one is held."""
+    command = [sys.executable, "-c", _THREE_APPENDS, lake.uri("t")]
+    with (
+        interleavings.hold_commits(lake, after=2) as held,
+        subprocess.Popen(command, env=lake.storage_options | held.environment) as process,
+    ):
+        held.wait()
+        process.kill()
+    assert lake.delta("t").version() == 1
+
+
 def test_figure_of_an_order(ledger: Lake) -> None:
     """The time line has one dot per request, and a lane per writer."""
     run = interleavings.explore(ledger, append, "ledger", put_if_absent=False)[1]

@@ -1,10 +1,10 @@
-"""The checks of notebook 01: the size of a table, a Parquet footer, put-if-absent, and a policy for a reader."""
+"""The checks of notebook 01: the size of a table, put-if-absent, and a policy for a reader."""
 
 import json
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from lakehouse_utils.lake import Lake
 _TABLE, _NEIGHBOUR = ("silver", "customers"), ("silver", "customers_history")
 
 
-# -- sizes and footers
+# -- sizes
 
 
 def _sizes(lake: Lake, prefix: str) -> dict[str, int]:
@@ -29,7 +29,7 @@ def _sizes(lake: Lake, prefix: str) -> dict[str, int]:
     return {entry["Key"]: entry["Size"] for entry in lake.objects(prefix)}
 
 
-@exercise("01.1", "Measure the size of a table", expects=(int, np.integer))
+@exercise("01.1", "Find two mistakes in a measurement", expects=(int, np.integer))
 def check_table_size(answer: int, lake: Lake) -> Right:
     """The answer is the size in bytes of all objects of silver/customers."""
     sizes = _sizes(lake, lake.key(*_TABLE, ""))
@@ -44,7 +44,10 @@ def check_table_size(answer: int, lake: Lake) -> Right:
     if answer == data:
         raise Wrong("That is the size of the Parquet files. The log is part of the table too, and you pay for it.")
     if answer == total - data:
-        raise Wrong("That is the size of the log. The rows are in the Parquet files.")
+        raise Wrong(
+            "That is the size of the log alone. If your code reads one page of the listing, the Parquet file is on"
+            " the next one: use a paginator."
+        )
     if answer == len(sizes):
         raise Wrong("That is the number of objects. Add up their sizes: `entry['Size']`.")
     rounded = sum(max(1, round(size / 1000)) for size in sizes.values())
@@ -59,37 +62,13 @@ def check_table_size(answer: int, lake: Lake) -> Right:
     )
 
 
-@exercise("01.2", "Read the length of a footer", expects=(int, np.integer))
-def check_footer_length(answer: int, lake: Lake) -> Right:
-    """The answer is the length in bytes of the footer of the only Parquet file of silver/customers."""
-    parquet = [(key, size) for key, size in _sizes(lake, lake.key(*_TABLE, "")).items() if key.endswith(".parquet")]
-    key, size = parquet[0]
-    tail = lake.s3.get_object(Bucket=lake.bucket, Key=key, Range="bytes=-8")["Body"].read()
-    length = int.from_bytes(tail[:4], "little")
-    if answer == length:
-        return Right(
-            f"The footer has {length:,} of the file's {size:,} bytes. A reader asks for the last {length + 8:,} bytes."
-        )
-    if answer == length + 8:
-        raise Wrong("That is the footer plus the 8 bytes after it. The first 4 of those 8 hold the length alone.")
-    if answer == int.from_bytes(tail[:4], "big"):
-        raise Wrong("The bytes are right, but their order is not: the lowest byte comes first (little-endian).")
-    if answer == int.from_bytes(tail, "little"):
-        raise Wrong("That reads all 8 bytes as the number. The last 4 of them are the letters PAR1.")
-    if answer == int.from_bytes(tail[4:], "little"):
-        raise Wrong("Those 4 bytes are the letters PAR1. The number is in the 4 bytes before them.")
-    if answer == size:
-        raise Wrong("That is the size of the whole file. The footer is a part of it.")
-    raise Wrong("The footer of the Parquet file of silver/customers has a different length. Is it that table's file?")
-
-
 # -- put-if-absent
 
 
-@exercise("01.3", "Write put_if_absent", expects=Callable)
+@exercise("01.2", "Write put_if_absent", expects=Callable)
 def check_put_if_absent(answer: Callable[[str, bytes], object], lake: Lake) -> Right:
     """The answer is a function that writes an object only if the key is free; the check calls it on the real server."""
-    folder = lake.key("exercises", f"01.3-{secrets.token_hex(4)}")
+    folder = lake.key("exercises", f"01.2-{secrets.token_hex(4)}")
 
     def content(name: str) -> bytes:
         body: bytes = lake.s3.get_object(Bucket=lake.bucket, Key=f"{folder}/{name}")["Body"].read()
@@ -126,25 +105,40 @@ def check_put_if_absent(answer: Callable[[str, bytes], object], lake: Lake) -> R
         try:
             fourth = answer(f"{folder}/busy", b"fourth")
         except ClientError:
-            return Right("It returned True, then False, overwrote nothing, and passes other errors on.")
+            pass
         except Exception as error:  # noqa: BLE001 - a learner's function may raise anything
             raise Wrong(
                 f"The server was busy, and its ClientError became {type(error).__name__}: use `raise` alone."
             ) from None
-    raise Wrong(
-        f"The server answered 503 SlowDown, and your function returned {fourth!r}, although the key is free. Return"
-        " False only for PreconditionFailed, and raise every other error."
-    )
+        else:
+            raise Wrong(
+                f"The server answered 503 SlowDown, and your function returned {fourth!r}, although the key is free."
+                " Return False only for PreconditionFailed, and raise every other error."
+            )
+    answers = iter([_CONFLICT])  # the second request goes to the server
+    with _before_put(lake, lambda **_: next(answers, None)), suppress(ClientError):
+        fifth = answer(f"{folder}/conflict", b"fifth")
+        if not _sizes(lake, f"{folder}/conflict"):
+            raise Wrong(
+                f"The server answered 409 ConditionalRequestConflict, and your function returned {fifth!r}, although"
+                " the key is free: nobody has won. Raise that error, or send the same request again."
+            )
+        if fifth is not True:
+            raise Wrong(f"After a 409, your function wrote the object with a second request, and returned {fifth!r}.")
+    return Right("It returned True, then False, overwrote nothing, and takes no other error for a refusal.")
 
 
 _PATH_STYLE = Config(s3={"addressing_style": "path"})
-_BUSY = (
-    SimpleNamespace(status_code=503),
-    {
-        "Error": {"Code": "SlowDown", "Message": "Please reduce your request rate."},
-        "ResponseMetadata": {"HTTPStatusCode": 503},
-    },
-)
+
+
+def _error_answer(status: int, code: str, message: str) -> tuple[SimpleNamespace, dict[str, Any]]:
+    """The answer of a server, as botocore takes it from a hook."""
+    error = {"Code": code, "Message": message}
+    return SimpleNamespace(status_code=status), {"Error": error, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+_BUSY = _error_answer(503, "SlowDown", "Please reduce your request rate.")
+_CONFLICT = _error_answer(409, "ConditionalRequestConflict", "A conflicting operation occurred. Try again.")
 
 
 def _call(function: Callable[[str, bytes], object], key: str, body: bytes) -> object:
@@ -249,7 +243,7 @@ def _probes(lake: Lake) -> list[_Probe]:
     ]
 
 
-@exercise("01.4", "Give a reader access", expects=dict)
+@exercise("01.3", "Give a reader access", expects=dict)
 def check_reader_policy(answer: dict[str, Any], lake: Lake) -> Right:
     """The answer is a policy that allows reading silver/customers and nothing else; the check tries what it allows."""
     missing = {"Version", "Statement"} - answer.keys()

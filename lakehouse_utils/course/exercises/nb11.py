@@ -133,7 +133,7 @@ _HISTORIES: list[tuple[list[_Row], bool, str]] = [
     ([("run", 30, 29, "ok"), ("run", 2, 1, "interrupted")], True, "An interrupted run counts as a success."),
     ([("run", 30, 29, "ok"), ("maintain", 2, 1, "ok")], True, "A run of --maintain counts as one of the job."),
     ([("run", 30, 1, "ok")], False, "A run took 29 hours and ended an hour ago. When did it succeed?"),
-    ([("run", 50, 49, "ok"), ("run", 2, 1, "ok")], False, "It rings for an old success, though there is a newer one."),
+    ([("run", 50, 49, "ok"), ("run", 2, 1, "ok")], False, "It rings for an old success although there is a newer one."),
     ([("run", 2, 1, "failed")], True, "There is only a failed run, and your alarm is NULL or false."),
     ([], True, "The table is empty, and your alarm is NULL or false."),
 ]  # fmt: skip

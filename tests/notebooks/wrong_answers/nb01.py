@@ -5,10 +5,8 @@ entries = [entry for page in pages for entry in page["Contents"]]
 """
 _SLASH, _NO_SLASH = 'lake.key("silver", "customers", "")', 'lake.key("silver", "customers")'
 
-_TAIL = """file = DeltaTable(lake.uri("silver", "customers"), storage_options=lake.storage_options).file_uris()[0]
-key = file.removeprefix(f"s3://{lake.bucket}/")
-tail = s3.get_object(Bucket=lake.bucket, Key=key, Range="bytes=-8")["Body"].read()
-"""
+_COLLEAGUE = f"""listing = s3.list_objects_v2(Bucket=lake.bucket, Prefix={_NO_SLASH}, MaxKeys=2)
+answer = sum(entry["Size"] for entry in listing["Contents"])"""
 
 _PUT = """def answer(key, body):
     try:
@@ -34,16 +32,18 @@ WRONG_ANSWERS = [
         + 'answer = sum(entry["Size"] for entry in entries if entry["Key"].endswith(".parquet"))',
         "The log is part of the table too",
     ),
+    ("01.1", _COLLEAGUE, "the size of the log alone"),
+    ("01.1", _COLLEAGUE.replace(_NO_SLASH, _SLASH), "on the next one: use a paginator"),
     ("01.1", _LISTED.replace("PREFIX", _SLASH) + "answer = len(entries)", "the number of objects"),
     (
         "01.1",
         _LISTED.replace("PREFIX", _SLASH) + 'answer = round(sum(entry["Size"] for entry in entries) / 1000)',
         "That is in kB",
     ),
-    ("01.1", 'answer = views.objects(lake, "silver", "customers")', "it is of type DataFrame"),
+    ("01.1", _LISTED.replace("PREFIX", _SLASH) + "answer = pd.DataFrame(entries)", "it is of type DataFrame"),
     (
         "01.1",
-        'answer = int(1000 * views.objects(lake, "silver", "customers")["size_kb"].sum())',
+        _LISTED.replace("PREFIX", _SLASH) + 'answer = 1000 * sum(round(entry["Size"] / 1000) for entry in entries)',
         "was rounded to kB",
     ),
     (
@@ -52,19 +52,8 @@ WRONG_ANSWERS = [
         + 'answer = sum(entry["Size"] for entry in entries)',
         "Your tables have their own prefix in the bucket: use lake.key(...)",
     ),
-    ("01.2", _TAIL + 'answer = int.from_bytes(tail[:4], "big")', "but their order is not"),
-    ("01.2", _TAIL + 'answer = int.from_bytes(tail[:4], "little") + 8', "the footer plus the 8 bytes after it"),
-    ("01.2", _TAIL + 'answer = int.from_bytes(tail, "little")', "reads all 8 bytes as the number"),
-    ("01.2", _TAIL + 'answer = int.from_bytes(tail[4:], "little")', "in the 4 bytes before them"),
     (
         "01.2",
-        _TAIL + 'answer = s3.head_object(Bucket=lake.bucket, Key=key)["ContentLength"]',
-        "the size of the whole file",
-    ),
-    ("01.2", "answer = footer_length", "Is it that table's file?"),
-    ("01.2", _TAIL + "answer = tail[:4]", "it is of type bytes"),
-    (
-        "01.3",
         """def answer(key, body):
     listing = s3.list_objects_v2(Bucket=lake.bucket, Prefix=key)
     if listing["KeyCount"]:
@@ -74,14 +63,14 @@ WRONG_ANSWERS = [
         "wrote the object after your function had looked for it",
     ),
     (
-        "01.3",
+        "01.2",
         """def answer(key, body):
     s3.put_object(Bucket=lake.bucket, Key=key, Body=body)
     return True""",
         "Did you pass IfNoneMatch?",
     ),
     (
-        "01.3",
+        "01.2",
         _PUT
         + """        return True
     except ClientError:
@@ -89,14 +78,14 @@ WRONG_ANSWERS = [
         "503 SlowDown",
     ),
     (
-        "01.3",
+        "01.2",
         """def answer(key, body):
     s3.put_object(Bucket=lake.bucket, Key=key, Body=body, IfNoneMatch="*")
     return True""",
         "The function raised the refusal, PreconditionFailed",
     ),
     (
-        "01.3",
+        "01.2",
         _PUT
         + """        return True
     except ClientError as error:
@@ -106,34 +95,64 @@ WRONG_ANSWERS = [
         "503 SlowDown",
     ),
     (
-        "01.3",
+        "01.2",
         _PUT
         + """    except ClientError as error:
         return False""",
         "It returned None",
     ),
-    ("01.4", _POLICY + 'listing["Resource"] += "/*"', "is the bucket, without /*"),
-    ("01.4", _POLICY + 'getting["Resource"] = table', "so it ends with /*"),
-    ("01.4", _POLICY + 'getting["Action"] = ["s3:GetObject", "s3:PutObject"]', "allows writing a commit"),
-    ("01.4", _POLICY + 'getting["Resource"] = f"{table}*"', "allows reading silver/customers_history too"),
     (
-        "01.4",
+        "01.2",
+        _PUT
+        + """        return True
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict"):
+            return False
+        raise""",
+        "409 ConditionalRequestConflict",
+    ),
+    (
+        "01.2",
+        _PUT
+        + """        return True
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
+            return False
+        raise""",
+        "nobody has won",
+    ),
+    (
+        "01.2",
+        _PUT
+        + """        return True
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "PreconditionFailed":
+            return False
+        raise ValueError("no")""",
+        "its ClientError became ValueError",
+    ),
+    ("01.3", _POLICY + 'listing["Resource"] += "/*"', "is the bucket, without /*"),
+    ("01.3", _POLICY + 'getting["Resource"] = table', "so it ends with /*"),
+    ("01.3", _POLICY + 'getting["Action"] = ["s3:GetObject", "s3:PutObject"]', "allows writing a commit"),
+    ("01.3", _POLICY + 'getting["Resource"] = f"{table}*"', "allows reading silver/customers_history too"),
+    (
+        "01.3",
         _POLICY + 'getting["Resource"] = f"arn:aws:s3:::{lake.bucket}/*"',
         "allows reading other tables too",
     ),
     (
-        "01.4",
+        "01.3",
         _POLICY + 'getting["Action"] = [getting["Action"], listing.pop("Action")]\n'
         'getting["Resource"] = [getting["Resource"], listing["Resource"]]\n'
         'getting["Condition"] = listing["Condition"]\nanswer["Statement"] = [getting]',
         "belongs in a separate statement",
     ),
     (
-        "01.4",
+        "01.3",
         _POLICY + 'listing["Condition"]["StringLike"]["s3:prefix"] = lake.key("silver", "customers") + "*"',
         "with a slash before the *",
     ),
-    ("01.4", _POLICY + 'del listing["Condition"]', "allows listing silver/customers_history and everything else"),
-    ("01.4", _POLICY + 'answer["Statement"] = getting', "must be a list"),
-    ("01.4", _POLICY + 'answer["Version"] = "1.0"', "2012-10-17"),
+    ("01.3", _POLICY + 'del listing["Condition"]', "allows listing silver/customers_history and everything else"),
+    ("01.3", _POLICY + 'answer["Statement"] = getting', "must be a list"),
+    ("01.3", _POLICY + 'answer["Version"] = "1.0"', "2012-10-17"),
 ]

@@ -1,0 +1,89 @@
+"""Wrong answers to the exercises of notebook 08."""
+
+_JOIN = """rows = db.sql('''
+    WITH versions AS (
+        SELECT customer_id, city, valid_from, valid_to,
+            CASE WHEN row_number() OVER (PARTITION BY customer_id ORDER BY valid_from) = 1
+                THEN TIMESTAMP '1900-01-01' ELSE valid_from END AS begins,
+            coalesce(valid_to, TIMESTAMP '9999-12-31') AS ends
+        FROM history_rows
+    )
+    SELECT visit_id, coalesce(city, 'Unknown')
+    FROM visits AS v
+    LEFT JOIN versions AS h ON v.customer_id = h.customer_id AND v.at >= begins AND v.at < ends
+''').fetchall()
+answer = dict(rows)"""
+
+_LOAD = """def load(source, target):
+    cursor = target.transaction_version("source")
+    begin = 0 if cursor is None else cursor + 1
+    if begin > source.version():
+        return
+    changes = pa.table(source.load_cdf(starting_version=begin).read_all()).to_pandas()
+    inserted = changes.loc[changes["_change_type"] == "insert", ["id", "time"]]
+    done = CommitProperties(app_transactions=[Transaction("source", source.version())])
+    new = pa.Table.from_pandas(inserted, preserve_index=False)
+    write_deltalake(target, new, mode="append", commit_properties=done)
+
+
+answer = load"""
+
+
+def _with(code: str, *changes: tuple[str, str]) -> str:
+    """The code, with these parts replaced."""
+    for old, new in changes:
+        assert old in code, old
+        code = code.replace(old, new)
+    return code
+
+
+WRONG_ANSWERS = [
+    ("08.1", _with(_JOIN, ("AND v.at >= begins AND v.at < ends", "AND valid_to IS NULL")), "current version"),
+    ("08.1", _with(_JOIN, ("LEFT JOIN", "INNER JOIN")), "A LEFT JOIN keeps it"),
+    ("08.1", _with(_JOIN, ("v.at >= begins AND v.at < ends", "v.at > begins AND v.at <= ends")), "exclusive"),
+    ("08.1", _with(_JOIN, (">= begins", ">= valid_from")), "before it"),
+    ("08.1", _with(_JOIN, ("coalesce(city, 'Unknown')", "city")), "'Unknown'"),
+    ("08.1", _with(_JOIN, ("AND v.at < ends", "AND v.at < valid_to")), "less than NULL"),
+    ("08.1", "answer = {7: 'Lima'}", "no visit 7"),
+    ("08.1", "answer = 7", "it is of type int"),
+    ("08.2", 'answer = {"bronze.customers"}', "updated_at"),
+    ("08.2", 'answer = {"silver.customers"}', "every record"),
+    ("08.2", 'answer = {"bronze.customers", "silver.customers", "silver.customers_history"}', "without a change"),
+    ("08.2", 'answer = {"bronze.customers", "silver.customers", "gold.dim_customers"}', "Did the history"),
+    ("08.2", 'answer = {"bronze.customers", "silver.customers", "gold.fact_sales"}', "Facts are built again"),
+    ("08.2", 'answer = {"customers"}', "not one of the five"),
+    ("08.3", _with(_LOAD, ("cursor + 1", "cursor")), "more than once"),
+    ("08.3", _with(_LOAD, ('== "insert"', '!= "update_preimage"')), "more than once"),
+    ("08.3", _with(_LOAD, (", commit_properties=done", "")), "application transaction"),
+    (
+        "08.3",
+        _with(_LOAD, ('Transaction("source", source.version())', 'Transaction("source", begin)')),
+        "The cursor is",
+    ),
+    (
+        "08.3",
+        """def load(source, target):
+    copied = target.to_pyarrow_table().to_pandas()
+    rows = source.to_pyarrow_table().to_pandas()
+    new = rows[rows["time"] > (copied["time"].max() if len(copied) else 0)]
+    done = CommitProperties(app_transactions=[Transaction("source", source.version())])
+    if len(new):
+        write_deltalake(target, pa.table(new), mode="append", commit_properties=done)
+
+
+answer = load""",
+        "id 3 is missing",
+    ),
+    (
+        "08.3",
+        _with(
+            _LOAD,
+            (
+                'mode="append", commit_properties=done)',
+                'mode="append")\n    write_deltalake(target, new.slice(0, 0), mode="append", commit_properties=done)',
+            ),
+        ),
+        "2 commits",
+    ),
+    ("08.3", _with(_LOAD, ("    if begin > source.version():\n        return\n", "")), "no new version"),
+]

@@ -6,6 +6,7 @@ numbers, it does so for all notebooks.
 
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -18,6 +19,7 @@ import papermill
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbval.plugin import coalesce_streams, get_sanitize_patterns
+from traitlets.config import Config
 
 from lakehouse_utils import settings
 
@@ -109,15 +111,28 @@ def execute(path: Path, output_path: Path, cwd: Path = FOLDER, **parameters: obj
     if unknown := parameters.keys() - available:
         names = ", ".join(available) or "none"
         raise ValueError(f"{path.name} has no parameter {', '.join(sorted(unknown))}. It has: {names}")
-    return papermill.execute_notebook(
-        str(path),
-        str(output_path),
-        parameters,
-        kernel_name="python3",
-        progress_bar=False,
-        cwd=str(cwd),
-        execution_timeout=CELL_TIMEOUT_S,
-    )
+    with unix_sockets() as config:
+        return papermill.execute_notebook(
+            str(path),
+            str(output_path),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(cwd),
+            execution_timeout=CELL_TIMEOUT_S,
+            config=config,
+        )
+
+
+@contextmanager
+def unix_sockets() -> Iterator[Config]:
+    """Yield a Jupyter configuration in which a kernel listens on Unix sockets, in a folder that is deleted at the end.
+
+    By default, Jupyter picks free TCP ports and the kernel opens them a second later. Meanwhile, a test that runs
+    beside it can take one of them for a connection to S3; the kernel then never answers.
+    """
+    with tempfile.TemporaryDirectory(prefix="kernel-") as folder:  # pytest's tmp_path is too long for a socket's name
+        yield Config({"KernelManager": {"transport": "ipc", "ip": f"{folder}/socket"}})
 
 
 class Kernel:
@@ -149,15 +164,17 @@ class Kernel:
 @contextmanager
 def start_kernel(cwd: Path = FOLDER) -> Iterator[Kernel]:
     """Start the kernel that a notebook in the folder `cwd` would get, and shut it down at the end."""
-    client = NotebookClient(
-        nbformat.v4.new_notebook(),
-        timeout=CELL_TIMEOUT_S,
-        kernel_name="python3",
-        allow_errors=True,
-        resources={"metadata": {"path": str(cwd)}},
-    )
-    with client.setup_kernel():
-        yield Kernel(client)
+    with unix_sockets() as config:
+        client = NotebookClient(
+            nbformat.v4.new_notebook(),
+            timeout=CELL_TIMEOUT_S,
+            kernel_name="python3",
+            allow_errors=True,
+            resources={"metadata": {"path": str(cwd)}},
+            config=config,
+        )
+        with client.setup_kernel():
+            yield Kernel(client)
 
 
 def errors(outputs: list[NotebookNode]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse_utils import embedded_s3
-from notebooks.books import PATHS, Book, compare, differences_in_new_kernel, errors, execute, start_kernel
+from notebooks.books import PATHS, Book, compare, differences_in_new_kernel, errors, execute, plain_text, start_kernel
 
 QUICK_PATHS = [path for path in PATHS if path.name[:2] in ("00", "01", "03")]
 
@@ -30,6 +30,16 @@ def test_run_from_another_folder(kernel_environment: None, tmp_path: Path) -> No
     """A notebook gives the same outputs in any working directory."""
     executed = execute(QUICK_PATHS[0], tmp_path / "out.ipynb", cwd=tmp_path)
     assert not compare(Book(QUICK_PATHS[0]), executed).differences
+
+
+def test_kernel_opens_no_ports(kernel_environment: None) -> None:
+    """Kernels of tests listen on Unix sockets, so that no test running beside them can take their ports."""
+    with start_kernel() as kernel:
+        kernel.run("import json, ipykernel\nkernel = json.loads(ipykernel.get_connection_info())")
+        transport, path = plain_text(kernel.run("print(kernel['transport'], kernel['ip'] + '-1')")).split()
+        assert transport == "ipc"
+        assert Path(path).is_socket()
+    assert not Path(path).parent.exists()
 
 
 def test_run_in_two_kernels_at_once(kernel_environment: None) -> None:

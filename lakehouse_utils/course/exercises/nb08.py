@@ -13,6 +13,8 @@ from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
 from lakehouse_utils.lake import Lake
 
 _CITIES = {1: "Lima", 2: "Porto", 3: "Lima", 4: "Quito", 5: "Oslo", 6: "Unknown"}
+_CITIES_OF_CUSTOMER = {1: ("Lima", "Porto", "Quito"), 2: ("Oslo",)}  # first to current
+_CUSTOMERS = {1: 1, 2: 1, 3: 1, 4: 1, 5: 2}  # of the visits
 _CHOICES = {
     "bronze.customers",
     "silver.customers",
@@ -21,51 +23,69 @@ _CHOICES = {
     "gold.fact_sales",
 }
 
+_TIMES = {1: 10, 2: 20, 3: 5, 4: 30, 5: 40}  # of the rows that exercise 08.3 inserts; id 3 is late
+
 Load = Callable[[DeltaTable, DeltaTable], Any]
 
 
 @exercise("08.1", "Join by time", expects=dict)
 def check_cities(answer: dict[Any, Any], lake: Lake) -> Right:  # noqa: ARG001 - the data is in the notebook
     """The city of each visit, from the version that was in force."""
-    cities = {int(visit): city for visit, city in answer.items()}
+    cities: dict[Any, str | None] = {}
+    for visit, city in answer.items():
+        if visit not in _CITIES:
+            raise Wrong(f"There is no visit {visit!r}. The keys of the dict should be the values of visit_id.")
+        cities[int(visit)] = city if isinstance(city, str) else None  # pandas has NaN or NA for a missing city
     if cities == _CITIES:
         return Right("Each visit has the city of its time, at the bounds and before the first version too.")
-    if unknown := cities.keys() - _CITIES.keys():
-        raise Wrong(f"There is no visit {min(unknown)}. The keys of the dict should be the values of visit_id.")
     if 6 not in cities:
         raise Wrong("Visit 6 is missing, because it has no customer. A LEFT JOIN keeps it.")
     if missing := _CITIES.keys() - cities.keys():
         raise Wrong(
             f"Visit {min(missing)} is missing. The first version of a customer also applies to everything before it."
         )
+    if unknown := sorted({city for city in cities.values() if city} - set(_CITIES.values())):
+        raise Wrong(f"history_rows has no city {unknown[0]!r}. Take the cities as they are in its column city.")
     if cities[6] != _CITIES[6]:
-        raise Wrong(f"Visit 6 has no customer, so its city should be 'Unknown', and not {cities[6]!r}.")
-    if {cities[visit] for visit in (1, 2, 3, 4)} == {"Quito"}:
-        raise Wrong("All visits of customer 1 are in Quito: that is the current version. Compare the times as well.")
+        raise Wrong(f"Visit 6 has no customer, so its city should be 'Unknown', and not {answer[6]!r}.")
+    raise Wrong(_hint_on_times(cities))
+
+
+def _hint_on_times(cities: dict[Any, str | None]) -> str:
+    known = {visit: city for visit, city in cities.items() if city not in (None, _CITIES[6])}
+    for visit, city in known.items():
+        if city not in _CITIES_OF_CUSTOMER[_CUSTOMERS[visit]]:
+            return f"The customer of visit {visit} never lived in {city}. Compare customer_id as well as the times."
+    of_customer_1 = {cities[visit] for visit in (1, 2, 3, 4)}
+    if of_customer_1 == {"Quito"}:
+        return "All visits of customer 1 are in Quito: that is the current version. Compare the times as well."
+    if of_customer_1 == {"Lima"}:
+        return "All visits of customer 1 are in Lima: that is the first version. Compare the times as well."
     if cities[2] == "Lima" or cities[4] == "Porto":
-        raise Wrong("A visit at the very moment of a change belongs to the new version: valid_to is exclusive.")
-    if cities[4] in (None, "Unknown"):
-        raise Wrong("Visit 4 should be in Quito. The current version has no valid_to, and no time is less than NULL.")
-    early = [visit for visit in (1, 5) if cities[visit] != _CITIES[visit]]
-    if early and all(cities[visit] in (None, "Unknown") for visit in early):
-        raise Wrong(
-            f"Visit {early[0]} is earlier than the customer's first version, which also applies to all time before it."
-        )
+        return "A visit at the very moment of a change belongs to the new version: valid_to is exclusive."
+    if 4 not in known:
+        return "Visit 4 should be in Quito. The current version has no valid_to, and no time is less than NULL."
+    for visit in (1, 5):
+        if visit not in known:
+            return f"Visit {visit} is before the customer's first version, which applies to all time before it too."
     visit = next(visit for visit, city in _CITIES.items() if cities[visit] != city)
-    raise Wrong(f"Visit {visit} has the wrong city. Compare its time with valid_from and valid_to of the customer.")
+    return f"Visit {visit} has the wrong city. Compare its time with valid_from and valid_to of the customer."
 
 
 @exercise("08.2", "Predict what a batch changes", expects=(set, list, tuple, frozenset))
 def check_changed(answer: Any, lake: Lake) -> Right:  # noqa: ANN401 - any collection
-    """The tables that the last run changed, as the lake's table of runs says."""
+    """The tables in which the run of the last batch added or changed rows, as the lake's table of runs says."""
     given = set(answer)
     if unknown := sorted(given - _CHOICES, key=str):
         raise Wrong(f"{unknown[0]!r} is not one of the five tables. Write <layer>.<table>, as in the task.")
     runs = open_table(lake, "operations", "runs").to_pyarrow_table(filters=[("command", "=", "run")]).to_pylist()
-    last = max(runs, key=lambda run: run["started_at"])
-    changed = {entry["name"] for entry in last["tables"] if entry["status"] == "changed"} & _CHOICES
+    changed: set[str] = set()
+    for run in sorted(runs, key=lambda run: run["started_at"]):
+        tables = {entry["name"] for entry in run["tables"] if entry["status"] == "changed"}
+        if "bronze.customers" in tables:  # a later run without a new file does not count
+            changed = tables & _CHOICES
     if given == changed:
-        return Right(f"Only {' and '.join(sorted(changed))} got a new version: no value changed.")
+        return Right(f"Only {' and '.join(sorted(changed))} have new or changed rows: no value changed.")
     if missing := changed - given:
         raise Wrong(_MISSING.get(min(missing), "A table is missing."))
     raise Wrong(_SURPLUS.get(min(given - changed), "A table is too many."))
@@ -76,9 +96,15 @@ _MISSING = {
     "silver.customers": "The row in silver has updated_at and says which file it comes from, and both are new.",
 }
 _SURPLUS = {
-    "gold.fact_sales": "Facts are built again if a version of their customer is new. Is there a new version?",
+    "gold.fact_sales": (
+        "fact_sales was computed again, because silver.orders was restored. But its rows are the same as before: see"
+        " added and changed in operations.runs."
+    ),
     "gold.dim_customers": "The dimension has the rows of the history. Did the history get a new row?",
-    "silver.customers_history": "The history leaves out a version without a change: see the statement history.",
+    "silver.customers_history": (
+        "The history leaves out a version without a change: see the statement history. If the table has a new version,"
+        " that commit only moves the cursor."
+    ),
 }
 
 
@@ -87,15 +113,15 @@ def check_load(answer: Load, lake: Lake) -> Right:
     """The function loads three versions, one of them late and one an update, and does nothing if nothing is new."""
     name = f"feed-{secrets.token_hex(4)}"
     tables = _Tables(lake, name)
-    tables.insert([(1, 10), (2, 20)])
+    tables.insert(1, 2)
     tables.load(answer, [1, 2], "Both rows of the first version")
     tables.load(answer, [1, 2], "A second call without a new version", may_commit=False)
-    tables.insert([(3, 5)])
+    tables.insert(3)
     tables.load(answer, [1, 2, 3], "A late row: its time is before those that were copied. It")
-    tables.open("source").update({"time": "99"}, predicate="id = 1")
+    tables.update()
     tables.load(answer, [1, 2, 3], "An update in source", may_commit=None)
-    tables.insert([(4, 30)])
-    tables.insert([(5, 40)])
+    tables.insert(4)
+    tables.insert(5)
     tables.load(answer, [1, 2, 3, 4, 5], "Two new versions")
     return Right("No row is lost or repeated, and the cursor is in the commit of its rows.")
 
@@ -105,6 +131,7 @@ class _Tables:
 
     def __init__(self, lake: Lake, name: str) -> None:
         self._lake, self._name = lake, name
+        self._inserted_until: list[int] = [0]  # the number of inserted rows up to each version of source
         self._write("source", [], configuration={"delta.enableChangeDataFeed": "true"})
         self._write("target", [])
 
@@ -114,8 +141,15 @@ class _Tables:
         uri = self._lake.uri("exercises", self._name, table)
         write_deltalake(uri, pa.table(columns), mode="append", storage_options=self._lake.storage_options, **options)
 
-    def insert(self, rows: list[tuple[int, int]]) -> None:
-        self._write("source", rows)
+    def insert(self, *ids: int) -> None:
+        """Insert rows into source, in one commit."""
+        self._write("source", [(id, _TIMES[id]) for id in ids])
+        self._inserted_until.append(self._inserted_until[-1] + len(ids))
+
+    def update(self) -> None:
+        """Change the row with id 1 in source."""
+        self.open("source").update({"time": "99"}, predicate="id = 1")
+        self._inserted_until.append(self._inserted_until[-1])
 
     def open(self, table: str) -> DeltaTable:
         return open_table(self._lake, "exercises", self._name, table)
@@ -130,19 +164,33 @@ class _Tables:
                 raise
             raise Wrong(f"{case} raised {error}. If source has no new version, your function should return.") from None
         target = self.open("target")
-        ids = sorted(row["id"] for row in target.to_pyarrow_table().to_pylist())
+        rows = target.to_pyarrow_table().to_pylist()
+        ids = sorted(row["id"] for row in rows)
         if missing := sorted(set(expected) - set(ids)):
             raise Wrong(f"{case} should be in target, but id {missing[0]} is missing.")
         if len(ids) > len(expected):
             twice = next(id for id in ids if ids.count(id) > 1)
             raise Wrong(f"{case}: id {twice} is in target more than once.")
+        if changed := [row["id"] for row in rows if row["time"] != _TIMES[row["id"]]]:
+            raise Wrong(f"{case}: the row with id {changed[0]} has changed in target. Your function should append.")
         commits = target.version() - before
         if may_commit is False and commits:
             raise Wrong(f"{case} made a commit. It should make none.")
-        if commits > 1:
-            raise Wrong(f"Your function made {commits} commits. A crash between them would separate rows and cursor.")
+        for version in range(before + 1, target.version()):
+            self._check_intermediate(version, commits)
         cursor = target.transaction_version("source")
         if may_commit and cursor is None:
             raise Wrong("The commit has no application transaction `source`. Where is the cursor?")
         if may_commit and cursor != source.version():
             raise Wrong(f"The cursor is {cursor}, but the function has read source up to version {source.version()}.")
+
+    def _check_intermediate(self, version: int, commits: int) -> None:
+        """Several commits are fine if a crash after each of them would neither lose nor repeat rows. Raises Wrong."""
+        target = open_table(self._lake, "exercises", self._name, "target", version=version)
+        cursor = target.transaction_version("source")
+        expected = 0 if cursor is None else self._inserted_until[cursor]
+        if target.count() != expected:
+            raise Wrong(
+                f"Your function made {commits} commits. A crash between them would separate rows and cursor: in version"
+                f" {version} of target, the cursor is {cursor}, and there are {target.count()} rows."
+            )

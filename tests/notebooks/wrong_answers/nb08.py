@@ -28,6 +28,16 @@ _LOAD = """def load(source, target):
 
 answer = load"""
 
+_ROWS_LATER = """def load_in_two_commits(source, target):
+    begin = target.transaction_version("source")
+    load(source, target)  # commits the cursor alone
+    changes = pa.table(source.load_cdf(starting_version=0 if begin is None else begin + 1).read_all()).to_pandas()
+    inserted = changes.loc[changes["_change_type"] == "insert", ["id", "time"]]
+    write_deltalake(target, pa.Table.from_pandas(inserted, preserve_index=False), mode="append")
+
+
+answer = load_in_two_commits"""
+
 
 def _with(code: str, *changes: tuple[str, str]) -> str:
     """The code, with these parts replaced."""
@@ -44,13 +54,45 @@ WRONG_ANSWERS = [
     ("08.1", _with(_JOIN, (">= begins", ">= valid_from")), "before it"),
     ("08.1", _with(_JOIN, ("coalesce(city, 'Unknown')", "city")), "'Unknown'"),
     ("08.1", _with(_JOIN, ("AND v.at < ends", "AND v.at < valid_to")), "less than NULL"),
+    ("08.1", _with(_JOIN, ("v.customer_id = h.customer_id", "v.customer_id > 0")), "never lived in"),
+    (
+        "08.1",
+        """first = history_rows.drop_duplicates("customer_id").set_index("customer_id")["city"]
+answer = dict(zip(visits["visit_id"], visits["customer_id"].map(first).fillna("Unknown"), strict=True))""",
+        "first version. Compare the times",
+    ),
+    (
+        "08.1",
+        """known = visits.dropna().sort_values("at").astype({"customer_id": int})
+rows = pd.merge_asof(
+    known, history_rows.sort_values("valid_from"), left_on="at", right_on="valid_from", by="customer_id"
+)
+answer = dict(zip(rows["visit_id"], rows["city"], strict=True)) | {6: "Unknown"}""",
+        "Visit 1 is before the customer's first version",
+    ),
+    ("08.1", _JOIN + "\nanswer = {city: visit for visit, city in answer.items()}", "no visit '"),
+    ("08.1", _JOIN + "\nanswer = {visit: city.upper() for visit, city in answer.items()}", "no city 'LIMA'"),
     ("08.1", "answer = {7: 'Lima'}", "no visit 7"),
     ("08.1", "answer = 7", "it is of type int"),
     ("08.2", 'answer = {"bronze.customers"}', "updated_at"),
     ("08.2", 'answer = {"silver.customers"}', "every record"),
     ("08.2", 'answer = {"bronze.customers", "silver.customers", "silver.customers_history"}', "without a change"),
     ("08.2", 'answer = {"bronze.customers", "silver.customers", "gold.dim_customers"}', "Did the history"),
-    ("08.2", 'answer = {"bronze.customers", "silver.customers", "gold.fact_sales"}', "Facts are built again"),
+    ("08.2", 'answer = {"bronze.customers", "silver.customers", "gold.fact_sales"}', "computed again"),
+    (
+        "08.2",
+        'answer = ["bronze.customers", "silver.customers", "silver.customers_history", "gold.fact_sales"]',
+        "computed again",
+    ),
+    ("08.2", "answer = set()", "every record"),
+    ("08.2", 'answer = {"bronze.customers", "silver.customers", "bronze.orders"}', "not one of the five"),
+    (
+        "08.2",
+        """new = {"silver.customers_history": lake.delta("silver", "customers_history").version() == 3}
+answer = {"bronze.customers", "silver.customers"} | {name for name, is_new in new.items() if is_new}""",
+        "only moves the cursor",
+    ),
+    ("08.2", 'answer = "bronze.customers"', "it is of type str"),
     ("08.2", 'answer = {"customers"}', "not one of the five"),
     ("08.3", _with(_LOAD, ("cursor + 1", "cursor")), "more than once"),
     ("08.3", _with(_LOAD, ('== "insert"', '!= "update_preimage"')), "more than once"),
@@ -86,4 +128,44 @@ answer = load""",
         "2 commits",
     ),
     ("08.3", _with(_LOAD, ("    if begin > source.version():\n        return\n", "")), "no new version"),
+    (
+        "08.3",
+        _with(
+            _LOAD,
+            ("load_cdf(starting_version=begin)", "load_cdf(starting_version=begin, ending_version=begin)"),
+        ),
+        "id 1 is missing",
+    ),
+    (
+        "08.3",
+        """def load(source, target):
+    if target.transaction_version("source") != source.version():
+        done = CommitProperties(app_transactions=[Transaction("source", source.version())])
+        write_deltalake(target, source.to_pyarrow_table(), mode="overwrite", commit_properties=done)
+
+
+answer = load""",
+        "should append",
+    ),
+    (
+        "08.3",
+        _with(
+            _LOAD,
+            ("def load(", "position = [None]\n\n\ndef load("),
+            ('target.transaction_version("source")', "position[0]"),
+        ).replace(", commit_properties=done)", ")\n    position[0] = source.version()"),
+        "no application transaction",
+    ),
+    (
+        "08.3",
+        _with(
+            _LOAD, ('Transaction("source", source.version())', 'Transaction("source", source.version() + 1)')
+        ).replace("0 if cursor is None else cursor + 1", "cursor or 0"),
+        "The cursor is 2, but",
+    ),
+    (
+        "08.3",
+        _LOAD.replace("new, mode", "new.slice(0, 0), mode").replace("answer = load", _ROWS_LATER),
+        "separate rows",
+    ),
 ]

@@ -1,0 +1,257 @@
+"""Notebook 08: right answers that are written differently, its lineage events, and the code that it doesn't run."""
+
+import ast
+import json
+import re
+import shlex
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from notebooks.books import FOLDER, Book
+from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+from openlineage.client.serde import Serde
+
+import ingestion_processor
+from lakehouse_utils.course import exercises
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import sql
+
+BOOK = Book(FOLDER / "08_medallion_pipeline.ipynb")
+PROSE = "\n".join(cell.source for cell in BOOK.cells if cell.cell_type == "markdown")
+
+
+def verdict(id: str, answer: Any, lake: Lake) -> str:
+    """What the check says about a right answer."""
+    return exercises.of_notebook("08")[id].check(answer, lake).text
+
+
+def cell_with(text: str) -> str:
+    """The source of the only code cell that contains the text."""
+    (source,) = [cell.source for cell in BOOK.code_cells if text in cell.source]
+    return source
+
+
+# -- exercise 08.1
+
+
+@pytest.fixture
+def rows() -> dict[str, pd.DataFrame]:
+    """The data of exercise 08.1."""
+    names: dict[str, Any] = {"pd": pd}
+    exec(cell_with("visits = pd.DataFrame"), names)
+    return {name: names[name] for name in ("history_rows", "visits")}
+
+
+def cities_by_asof_join(history_rows: pd.DataFrame, visits: pd.DataFrame) -> dict[Any, Any]:
+    versions = history_rows.sort_values("valid_from")
+    versions["valid_from"] = versions["valid_from"].where(versions["customer_id"].duplicated(), pd.Timestamp(0))
+    known = visits.dropna().astype({"customer_id": int}).sort_values("at")
+    rows = pd.merge_asof(
+        known, versions.sort_values("valid_from"), left_on="at", right_on="valid_from", by="customer_id"
+    )
+    joined = visits.merge(rows[["visit_id", "city"]], on="visit_id", how="left")
+    return joined.set_index("visit_id")["city"].fillna("Unknown").to_dict()
+
+
+def cities_by_loop(history_rows: pd.DataFrame, visits: pd.DataFrame) -> dict[Any, Any]:
+    answer = {}
+    for visit in visits.itertuples():
+        if pd.isna(visit.customer_id):
+            answer[np.int64(visit.visit_id)] = "Unknown"
+            continue
+        versions = history_rows[history_rows["customer_id"] == visit.customer_id]
+        begun = versions[versions["valid_from"] <= visit.at]
+        answer[np.int64(visit.visit_id)] = begun["city"].iloc[-1] if len(begun) else versions["city"].iloc[0]
+    return answer
+
+
+def cities_by_correlated_query(history_rows: pd.DataFrame, visits: pd.DataFrame) -> dict[Any, Any]:
+    con = duckdb.connect()
+    con.register("history_rows", history_rows)
+    con.register("visits", visits)
+    frame = con.sql("""
+        SELECT visit_id, coalesce((
+            SELECT city FROM history_rows AS h WHERE h.customer_id = v.customer_id
+            ORDER BY h.valid_from <= v.at DESC, abs(epoch(v.at) - epoch(h.valid_from)) LIMIT 1), 'Unknown') AS city
+        FROM visits AS v
+    """).df()
+    return dict(zip(frame["visit_id"], frame["city"], strict=True))
+
+
+def cities_by_cross_join(history_rows: pd.DataFrame, visits: pd.DataFrame) -> dict[Any, Any]:
+    pairs = visits.merge(history_rows, on="customer_id", how="left")
+    is_first = pairs["valid_from"] == pairs.groupby("customer_id")["valid_from"].transform("min")
+    in_force = (pairs["valid_from"].le(pairs["at"]) | is_first) & ~(pairs["valid_to"] <= pairs["at"])
+    found = pairs[in_force | pairs["customer_id"].isna()]
+    return {int(id): "Unknown" if pd.isna(city) else city for id, city in found[["visit_id", "city"]].to_numpy()}
+
+
+@pytest.mark.parametrize(
+    "join", [cities_by_asof_join, cities_by_loop, cities_by_correlated_query, cities_by_cross_join]
+)
+def test_other_joins_by_time(join: Callable[..., dict[Any, Any]], rows: dict[str, pd.DataFrame], lake: Lake) -> None:
+    """An as-of join, a loop, a subquery and a join with a filter are right as well."""
+    assert verdict("08.1", join(**rows), lake).startswith("Each visit has the city of its time")
+
+
+# -- exercise 08.2
+
+
+@pytest.fixture
+def lake_with_runs(lake: Lake) -> Lake:
+    """A lake with the table of two runs: one with the last batch, and one that found nothing new."""
+    changed = {"bronze.customers", "silver.customers", "bronze.orders"}
+    names = [*changed, "silver.customers_history", "gold.dim_customers", "gold.fact_sales"]
+    for minute, changed_names in ((1, changed), (2, set())):
+        tables = [{"name": name, "status": "changed" if name in changed_names else "unchanged"} for name in names]
+        row = {"command": "run", "started_at": datetime(2026, 3, 7, 12, minute, tzinfo=UTC), "tables": tables}
+        uri = lake.uri("operations", "runs")
+        write_deltalake(uri, pa.Table.from_pylist([row]), mode="append", storage_options=lake.storage_options)
+    return lake
+
+
+@pytest.mark.parametrize("kind", [set, list, tuple, frozenset])
+def test_prediction_in_any_collection_and_after_another_run(kind: Callable[..., Any], lake_with_runs: Lake) -> None:
+    """Any collection is accepted, and a run that the reader starts later does not change the answer."""
+    answer = kind(["silver.customers", "bronze.customers"])
+    assert verdict("08.2", answer, lake_with_runs).startswith("Only bronze.customers and silver.customers")
+
+
+# -- exercise 08.3
+
+
+def done(version: int) -> CommitProperties:
+    return CommitProperties(app_transactions=[Transaction("source", version)])
+
+
+def load_with_arrow(source: DeltaTable, target: DeltaTable) -> None:
+    """Compare the cursor for equality, and filter with Arrow."""
+    cursor = target.transaction_version("source")
+    if cursor == source.version():
+        return
+    changes = pa.table(source.load_cdf(starting_version=(-1 if cursor is None else cursor) + 1).read_all())
+    new = changes.select(["id", "time"]).filter(pc.equal(changes["_change_type"].cast("string"), "insert"))
+    write_deltalake(target, new, mode="append", commit_properties=done(source.version()))
+
+
+def load_version_by_version(source: DeltaTable, target: DeltaTable) -> None:
+    """One commit per version of the source, each with its own cursor."""
+    cursor = target.transaction_version("source")
+    for version in range(0 if cursor is None else cursor + 1, source.version() + 1):
+        changes = pa.table(source.load_cdf(starting_version=version, ending_version=version).read_all())
+        new = changes.select(["id", "time"]).filter(pc.equal(changes["_change_type"].cast("string"), "insert"))
+        write_deltalake(target, new, mode="append", commit_properties=done(version))
+        target.update_incremental()
+
+
+def load_with_merge(source: DeltaTable, target: DeltaTable) -> None:
+    """An insert-only MERGE on the key."""
+    cursor = target.transaction_version("source") or 0
+    if cursor < source.version():
+        changes = pa.table(source.load_cdf(starting_version=cursor).read_all()).to_pandas()
+        new = changes.query("_change_type == 'insert'")[["id", "time"]].reset_index(drop=True)
+        merge = target.merge(pa.table(new), "t.id = s.id", "s", "t", commit_properties=done(source.version()))
+        merge.when_not_matched_insert_all().execute()
+
+
+def load_without_an_empty_commit(source: DeltaTable, target: DeltaTable) -> None:
+    """Leave out the commit if there is no new row, and use SQL."""
+    begin = target.transaction_version("source")
+    begin = 0 if begin is None else begin + 1
+    if begin <= source.version():
+        changes = pa.table(source.load_cdf(starting_version=begin).read_all())
+        con = duckdb.connect()
+        con.register("changes", changes)
+        new = con.sql("SELECT id, time FROM changes WHERE _change_type = 'insert'").to_arrow_table()
+        if len(new):
+            write_deltalake(target, new, mode="append", commit_properties=done(source.version()))
+
+
+@pytest.mark.parametrize(
+    "load", [load_with_arrow, load_version_by_version, load_with_merge, load_without_an_empty_commit]
+)
+def test_other_incremental_loads(load: Callable[[DeltaTable, DeltaTable], None], lake: Lake) -> None:
+    """Other ways to filter, one commit per version, and an insert-only MERGE are right as well."""
+    assert verdict("08.3", load, lake).startswith("No row is lost or repeated")
+
+
+# -- lineage events
+
+
+@pytest.fixture
+def events(tmp_path: Path) -> list[dict[str, Any]]:
+    """The events in the file that the notebook's cell writes for a run."""
+    run = {"run_id": str(uuid.uuid4()), "started_at": pd.Timestamp.now("UTC"), "ended_at": pd.Timestamp.now("UTC")}
+    lake = SimpleNamespace(bucket="lakehouse", key=lambda *names: "/".join(["notebooks", *names]))
+    names = {"pd": pd, "sql": sql, "uuid": uuid, "lake": lake, "landing": tmp_path / "landing"}
+    exec(cell_with("openlineage.io"), names | {"table": str, "query": lambda _: pd.DataFrame([run])})
+    return [json.loads(line) for line in (tmp_path / "landing.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_lineage_events_follow_the_standard(events: list[dict[str, Any]]) -> None:
+    """A run has a START and a COMPLETE event, and OpenLineage's own classes write the same JSON for them."""
+    assert [event["eventType"] for event in events] == ["START", "COMPLETE"]
+    assert len({event["run"]["runId"] for event in events}) == 1
+    for event in events:
+        official = RunEvent(
+            eventType=RunState[event["eventType"]],
+            eventTime=event["eventTime"],
+            run=Run(**event["run"]),
+            job=Job(**event["job"]),
+            inputs=[InputDataset(**dataset) for dataset in event["inputs"]],
+            outputs=[OutputDataset(**dataset) for dataset in event["outputs"]],
+            producer=event["producer"],
+        )
+        assert _without_empty(Serde.to_dict(official)) == event
+
+
+def test_lineage_events_name_every_table_that_the_fact_reads(events: list[dict[str, Any]]) -> None:
+    """The inputs are the tables in the FROM clauses of the SQL file, and no others."""
+    statements = " ".join(sql.statements("gold/fact_sales").values())
+    read = {f"notebooks/silver/{table}" for table in re.findall(r"(?:FROM|JOIN) silver\.(\w+)", statements)}
+    assert {dataset["name"] for dataset in events[0]["inputs"]} == read
+
+
+def _without_empty(value: Any) -> Any:
+    """The value without empty dicts: the classes write `"facts": {}` where a facet could be."""
+    if isinstance(value, dict):
+        return {key: _without_empty(each) for key, each in value.items() if each != {}}
+    return [_without_empty(each) for each in value] if isinstance(value, list) else value
+
+
+# -- code that the notebook shows and does not run
+
+
+@pytest.mark.parametrize("scheduler", ["Airflow", "Dagster"])
+def test_code_for_another_scheduler_compiles_and_has_valid_options(scheduler: str) -> None:
+    """The folded code compiles without a warning, has at most twenty lines, and gives the job options that it has."""
+    (code,) = re.findall(rf"<summary>The same in {scheduler}</summary>\n\n```python\n(.*?)```", PROSE, re.DOTALL)
+    compile(code, scheduler, "exec")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    (command,) = re.findall(r"^COMMAND = (.*)$", code, re.MULTILINE)
+    _check_command(ast.literal_eval(command))
+
+
+def test_lines_for_cron_have_valid_options() -> None:
+    """Each line of the crontab starts the job with options that it has, and writes the exit code of a failure."""
+    (crontab,) = re.findall(r"```cron\n(.*?)```", PROSE, re.DOTALL)
+    for line in crontab.splitlines():
+        command, _, failure = line.partition(" || ")
+        _check_command(shlex.split(command.partition("&& ")[2].partition(" 2>>")[0]))
+        assert failure == 'echo "exit code $?" >> job.log'
+
+
+def _check_command(command: list[str]) -> None:
+    assert command[:2] == [".venv/bin/python", "ingestion_processor.py"]
+    ingestion_processor.main.make_context("ingestion_processor.py", command[2:])

@@ -1,14 +1,19 @@
-"""Right answers to the exercises of notebook 09 that are written differently from the solution."""
+"""Notebook 09: right answers that are written differently, and the pairs of operations that make a wrong table."""
 
 import random
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
+from notebooks.books import FOLDER, Book
 
 from lakehouse_utils.course import exercises
 from lakehouse_utils.lake import Lake
@@ -51,9 +56,55 @@ def sell_by_recursion(
     return True
 
 
-@pytest.mark.parametrize("sell", [sell_in_sql, sell_by_recursion])
+def sell_with_two_handles(
+    open_table: Callable[[], DeltaTable], pause: Callable[[float], None], product: int, pieces: int
+) -> bool:
+    """Read with one handle, and update with another one and a condition, so that both need not agree."""
+    attempt = 0
+    while True:
+        attempt += 1
+        stock = duckdb.from_arrow(open_table().to_pyarrow_table()).filter(f"product_id = {product}").fetchone()
+        if stock is None or stock[1] < pieces:
+            return False
+        try:
+            condition = f"product_id = {product} AND quantity = {stock[1]}"
+            if open_table().update({"quantity": f"quantity - {pieces}"}, predicate=condition)["num_updated_rows"]:
+                return True
+        except CommitFailedError:
+            if attempt == 5:
+                raise
+        if attempt == 5:
+            raise CommitFailedError("another writer is always faster")
+        pause(random.uniform(0, 0.5))
+
+
+def sell_by_merge(
+    open_table: Callable[[], DeltaTable], pause: Callable[[float], None], product: int, pieces: int
+) -> bool:
+    """Sell with a MERGE, and raise the last error after the loop."""
+    failure: CommitFailedError | None = None
+    for seconds in (random.random(), random.random(), random.random(), random.random(), None):
+        table = open_table()
+        quantity = dict(table.to_pandas().itertuples(index=False))[product]
+        if quantity < pieces:
+            return False
+        row = pa.table({"product_id": [product], "quantity": [int(quantity) - pieces]})
+        merge = table.merge(row, "t.product_id = s.product_id", "s", "t").when_matched_update_all()
+        try:
+            merge.execute()
+        except CommitFailedError as error:
+            failure = error
+            if seconds is not None:
+                pause(seconds)
+        else:
+            return True
+    assert failure
+    raise failure
+
+
+@pytest.mark.parametrize("sell", [sell_in_sql, sell_by_recursion, sell_with_two_handles, sell_by_merge])
 def test_other_retry_loops(lake: Lake, sell: Sell) -> None:
-    """A check in the predicate of the update, and a recursive function, are right as well."""
+    """A condition in the update, recursion, two handles per attempt, and a MERGE are right as well."""
     assert verdict("09.1", sell, lake).startswith("No sale is lost")
 
 
@@ -80,3 +131,21 @@ def test_numbers_of_numpy(lake: Lake) -> None:
 def verdict(id: str, answer: Any, lake: Lake) -> str:
     """What the check says about a right answer."""
     return exercises.of_notebook("09")[id].check(answer, lake).text
+
+
+def test_pairs_of_operations(lake: Lake) -> None:
+    """The notebook's code finds the wrong pairs that its text names, and the conflicts that delta-rs reports."""
+    names: dict[str, Any] = {"lake": lake, "S3": {"storage_options": lake.storage_options}, "pa": pa, "pd": pd}
+    names |= {"DeltaTable": DeltaTable, "write_deltalake": write_deltalake, "CommitFailedError": CommitFailedError}
+    names |= {"time": time, "figures": SimpleNamespace(pairs=lambda *_: None)}
+    cells = [cell.source for cell in Book(FOLDER / "09_concurrency_and_recovery.ipynb").code_cells]
+    (first,) = [index for index, source in enumerate(cells) if "OPERATIONS = {" in source]
+    for source in cells[first : first + 3]:
+        exec(source, names)
+    outcomes = names["pairs"]  # the first operation in the index, the second one in the columns
+    wrong = {(a, b) for a in outcomes.index for b in outcomes.columns if outcomes.loc[a, b] == "wrong"}
+    assert wrong == {
+        *((a, b) for a in ("compact", "z_order") for b in ("compact", "z_order", "overwrite")),
+        ("merge", "overwrite"),
+    }
+    assert outcomes.loc["delete", "delete"] == "error"

@@ -16,6 +16,7 @@ from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
 from lakehouse_utils.lake import Lake
 
 _ATTEMPTS = 5
+_HANDLES_PER_ATTEMPT = 2  # at most; one that reads and one that updates with a condition are right too
 _LONGEST_PAUSE_S = 1.0
 _PRODUCT, _OTHER_PRODUCT = 7, 8
 
@@ -29,7 +30,7 @@ def check_sell(answer: Sell, lake: Lake) -> Right:
     _check_competition(answer, lake)
     _check_other_errors(answer, lake)
     _check_bound(answer, lake)
-    return Right("No sale is lost, none is made without stock, and after five attempts someone hears of it.")
+    return Right("No sale is lost, none is made without stock, and after five attempts the caller gets the error.")
 
 
 def _check_simple_sales(answer: Sell, lake: Lake) -> None:
@@ -37,7 +38,7 @@ def _check_simple_sales(answer: Sell, lake: Lake) -> None:
         shop = _Shop(lake, quantity)
         sold = shop.call(answer, pieces)
         left = quantity - pieces * expected
-        case = f"Nobody else sells, and there are {quantity} pieces. A sale of {pieces}"
+        case = f"No other writer sells, and there are {quantity} pieces. A sale of {pieces}"
         if bool(sold) is not expected:
             raise Wrong(f"{case} should return {expected}, but it returned {sold!r}.")
         if shop.quantity() != left:
@@ -51,7 +52,7 @@ def _check_other_errors(answer: Sell, lake: Lake) -> None:
     shop.forbid_sales()
     with suppress(DeltaError, Wrong):
         shop.call(answer, 3)
-    if shop.opened > 1:
+    if shop.pauses or shop.opened > _HANDLES_PER_ATTEMPT:
         raise Wrong(
             "A constraint of the table refuses the new quantity, and your function tries again. Catch only"
             " CommitFailedError: no other error goes away by another try."
@@ -63,6 +64,11 @@ def _check_competition(answer: Sell, lake: Lake) -> None:
         shop = _Shop(lake, 20, competitor_sells=5, times=times)
         if not shop.call(answer, 3):
             raise Wrong("Another writer sold pieces, but enough were left. Your function should return True.")
+        if shop.opened < times:
+            raise Wrong(
+                "Your function opened the table once. Call open_table in each attempt: here, that is also when the other"
+                " writer sells."
+            )
         if shop.quantity() != 17 - 5 * times:
             raise Wrong(
                 f"There were 20 pieces, another writer sold {5 * times}, and you sold 3. That leaves {17 - 5 * times},"
@@ -92,8 +98,10 @@ def _check_bound(answer: Sell, lake: Lake) -> None:
                 "Another writer is always faster. After the fifth attempt your function should raise the"
                 " CommitFailedError, so that its caller knows that nothing was sold; it returned instead."
             )
-        if shop.opened != _ATTEMPTS:
-            raise Wrong(f"Another writer is always faster. Your function made {shop.opened} attempts instead of five.")
+        if shop.attempts != _ATTEMPTS:
+            raise Wrong(
+                f"Another writer is always faster. Your function made {shop.attempts} attempts instead of five."
+            )
         if len(shop.pauses) != _ATTEMPTS - 1:
             raise Wrong(
                 f"Five attempts have four pauses between them; your function made {len(shop.pauses)}. There is nothing"
@@ -118,10 +126,16 @@ class _Shop:
     def __init__(self, lake: Lake, quantity: int, *, competitor_sells: int = 0, times: int = 0) -> None:
         self.opened = 0
         self.pauses: list[float] = []
+        self._opened_at: set[int] = set()  # the number of pauses before each open
         self._lake, self._names = lake, ("exercises", f"stock-{secrets.token_hex(4)}")
         self._competitor_sells, self._times = competitor_sells, times
         rows = pa.table({"product_id": [_PRODUCT, _OTHER_PRODUCT], "quantity": [quantity, quantity]})
         write_deltalake(lake.uri(*self._names), rows, storage_options=lake.storage_options)
+
+    @property
+    def attempts(self) -> int:
+        """How often the learner's function tried: all that it opens between two pauses is one attempt."""
+        return len(self._opened_at) if self.pauses else self.opened
 
     def call(self, sell: Sell, pieces: int) -> Any:  # noqa: ANN401 - what the learner's function returns
         """Call the learner's function. Raises what it raises, and Wrong if it does not end."""
@@ -139,6 +153,7 @@ class _Shop:
     def open(self) -> DeltaTable:
         """What the learner's function gets as `open_table`."""
         self.opened += 1
+        self._opened_at.add(len(self.pauses))
         if self.opened > 3 * _ATTEMPTS:
             raise _EndlessLoop
         table = open_table(self._lake, *self._names)
@@ -165,6 +180,8 @@ def check_orphans(answer: list[Any], lake: Lake) -> Right:
         for action in map(json.loads, commit.splitlines()):
             named |= {unquote(action[kind]["path"]) for kind in ("add", "remove") if kind in action}
     orphans, given = sorted(stored.keys() - logs - named), list(answer)
+    if not all(isinstance(name, str) for name in given):
+        raise Wrong("The list should contain keys as text, such as city=Porto/part-1.parquet.")
     if given == orphans:
         return Right(f"No commit names {', '.join(orphans)}.")
     _explain_orphans(given, orphans, stored.keys(), logs, set(open_table(lake, "shop", "deliveries").file_uris()))
@@ -195,6 +212,8 @@ def check_wrong_commit(answer: dict[str, Any], lake: Lake) -> Right:
     """The version of the second compaction, and the surplus rows of the newest version."""
     if answer.keys() != {"version", "surplus"}:
         raise Wrong("The keys of the dict should be version and surplus.")
+    if any(isinstance(value, str) for value in answer.values()):
+        raise Wrong("Both values of the dict should be numbers.")
     newest = open_table(lake, "shop", "payments").version()
     ids = [_payment_ids(lake, version) for version in range(newest + 1)]
     surplus = [len(rows) - len(set(rows)) for rows in ids]

@@ -79,6 +79,52 @@ WRONG_ANSWERS = [
         _with(('table.update({"quantity": str(left)}', 'open_table().update({"quantity": str(left)}')),
         "a sale is lost",
     ),
+    (
+        "09.1",
+        """def sell(open_table, pause, product_id, pieces):
+    enough = f"product_id = {product_id} AND quantity >= {pieces}"
+    for attempt in range(5):
+        try:
+            open_table().update({"quantity": f"quantity - {pieces}"}, predicate=enough)
+            return True
+        except CommitFailedError:
+            if attempt == 4:
+                raise
+            pause(random.random())
+
+
+answer = sell""",
+        "A sale of 3 should return False",
+    ),
+    (
+        "09.1",
+        _with(
+            (
+                "            if attempt == 4:\n                raise\n            pause(",
+                "            return False\n            pause(",
+            )
+        ),
+        "enough were left. Your function should return True",
+    ),
+    ("09.1", _with(("            pause(random.uniform(0, 0.05 * 2**attempt))\n", "")), "your function made 0"),
+    (
+        "09.1",
+        _with(
+            ("    for attempt", "    table = open_table()\n    for attempt"),
+            ("        table = open_table()\n        stock", "        table.update_incremental()\n        stock"),
+        ),
+        "opened the table once",
+    ),
+    (
+        "09.1",
+        _with(
+            (
+                "except CommitFailedError:\n            if attempt == 4",
+                "except DeltaError:\n            if attempt == 4",
+            )
+        ),
+        "Catch only CommitFailedError",
+    ),
     ("09.1", "answer = 7", "it is of type int"),
     (
         "09.2",
@@ -104,6 +150,27 @@ answer = sorted(data_files - live)""",
     ("09.2", _FILES + "answer = sorted((data_files - named), reverse=True)", "should be sorted"),
     ("09.2", _FILES + "answer = sorted(unquote(name) for name in data_files - named)", "has no object"),
     ("09.2", _FILES + "answer = sorted(name for name in data_files - named if 'New' not in name)", "is missing"),
+    ("09.2", _FILES + "answer = []", "3 orphans are missing"),
+    ("09.2", _FILES + "answer = ['part-1.parquet'] * 3", "2 orphans are missing"),
+    ("09.2", _FILES + "answer = sorted(data_files)", "A live file is in your list"),
+    (
+        "09.2",
+        """folder = lake.key("shop", "deliveries", "")
+answer = [entry for entry in lake.objects(folder) if "part-1" in entry["Key"]]""",
+        "keys as text",
+    ),
+    (
+        "09.2",
+        """table = DeltaTable(deliveries, **S3)
+answer = sorted(table.vacuum(0, enforce_retention_duration=False, full=True))""",
+        "not correct yet",
+    ),
+    ("09.2", _FILES + "answer = data_files - named", "it is of type set"),
+    ("09.3", 'answer = {"version": 5, "surplus": 51}', "not the first version"),
+    ("09.3", 'answer = {"version": 4, "surplus": 0}', "The version is right"),
+    ("09.3", 'answer = {"version": "4", "surplus": "51"}', "should be numbers"),
+    ("09.3", 'answer = {"version": 3, "surplus": 0}', "is a compaction that is right"),
+    ("09.3", "answer = (4, 51)", "it is of type tuple"),
     ("09.3", 'answer = {"version": 3, "surplus": 51}', "is a compaction that is right"),
     ("09.3", 'answer = {"version": 6, "surplus": 51}', "not the first version"),
     ("09.3", 'answer = {"version": 4, "surplus": 60}', "A later commit deleted rows"),

@@ -66,8 +66,8 @@ def _check_competition(answer: Sell, lake: Lake) -> None:
             raise Wrong("Another writer sold pieces, but enough were left. Your function should return True.")
         if shop.opened < times:
             raise Wrong(
-                "Your function opened the table once. Call open_table in each attempt: here, that is also when the other"
-                " writer sells."
+                "Your function opened the table once. Call open_table in each attempt: here, the other writer sells"
+                " at that moment."
             )
         if shop.quantity() != 17 - 5 * times:
             raise Wrong(

@@ -11,8 +11,8 @@ from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
-from test_documentation import load_job
 
+import ingestion_processor
 from lakehouse_utils.course import deployment, restricted_keys
 from lakehouse_utils.course.restricted_keys import RestrictedKeys
 from lakehouse_utils.lake import Lake
@@ -39,7 +39,7 @@ def job(s3_server, lake, monkeypatch, tmp_path) -> Job:
         values = role.variables | {"AWS_ENDPOINT_URL": s3_server.endpoint, "LAKEHOUSE_URI": lake.root}
         for name, value in values.items():
             monkeypatch.setenv(name, value)
-        done = CliRunner().invoke(load_job().main, arguments)
+        done = CliRunner().invoke(ingestion_processor.main, arguments)
         return done.exit_code, done.output
 
     return run

@@ -3,11 +3,11 @@
     outcomes = interleavings.explore(lake, append, "race", "ledger")
 
 `append(writer)` gets a SmallWriter, whose methods send one request each, and returns when it has committed. Both
-writers run in threads of their own, on a fresh copy of the table. The proxy passes one request on at a time: the order
+writers run in their own threads, on a fresh copy of the table. The proxy passes one request on at a time: the order
 is a choice at each step, and `explore` goes through all choices. After a lost reply, the server has done what it was
 asked, but the writer's connection ends without an answer.
 
-`hold_commits` is for a writer in a process of its own: it stops the writer between its data files and its commit.
+`hold_commits` is for a writer in another process: it stops the writer between its data files and its commit.
 """
 
 import json

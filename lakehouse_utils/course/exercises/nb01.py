@@ -120,7 +120,7 @@ def check_put_if_absent(answer: Callable[[str, bytes], object], lake: Lake) -> R
         if not _sizes(lake, f"{folder}/conflict"):
             raise Wrong(
                 f"The server answered 409 ConditionalRequestConflict, and your function returned {fifth!r}, although"
-                " the key is free: nobody has won. Raise that error, or send the same request again."
+                " the key is free: no request has won. Raise that error, or send the same request again."
             )
         if fifth is not True:
             raise Wrong(f"After a 409, your function wrote the object with a second request, and returned {fifth!r}.")

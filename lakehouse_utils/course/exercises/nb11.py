@@ -82,7 +82,7 @@ def check_schedule(answer: float, lake: Lake) -> Right:  # noqa: ARG001 - all ch
         int(budget / (days * expensive)): "You left out the GET requests.",
         int(budget / (days * cheap)): "You left out the PUT and LIST requests.",
         int(budget / (expensive + cheap)): "That is the number of runs in a month. A month has 30 days.",
-        int(budget / (days * 2900 * 0.005 / 1000)): "GET requests have a price of their own, which is much lower.",
+        int(budget / (days * 2900 * 0.005 / 1000)): "GET requests have another price, which is much lower.",
         int(budget / (days * 2900 * 0.0004 / 1000)): "PUT and LIST requests cost more than GET requests.",
         right + 1: "With one run less you would stay within 10 dollars: round down.",
     }

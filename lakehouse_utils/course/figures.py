@@ -155,9 +155,6 @@ def compare_reads(measured: Mapping[str, Mapping[str, Any]], title: str = "") ->
     return figure
 
 
-# -- drawing
-
-
 @_in_style
 def request_order(requests: pd.DataFrame, title: str) -> Figure:
     """Draw the requests of writers on a time line, one lane per writer.
@@ -206,32 +203,8 @@ def pairs(outcomes: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _lifetimes(log: list[Commit]) -> dict[str, list[tuple[int, int | None]]]:
-    """For each data file, the versions (from, to) while it is live; more than one if a restore brought it back.
-
-    `to` is None while the file is live. Within a commit the files are in the order of their values: names are random.
-    """
-    lifetimes: dict[str, list[tuple[int, int | None]]] = {}
-    for commit in log:
-        for action in sorted(commit.actions, key=_removals_first_by_values):
-            path = action.fields.get("path", "")
-            spans = lifetimes.get(path, [])
-            is_live = bool(spans) and spans[-1][1] is None
-            if action.kind == "add" and not is_live:
-                lifetimes.setdefault(path, []).append((commit.version, None))
-            elif action.kind == "remove" and is_live:
-                spans[-1] = (spans[-1][0], commit.version)
-    return lifetimes
-
-
-def _removals_first_by_values(action: Action) -> tuple[bool, str, str]:
-    smallest = json.loads(action.fields.get("stats") or "{}").get("minValues", {})
-    partition = action.fields.get("partitionValues") or {}
-    return action.kind != "remove", json.dumps(partition), json.dumps(smallest, default=str)
-
-
 @_in_style
-def versions(history: pd.DataFrame, key: str, label: str, events: pd.DataFrame) -> Figure:
+def versions(history: pd.DataFrame, key: str, label: str, events: pd.DataFrame, title: str) -> Figure:
     """Draw each version of a row as a bar from valid_from to valid_to, and events as dots at the `time` they happened.
 
     `history` has the columns `key`, `label`, valid_from and valid_to; `events` has `key`, `label` (of the version that
@@ -254,9 +227,35 @@ def versions(history: pd.DataFrame, key: str, label: str, events: pd.DataFrame) 
     days = pd.date_range(rows["valid_from"].min().floor("D"), end, freq="D")
     axes.set_xticks(_days(days.to_series()), [f"{day:%m-%d}" for day in days])
     axes.set_xlabel("day (blue: the current version)")
-    used = len(events[[key, label]].drop_duplicates())
-    axes.set_title(f"{len(events)} orders belong to {used} of {len(rows)} versions of customers")
+    axes.set_title(title)
     return figure
+
+
+# -- drawing
+
+
+def _lifetimes(log: list[Commit]) -> dict[str, list[tuple[int, int | None]]]:
+    """For each data file, the versions (from, to) while it is live; more than one if a restore brought it back.
+
+    `to` is None while the file is live. Within a commit the files are in the order of their values: names are random.
+    """
+    lifetimes: dict[str, list[tuple[int, int | None]]] = {}
+    for commit in log:
+        for action in sorted(commit.actions, key=_removals_first_by_values):
+            path = action.fields.get("path", "")
+            spans = lifetimes.get(path, [])
+            is_live = bool(spans) and spans[-1][1] is None
+            if action.kind == "add" and not is_live:
+                lifetimes.setdefault(path, []).append((commit.version, None))
+            elif action.kind == "remove" and is_live:
+                spans[-1] = (spans[-1][0], commit.version)
+    return lifetimes
+
+
+def _removals_first_by_values(action: Action) -> tuple[bool, str, str]:
+    smallest = json.loads(action.fields.get("stats") or "{}").get("minValues", {})
+    partition = action.fields.get("partitionValues") or {}
+    return action.kind != "remove", json.dumps(partition), json.dumps(smallest, default=str)
 
 
 def _days(times: pd.Series) -> list[float]:
@@ -300,7 +299,7 @@ def _numbers(values: pd.Series) -> pd.Series:
     """Numbers, or days since 1970 for dates and times, as matplotlib draws them."""
     values = _with_dates(values)
     if pd.api.types.is_datetime64_any_dtype(values):
-        return values.map(lambda moment: moment.timestamp() / 86400)
+        return values.map(lambda moment: moment.timestamp() / _DAY_S)
     try:
         return pd.to_numeric(values).astype(float)
     except (TypeError, ValueError):

@@ -138,15 +138,15 @@ def test_pairs() -> None:
 
 
 def test_versions() -> None:
-    """One bar per version, the current one in blue, one dot per event, and a title with the counts."""
+    """One bar per version, the current one in blue, one dot per event, and the title."""
     day = pd.Timestamp("2026-03-01", tz="UTC")
     later = day + pd.Timedelta(days=2)
     history = pd.DataFrame(
         {"id": [1, 1], "city": ["Lima", "Oslo"], "valid_from": [day, later], "valid_to": [later, pd.NaT]}
     )
     events = pd.DataFrame({"id": [1], "city": ["Lima"], "time": [day], "name": ["a"]})
-    axes = figures.versions(history, "id", "city", events).axes[0]
-    assert axes.get_title("left") == "1 orders belong to 1 of 2 versions of customers"
+    axes = figures.versions(history, "id", "city", events, "a title").axes[0]
+    assert axes.get_title("left") == "a title"
     assert [bar.get_width() for bar in axes.patches] == [2, 1]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1: Lima", "1: Oslo"]
     assert len(axes.lines) == 1

@@ -223,7 +223,7 @@ def test_another_server_on_its_port_is_not_used(state_dir, s3_server, monkeypatc
 
 
 def test_copied_checkout_does_not_use_the_original_server(state_dir, s3_server, s3_state_dir, monkeypatch):
-    """A checkout that was copied with its state folder gets a server of its own."""
+    """A checkout that was copied with its state folder gets its own server."""
     monkeypatch.setattr(processes, "RELEASE_TIMEOUT_S", 0.1)
     (state_dir / "s3").mkdir(parents=True)
     for name in ("pid", "ports.json", "keys.json"):

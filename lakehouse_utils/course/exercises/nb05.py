@@ -113,8 +113,8 @@ def check_vacuum(answer: DeltaTable, lake: Lake) -> Right:
         )
     if unneeded:
         raise Wrong(
-            f"Data files that nobody needs are still there: {len(unneeded)}. Was it a dry run, is the retention too"
-            " long, or do you keep a version that nobody asked for?"
+            f"Data files that are not needed are still there: {len(unneeded)}. Was it a dry run, is the retention too"
+            " long, or do you keep a version that the task does not ask for?"
         )
     return Right(f"Version {_AUDITED_VERSION} and the newest version can be read, and nothing else takes up storage.")
 

@@ -4,12 +4,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import boto3
 import duckdb
 import numpy as np
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from lakehouse_utils.course import restricted_keys
 from lakehouse_utils.course.exercises import Right, Wrong, exercise
 from lakehouse_utils.lake import Lake
 
@@ -22,7 +21,10 @@ def check_loader_policy(answer: dict[str, Any], lake: Lake) -> Right:
     """The policy lets a loader append to bronze and read silver, and nothing else; the server enforces it."""
     if not lake.is_embedded:
         raise Wrong("This exercise needs the embedded server, which issues keys with a policy. Set LAKE to ''.")
-    s3 = _client(answer, lake)
+    try:
+        s3 = restricted_keys.issue(lake, answer).s3
+    except ClientError as error:
+        raise Wrong(f"The server rejected the policy: {error.response['Error']['Message']}") from None
     for layer in ("bronze", "silver", "gold"):
         lake.s3.put_object(Bucket=lake.bucket, Key=_key(lake, layer), Body=b"")
     _require(s3.list_objects_v2, lake, "bronze", "list the folder bronze/", Prefix=lake.key("bronze", "t", ""))
@@ -44,22 +46,6 @@ def check_loader_policy(answer: dict[str, Any], lake: Lake) -> Right:
         if _allowed(s3.list_objects_v2, lake, Prefix=prefix):
             raise Wrong("The loader sees the rest of the lake: it may list more than bronze/ and silver/.")
     return Right("The loader appends to bronze, reads silver, and reaches nothing else.")
-
-
-def _client(policy: dict[str, Any], lake: Lake) -> Any:  # noqa: ANN401 - a boto3 client
-    config = Config(parameter_validation=False)  # the embedded server takes no RoleArn
-    sts = lake.session.client("sts", endpoint_url=lake.endpoint, region_name=lake.region, config=config)
-    arguments: dict[str, Any] = {"RoleSessionName": "loader", "DurationSeconds": 900, "Policy": json.dumps(policy)}
-    try:
-        keys = sts.assume_role(**arguments)["Credentials"]
-    except ClientError as error:
-        raise Wrong(f"The server does not accept the policy: {error.response['Error'].get('Message')}") from None
-    session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"], lake.region)
-    return session.client(
-        "s3",
-        endpoint_url=lake.endpoint,
-        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
-    )
 
 
 def _key(lake: Lake, layer: str) -> str:
@@ -96,7 +82,7 @@ def check_schedule(answer: float, lake: Lake) -> Right:  # noqa: ARG001 - all ch
         int(budget / (days * expensive)): "You left out the GET requests.",
         int(budget / (days * cheap)): "You left out the PUT and LIST requests.",
         int(budget / (expensive + cheap)): "That is the number of runs in a month. A month has 30 days.",
-        int(budget / (days * 2900 * 0.005 / 1000)): "GET requests have a price of their own, which is much lower.",
+        int(budget / (days * 2900 * 0.005 / 1000)): "GET requests have another price, which is much lower.",
         int(budget / (days * 2900 * 0.0004 / 1000)): "PUT and LIST requests cost more than GET requests.",
         right + 1: "With one run less you would stay within 10 dollars: round down.",
     }

@@ -76,7 +76,7 @@ answer = daily""",
         _ARCHIVE
         + "archive.vacuum(retention_hours=0, enforce_retention_duration=False, full=True, keep_versions=[5, 6],\n"
         "               dry_run=False)\nanswer = archive",
-        "a version that nobody asked for",
+        "a version that the task does not ask for",
     ),
     ("05.3", _ARCHIVE + "archive.vacuum(full=True, dry_run=False)\nanswer = archive", "is the retention too"),
     (

@@ -125,7 +125,8 @@ def ranges(table: DeltaTable, *columns: str) -> Figure:
         narrowest = (high.max() - low.min()) / 200
         axes.barh(range(len(files)), (high - low).clip(lower=narrowest), left=low, height=0.7, color=BLUE)
         axes.invert_yaxis()
-        axes.set_title(f"{column}: {_overlap(low, high)}", fontsize=10 if len(columns) == 1 else 8.5)
+        line_break = "\n" if len(columns) > 1 else " "  # beside another panel, the title needs two lines
+        axes.set_title(f"{column}:{line_break}{_overlap(low, high)}", fontsize=10)
         axes.set_xlabel(column)
         axes.set_yticks([])
         if pd.api.types.is_datetime64_any_dtype(_with_dates(files[f"min {column}"])):

@@ -316,7 +316,9 @@ def _overlap(low: pd.Series, high: pd.Series) -> str:
     middles = (low + high) / 2
     average = sum(((low <= middle) & (middle <= high)).sum() for middle in middles) / max(1, len(middles))
     if average < 1.5:
-        return "the files do not overlap"
+        ordered = pd.DataFrame({"low": low, "high": high}).sort_values(["low", "high"])
+        overlaps = (ordered["low"] <= ordered["high"].cummax().shift()).any()
+        return "the files hardly overlap" if overlaps else "the files do not overlap"
     return f"a value is in an average of {average:.0f} of {len(low)} files"
 
 

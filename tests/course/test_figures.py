@@ -72,6 +72,14 @@ def test_ranges_of_files_with_and_without_overlap(lake: Lake) -> None:
     assert right.get_title("left").endswith("of 10 files")
 
 
+def test_ranges_of_files_that_share_a_border(lake: Lake) -> None:
+    """Files of sorted rows that share only the value at their border hardly overlap, and the title says so."""
+    for begin in range(0, 100, 10):
+        table = write(lake, {"id": list(range(begin, begin + 11))})
+    (axes,) = figures.ranges(table, "id").axes
+    assert axes.get_title("left") == "id: the files hardly overlap"
+
+
 def test_ranges_of_dates(lake: Lake) -> None:
     """Dates are drawn on an axis of dates."""
     table = write(lake, {"day": pd.to_datetime(["2026-01-01", "2026-01-05"]).date.tolist()})

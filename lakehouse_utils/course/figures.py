@@ -125,7 +125,8 @@ def ranges(table: DeltaTable, *columns: str) -> Figure:
         narrowest = (high.max() - low.min()) / 200
         axes.barh(range(len(files)), (high - low).clip(lower=narrowest), left=low, height=0.7, color=BLUE)
         axes.invert_yaxis()
-        axes.set_title(f"{column}: {_overlap(low, high)}", fontsize=10 if len(columns) == 1 else 8.5)
+        line_break = "\n" if len(columns) > 1 else " "  # beside another panel, the title needs two lines
+        axes.set_title(f"{column}:{line_break}{_overlap(low, high)}", fontsize=10)
         axes.set_xlabel(column)
         axes.set_yticks([])
         if pd.api.types.is_datetime64_any_dtype(_with_dates(files[f"min {column}"])):
@@ -314,7 +315,9 @@ def _overlap(low: pd.Series, high: pd.Series) -> str:
     middles = (low + high) / 2
     average = sum(((low <= middle) & (middle <= high)).sum() for middle in middles) / max(1, len(middles))
     if average < 1.5:
-        return "the files do not overlap"
+        ordered = pd.DataFrame({"low": low, "high": high}).sort_values(["low", "high"])
+        overlaps = (ordered["low"] <= ordered["high"].cummax().shift()).any()
+        return "the files hardly overlap" if overlaps else "the files do not overlap"
     return f"a value is in an average of {average:.0f} of {len(low)} files"
 
 

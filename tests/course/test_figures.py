@@ -67,9 +67,17 @@ def test_ranges_of_files_with_and_without_overlap(lake: Lake) -> None:
         ids = list(range(begin, begin + 10))
         table = write(lake, {"id": ids, "mixed": [id * 37 % 100 for id in ids]})
     left, right = figures.ranges(table, "id", "mixed").axes
-    assert left.get_title("left") == "id: the files do not overlap"
-    assert right.get_title("left").startswith("mixed: a value is in ")
+    assert left.get_title("left") == "id:\nthe files do not overlap"
+    assert right.get_title("left").startswith("mixed:\na value is in ")
     assert right.get_title("left").endswith("of 10 files")
+
+
+def test_ranges_of_files_that_share_a_border(lake: Lake) -> None:
+    """Files of sorted rows that share only the value at their border hardly overlap, and the title says so."""
+    for begin in range(0, 100, 10):
+        table = write(lake, {"id": list(range(begin, begin + 11))})
+    (axes,) = figures.ranges(table, "id").axes
+    assert axes.get_title("left") == "id: the files hardly overlap"
 
 
 def test_ranges_of_dates(lake: Lake) -> None:

@@ -157,6 +157,33 @@ def compare_reads(measured: Mapping[str, Mapping[str, Any]], title: str = "") ->
 
 
 @_in_style
+def compare_prices(percents: pd.DataFrame, base: int) -> Figure:
+    """Draw each product's price in percent of that in version `base`: one panel per version, one colour per brand.
+
+    `percents` has the columns version, step (what made the version), brand, and percent, one row per product in their
+    order. The figure's title says how many products of each brand are cheaper in the last version.
+    """
+    panels = list(percents.groupby(["version", "step"]))
+    figure, all_axes = plt.subplots(1, len(panels), squeeze=False, sharey=True, figsize=(_WIDTH_INCHES, 3))
+    for axes, ((version, step), rows) in zip(all_axes[0], panels, strict=True):
+        positions = pd.Series(range(1, len(rows) + 1), index=rows.index)
+        for (brand, of_brand), color in zip(rows.groupby("brand"), (ORANGE, BLUE, GREEN, RED), strict=False):
+            axes.plot(positions[of_brand.index], of_brand["percent"], ".", color=color, markersize=4, label=brand)
+        axes.axhline(100, color=_GREY, linewidth=0.8, zorder=0)
+        axes.set_title(f"version {version}: {step}", fontsize=9, fontweight="normal")
+        axes.set_xlabel("products, by brand", fontsize=8)
+    all_axes[0][0].set_ylabel(f"price, % of version {base}")
+    handles, brands = all_axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, brands, loc="outside lower center", ncols=len(brands), markerscale=3)
+    (last, _), rows = panels[-1]
+    cheaper = rows[rows["percent"] < 100].groupby("brand").size()
+    counts = " and ".join(f"{count} of {brand}" for brand, count in cheaper.items()) or "none"
+    title = f"Cheaper in version {last} than in version {base}: {counts}"
+    figure.suptitle(title, fontweight="bold", fontsize=11)
+    return figure
+
+
+@_in_style
 def request_order(requests: pd.DataFrame, title: str) -> Figure:
     """Draw the requests of writers on a time line, one lane per writer.
 

@@ -158,3 +158,28 @@ def test_versions() -> None:
     assert [bar.get_width() for bar in axes.patches] == [2, 1]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1: Lima", "1: Oslo"]
     assert len(axes.lines) == 1
+
+
+# -- prices in percent
+
+
+def test_compare_prices_title_counts_what_is_cheaper() -> None:
+    """The title counts the cheaper products of each brand in the last version; each version has a panel."""
+    percents = pd.DataFrame(
+        {
+            "version": [4, 4, 4, 8, 8, 8],
+            "step": ["sale"] * 3 + ["repair"] * 3,
+            "brand": ["A", "B", "B"] * 2,
+            "percent": [80.0, 80.0, 80.0, 100.0, 80.0, 97.0],
+        }
+    )
+    figure = figures.compare_prices(percents, 3)
+    assert figure.get_suptitle() == "Cheaper in version 8 than in version 3: 2 of B"
+    assert [axes.get_title("left") for axes in figure.axes] == ["version 4: sale", "version 8: repair"]
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1, 2, 2]  # brand A, brand B, the line at 100 %
+
+
+def test_compare_prices_without_a_cheaper_product() -> None:
+    """If nothing is cheaper, the title says so."""
+    percents = pd.DataFrame({"version": [1], "step": ["load"], "brand": ["A"], "percent": [100.0]})
+    assert figures.compare_prices(percents, 0).get_suptitle() == "Cheaper in version 1 than in version 0: none"

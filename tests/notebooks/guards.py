@@ -20,7 +20,7 @@ MIN_EXERCISES, MIN_WRONG_ANSWERS = 3, 5
 MIN_COMPARED, MAX_IGNORED_SHARE = 6, 0.25  # of the code cells with output
 
 # Notebooks that take longer than MAX_MINUTES, with the minutes that they may take until they are shortened.
-NOT_YET_SHORT = {"07": 70, "08": 70, "09": 70}
+NOT_YET_SHORT = {"08": 70, "09": 70}
 
 _FIRST_HEADINGS = ["What you'll do", "What you'll learn", "What you'll need", "Set-up"]
 _LAST_HEADINGS = ["Exercises", "In practice", "Summary", "What's next", "Resources"]

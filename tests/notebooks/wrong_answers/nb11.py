@@ -40,6 +40,33 @@ WRONG_ANSWERS = [
     ("11.1", _policy(writes='["s3:PutObject"]'), "abort such an upload"),
     ("11.1", "answer = deployment.lake_policy('ReaderRole', lake.bucket, lake.prefix)", "cannot write to bronze"),
     ("11.1", "answer = writer_policy", "can write to silver"),
+    (
+        "11.1",
+        _policy(writes='["s3:*"]').replace(
+            '"Statement": [', '"Statement": [{"Effect": "Deny", "Action": "s3:DeleteObject", "Resource": "*"}, '
+        ),
+        "old versions",
+    ),
+    (
+        "11.1",
+        _policy().replace(
+            '"Statement": [', '"Statement": [{"Effect": "Deny", "Action": "s3:Abort*", "Resource": "*"}, '
+        ),
+        "abort such an upload",
+    ),
+    ("11.1", _policy().replace("StringLike", "StringEquals"), "StringLike knows *"),
+    ("11.1", _policy().replace('"Resource": arn,', '"Resource": f"{arn}/*",'), "its resource is the bucket's ARN"),
+    ("11.1", _policy(listed="['bronze/*', 'silver/*']").replace("{lake.prefix}/", ""), "begin with `lake.prefix`"),
+    ("11.1", _policy().replace('"s3:ListBucket"', '"s3:List"'), "Which action lists"),
+    ("11.1", "answer = {}", "version is required"),
+    ("11.2", "answer = 10 / (30 * 900 * 0.005 / 1000)", "left out the GET"),
+    ("11.2", "answer = 62 * 30", "about a day"),
+    ("11.2", "answer = int(10 / (31 * 0.0053))", "has 30 days"),
+    ("11.2", "answer = int(10 / (30 * (2000 * 0.005 + 900 * 0.0004) / 1000))", "prices are swapped"),
+    ("11.2", "answer = 0.0053", "price of one run"),
+    ("11.2", "answer = 62 * 30 * 0.0053", "runs of a month cost"),
+    ("11.2", "answer = 24 * 60 / 62", "minutes between two runs"),
+    ("11.2", "answer = float('inf')", "price of one run first"),
     ("11.2", "answer = int(10 / (30 * 900 * 0.005 / 1000))", "left out the GET"),
     ("11.2", "answer = int(10 / (30 * 2000 * 0.0004 / 1000))", "left out the PUT and LIST"),
     ("11.2", "answer = int(10 / (900 * 0.005 / 1000 + 2000 * 0.0004 / 1000))", "runs in a month"),
@@ -57,4 +84,10 @@ WRONG_ANSWERS = [
     ("11.3", _alarm().replace("coalesce(", "(").replace(", true)", ")"), "is NULL or false"),
     ("11.3", _alarm().replace("26 HOURS", "24 HOURS"), "Which limit"),
     ("11.3", 'answer = "SELECT * FROM runs"', "one row with one value"),
+    ("11.3", _alarm().replace(", true)", ", true), count(*)"), "2 columns"),
+    ("11.3", _alarm().replace(", true)", ", true)::INT"), "true or false"),
+    ("11.3", _alarm().replace("SELECT", "SELECT NOT"), "the other way round"),
+    ("11.3", 'answer = ""', "no SQL"),
+    ("11.3", 'answer = "SELECT true FROM runs WHERE"', "DuckDB cannot run it"),
+    ("11.3", 'answer = "SELECT true"', "does not stay false"),
 ]

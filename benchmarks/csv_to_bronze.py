@@ -94,7 +94,7 @@ def own_server(folder: Path) -> Iterator[None]:
 
 
 def measure(script: str, landing: Path, lake: str, rows: int) -> dict[str, float]:
-    """Run one load in a process of its own: rows, seconds and peak memory in MB."""
+    """Run one load in a separate process: rows, seconds and peak memory in MB."""
     command = [sys.executable, "-c", script + PEAK, str(landing), lake]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     figures = json.loads(done.stdout)

@@ -7,7 +7,7 @@
 - Whole job: the shop's raw files to bronze, silver and gold. DuckDB writes the CSV files as Parquet, casts and
   deduplicates the nine tables by key, and joins the sales.
 
-Both take turns in processes of their own; the time to start them is not included. Medians are printed as a table: use
+Both take turns, each in its own process; the time to start them is not included. Medians are printed as a table: use
 the ratios, because the seconds depend on the machine and on its load. CPU seconds are those of the process itself.
 """
 

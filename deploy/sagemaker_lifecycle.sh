@@ -22,12 +22,7 @@ fi
 set_up() {
   exec 9>"$LOCK"
   flock -n 9 || { echo "Another set-up is running."; exit 0; }
-  python3 -m venv "$ENVIRONMENT"
-  index=()
-  if [ -n "${WHEELS:-}" ]; then index=(--no-index --find-links "$WHEELS"); fi
-  "$ENVIRONMENT/bin/python" -m pip install --quiet "${index[@]}" --require-hashes -r "$CHECKOUT/requirements.txt"
-  "$ENVIRONMENT/bin/python" -m pip install --quiet --no-index --no-deps --no-build-isolation -e "$CHECKOUT"
-  "$ENVIRONMENT/bin/python" -m ipykernel install --user --name lakehouse --display-name Lakehouse
+  bash "$CHECKOUT/deploy/install_kernel.sh" "$ENVIRONMENT"
   echo "$wanted" >"$DONE"
   echo "The environment is complete: $ENVIRONMENT"
 }

@@ -1,6 +1,6 @@
 """Run the job and the main tests on every other Python that is supported and that this machine has.
 
-Each Python gets a copy of the checkout, with a .venv and a lake of its own: a set-up, one run of the job, the tests of
+Each Python gets a copy of the checkout, with its own .venv and lake: a set-up, one run of the job, the tests of
 the package that are not slow, and two notebooks. Pythons are looked for on the PATH and among the versions of pyenv.
 """
 

@@ -119,7 +119,7 @@ def cluster(s3_server: embedded_s3.Server, s3_state_dir: Path, spark_software: P
 
 @pytest.fixture
 def spark(cluster: spark_cluster.Cluster, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator:
-    """A session of the test's own on `cluster`."""
+    """A session on `cluster` that only this test uses."""
     pytest.importorskip("pyspark", reason="the extra spark isn't installed: make test installs it")
     from lakehouse_utils.spark.session import open_session
 

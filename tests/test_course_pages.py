@@ -5,6 +5,7 @@ import re
 
 import pytest
 from notebooks.books import PATHS, Book
+from support.markdown import tables
 
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.settings import CHECKOUT
@@ -19,9 +20,7 @@ def read_page(name: str) -> str:
 
 def read_rows(name: str) -> list[list[str]]:
     """The rows of the first table of a page, without its head."""
-    table = re.search(r"(?:^\|.*\n)+", read_page(name), re.MULTILINE)
-    assert table, name
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table[0].splitlines()[2:]]
+    return tables(read_page(name))[0].rows
 
 
 def read_prose(number: str) -> str:

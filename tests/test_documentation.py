@@ -14,7 +14,9 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from support.markdown import tables
 
+import ingestion_processor
 from lakehouse_utils.embedded_s3 import __main__ as command_line
 from lakehouse_utils.sample_data.__main__ import main as sample_data_command
 from lakehouse_utils.settings import CHECKOUT, VARIABLES
@@ -56,9 +58,8 @@ def block(mark: str) -> str:
 
 def table(title: str) -> dict[str, str]:
     """A table in the English pages by its header's first cell: the first cell of each row, and the second."""
-    lines = TEXT.partition(f"| {title} |")[2].split("\n\n")[0].splitlines()[2:]
-    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    return {row[0].strip("|` "): row[1].strip() for row in cells}
+    rows = next(each.rows for each in tables(TEXT) if each.head[0] == title)
+    return {row[0].strip("`"): row[1] for row in rows}
 
 
 def links(page: str) -> list[str]:
@@ -131,25 +132,17 @@ def test_modules_that_a_command_runs_exist():
 
 def test_options_and_exit_codes_of_the_job_are_explained():
     """The tables hold every option and exit code of the job; no page names an option that it lacks."""
-    job = load_job()
-    options = {name for option in job.main.params if isinstance(option, click.Option) for name in option.opts} | {
-        "--help"
-    }
+    options = {
+        name for option in ingestion_processor.main.params if isinstance(option, click.Option) for name in option.opts
+    } | {"--help"}
     assert table("option").keys() == options
     named = [line.partition("ingestion_processor.py")[2] for line in COMMANDS] + list(table("option").values())
     named += re.findall(r'make run (?:ENGINE=spark )?ARGS="([^"]*)"', TEXT)
     assert {name for line in named for name in re.findall(r"--[a-z][\w-]*", line)} <= options
     assert table("exit code").keys() == {
         "0",
-        *(str(value) for name, value in vars(job).items() if name.startswith("EXIT_")),
+        *(str(value) for name, value in vars(ingestion_processor).items() if name.startswith("EXIT_")),
     }
-
-
-def load_job():
-    spec = importlib.util.spec_from_file_location("ingestion_processor", CHECKOUT / "ingestion_processor.py")
-    job = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(job)
-    return job
 
 
 def test_settings_are_explained():
@@ -236,7 +229,7 @@ def test_run_query_and_own_data_are_as_shown(s3_server, prefix, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str) -> list[str]:
-        done = CliRunner().invoke(load_job().main, arguments)
+        done = CliRunner().invoke(ingestion_processor.main, arguments)
         assert done.exit_code == 0, done.output
         return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", done.output).replace(prefix, "s3://lakehouse").splitlines()
 
@@ -275,7 +268,7 @@ def structure(name: str) -> dict[str, list]:
     """What a translation leaves as it is, without the link to the other language."""
     page = re.sub(r"\A(# .*\n\n)\[\w+\]\([^)]+\)\n\n", r"\1", PAGES[name])
     blocks, prose = BLOCK.findall(page), BLOCK.sub("", page)
-    rows = [line.split(" | ") for line in prose.splitlines() if line.startswith("|")]
+    rows = [row for each in tables(prose) for row in (each.head, *each.rows)]
     return {
         "levels of headings": re.findall(r"^#+ ", prose, re.MULTILINE),
         "code": [found for found in blocks if found[1] != "mermaid"],

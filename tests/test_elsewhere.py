@@ -7,13 +7,14 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 from deltalake.table import TableMerger
+from support.markdown import tables
 
 from lakehouse_utils.course import request_log
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.settings import CHECKOUT
 
 PAGE = (CHECKOUT / "docs" / "elsewhere.md").read_text("utf-8")
-ROWS = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.splitlines() if line.startswith("| `")]
+ROWS = [row for table in tables(PAGE) for row in table.rows]
 ERRORS: dict[str, type[Exception]] = {each.__name__: each for each in (AttributeError, TypeError, DeltaError)}
 CALLS = [row for row in ROWS if row[1].split(":")[0] in ERRORS]
 OPTIONS = [row for row in ROWS if row not in CALLS]

@@ -37,7 +37,7 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def job(shop: Path, prefix: str, s3_state_dir: Path, monkeypatch):
-    """Run the command in this process, on a lake of its own."""
+    """Run the command in this process, on a fresh lake."""
     monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr(settings, "CHECKOUT", shop)  # no .env of the developer's
@@ -141,7 +141,7 @@ def test_report_has_counts_and_versions(job, shop, prefix):
 
 
 def test_report_says_how_and_when_the_run_ended(job, shop, prefix):
-    """The report identifies the run, the code and the end; each run has an ID of its own."""
+    """The report identifies the run, the code and the end; each run has its own ID."""
     reports = []
     for number, arguments in enumerate([[], ["--strict"]]):
         (shop / "landing" / "t.csv").write_text(f"k\n{number}\nx{number}\n", encoding="utf-8")
@@ -188,7 +188,7 @@ def test_a_run_that_cannot_be_recorded_says_so(job, prefix, s3_state_dir):
 
 
 def test_report_names_the_commit_of_the_checkout(tmp_path, monkeypatch):
-    """The commit is that of this checkout, and none if the code is not in one of its own."""
+    """The commit is that of this checkout, and none if the code is not in a checkout."""
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=settings.CHECKOUT, capture_output=True, text=True)
     assert RunReport("local", "s3://lakehouse").commit == (head.stdout.strip() or None)
     monkeypatch.setattr(settings, "CHECKOUT", tmp_path)
@@ -321,8 +321,8 @@ def test_options_that_an_action_ignores_are_refused(job):
 
 def test_unknown_names_are_refused(job):
     """Unknown tables, layers and options are errors that list the valid names."""
-    assert error(job("--tables", "t,nobody")).startswith(
-        "--tables: no table is called nobody. The tables are t, other, dim_"
+    assert error(job("--tables", "t,missing")).startswith(
+        "--tables: no table is called missing. The tables are t, other, dim_"
     )
     wrong = job("--layers", "bronze,platinum")
     assert wrong.exit_code == 2

@@ -7,6 +7,7 @@ from functools import partial
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from support.markdown import tables
 from support.s3_clients import open_lake
 from support.s3_gateway import Gateway
 
@@ -17,9 +18,10 @@ ROWS = pa.table({"id": [1, 2, 3], "price": [1.0, 2.0, 3.0]})
 
 
 def messages(page: str) -> list[str]:
-    """The messages in the first column of the page's tables, apart from the table of folders."""
+    """The messages in the first column of the page's tables."""
     text = (CHECKOUT / "docs" / page).read_text("utf-8")
-    return [match[1] for match in re.finditer(r"^\| `([^`]+)` \|(?!.*\|.*\|)", text, re.MULTILINE)]
+    rows = [row for table in tables(text) if table.head[0] in ("message", "mensagem") for row in table.rows]
+    return [message.strip("`") for message, _ in rows]
 
 
 # -- S3

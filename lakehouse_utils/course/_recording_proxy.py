@@ -5,21 +5,74 @@
 `request_log.record` starts it, as a file and not with -m, because importing the package would take seconds. Its first
 line is the port that it listens on, on the loopback address only. It ends when its standard input ends, so it does not
 outlive the process that started it.
+
+`interleavings` holds requests with the same handler. This file imports the standard library only.
 """
 
 import json
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
+Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
 
-class _Handler(BaseHTTPRequestHandler):
+# About one connection, and the proxy has two of them: to the client and to the server.
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
+
+
+class ForwardingServer(ThreadingHTTPServer):
+    """Listens on a free port of the loopback address; its handler passes requests on to `upstream`, "host:port"."""
+
+    daemon_threads = True
+
+    def __init__(self, upstream: str, handler: "type[ForwardingHandler]") -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.upstream = upstream
+
+    def handle_error(self, *_: Any) -> None:
+        """Report an error in one line, without a traceback."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):  # a client that hangs up is not an error
+            sys.stderr.write(f"A request could not be passed on: {error!r}\n")
+
+
+class ForwardingHandler(BaseHTTPRequestHandler):
+    """Passes each request on to the server unchanged, and the answer back. Override `exchange` to do more."""
+
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # otherwise the body of an answer waits until the client confirms its headers
-    upstream: ClassVar[str]
+    upstream_timeout_s: ClassVar[float | None] = None
+    server: ForwardingServer
+
+    def exchange(self, body: bytes) -> Answer | None:
+        """Return the server's answer to this request, or None to end the connection without an answer.
+
+        The answer has the status 502 if the server does not answer.
+        """
+        connection = HTTPConnection(self.server.upstream, timeout=self.upstream_timeout_s)
+        try:
+            # With the client's own Host header, which is part of what it signed.
+            connection.request(self.command, self.path, body, _end_to_end(self.headers.items()))
+            answer = connection.getresponse()
+            return answer.status, _end_to_end(answer.getheaders()), answer.read()
+        except (OSError, HTTPException):
+            return 502, {}, b""
+        finally:
+            connection.close()
+
+    def record(self, status: int) -> dict[str, Any]:
+        """Return what `request_log.describe` needs to know about this request and its answer."""
+        return {
+            "method": self.command,
+            "path": self.path,
+            "range": self.headers.get("Range"),
+            "if_none_match": self.headers.get("If-None-Match"),
+            "status": status,
+        }
 
     def _pass_on(self) -> None:
         text = self.headers.get("Content-Length", "0")
@@ -29,21 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         length = int(text)
         body = self.rfile.read(length)
-        if len(body) < length:  # the client hung up
+        answer = self.exchange(body) if len(body) == length else None  # None: the client hung up
+        if answer is None:
             self.close_connection = True
             return
-        try:
-            status, headers, data = self._ask_upstream(body)
-        except (OSError, HTTPException):
-            status, headers, data = 502, {}, b""  # the server is gone
-        request = {
-            "method": self.command,
-            "path": self.path,
-            "range": self.headers.get("Range"),
-            "if_none_match": self.headers.get("If-None-Match"),
-            "status": status,
-        }
-        _write_line(json.dumps(request))
+        status, headers, data = answer
         self.send_response_only(status)
         for name, value in ({"Content-Length": str(len(data))} | headers).items():
             self.send_header(name, value)
@@ -52,29 +95,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
 
-    def _ask_upstream(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = HTTPConnection(self.upstream)
-        try:
-            # With the client's own Host header, which is part of what it signed.
-            connection.request(self.command, self.path, body, dict(self.headers))
-            answer = connection.getresponse()
-            headers = {name.title(): value for name, value in answer.getheaders()}
-            headers.pop("Transfer-Encoding", None)
-            return answer.status, headers, answer.read()
-        finally:
-            connection.close()
-
     def log_message(self, *_: Any) -> None:
-        pass
+        """Print nothing."""
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+def _end_to_end(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {name.title(): value for name, value in headers if name.lower() not in _HOP_BY_HOP}
 
-    def handle_error(self, *_: Any) -> None:
-        error = sys.exception()
-        if not isinstance(error, ConnectionError):  # a client that hangs up is not an error
-            sys.stderr.write(f"A request could not be recorded: {error!r}\n")
+
+class _RecordingHandler(ForwardingHandler):
+    def exchange(self, body: bytes) -> Answer | None:
+        answer = super().exchange(body)
+        if answer:
+            _write_line(json.dumps(self.record(answer[0])))
+        return answer
 
 
 def _write_line(text: str) -> None:
@@ -83,8 +117,7 @@ def _write_line(text: str) -> None:
 
 def main(upstream: str) -> None:
     """Serve until the standard input ends."""
-    _Handler.upstream = upstream
-    server = _Server(("127.0.0.1", 0), _Handler)
+    server = ForwardingServer(upstream, _RecordingHandler)
     _write_line(str(server.server_port))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdin.read()

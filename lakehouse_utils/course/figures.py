@@ -125,7 +125,8 @@ def ranges(table: DeltaTable, *columns: str) -> Figure:
         narrowest = (high.max() - low.min()) / 200
         axes.barh(range(len(files)), (high - low).clip(lower=narrowest), left=low, height=0.7, color=BLUE)
         axes.invert_yaxis()
-        axes.set_title(f"{column}: {_overlap(low, high)}", fontsize=10 if len(columns) == 1 else 8.5)
+        line_break = "\n" if len(columns) > 1 else " "  # beside another panel, the title needs two lines
+        axes.set_title(f"{column}:{line_break}{_overlap(low, high)}", fontsize=10)
         axes.set_xlabel(column)
         axes.set_yticks([])
         if pd.api.types.is_datetime64_any_dtype(_with_dates(files[f"min {column}"])):
@@ -155,7 +156,31 @@ def compare_reads(measured: Mapping[str, Mapping[str, Any]], title: str = "") ->
     return figure
 
 
-# -- drawing
+@_in_style
+def compare_prices(percents: pd.DataFrame, base: int) -> Figure:
+    """Draw each product's price in percent of that in version `base`: one panel per version, one colour per brand.
+
+    `percents` has the columns version, step (what made the version), brand, and percent, one row per product in their
+    order. The figure's title says how many products of each brand are cheaper in the last version.
+    """
+    panels = list(percents.groupby(["version", "step"]))
+    figure, all_axes = plt.subplots(1, len(panels), squeeze=False, sharey=True, figsize=(_WIDTH_INCHES, 3))
+    for axes, ((version, step), rows) in zip(all_axes[0], panels, strict=True):
+        positions = pd.Series(range(1, len(rows) + 1), index=rows.index)
+        for (brand, of_brand), color in zip(rows.groupby("brand"), (ORANGE, BLUE, GREEN, RED), strict=False):
+            axes.plot(positions[of_brand.index], of_brand["percent"], ".", color=color, markersize=4, label=brand)
+        axes.axhline(100, color=_GREY, linewidth=0.8, zorder=0)
+        axes.set_title(f"version {version}: {step}", fontsize=9, fontweight="normal")
+        axes.set_xlabel("products, by brand", fontsize=8)
+    all_axes[0][0].set_ylabel(f"price, % of version {base}")
+    handles, brands = all_axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, brands, loc="outside lower center", ncols=len(brands), markerscale=3)
+    (last, _), rows = panels[-1]
+    cheaper = rows[rows["percent"] < 100].groupby("brand").size()
+    counts = " and ".join(f"{count} of {brand}" for brand, count in cheaper.items()) or "none"
+    title = f"Cheaper in version {last} than in version {base}: {counts}"
+    figure.suptitle(title, fontweight="bold", fontsize=11)
+    return figure
 
 
 @_in_style
@@ -206,32 +231,8 @@ def pairs(outcomes: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
-def _lifetimes(log: list[Commit]) -> dict[str, list[tuple[int, int | None]]]:
-    """For each data file, the versions (from, to) while it is live; more than one if a restore brought it back.
-
-    `to` is None while the file is live. Within a commit the files are in the order of their values: names are random.
-    """
-    lifetimes: dict[str, list[tuple[int, int | None]]] = {}
-    for commit in log:
-        for action in sorted(commit.actions, key=_removals_first_by_values):
-            path = action.fields.get("path", "")
-            spans = lifetimes.get(path, [])
-            is_live = bool(spans) and spans[-1][1] is None
-            if action.kind == "add" and not is_live:
-                lifetimes.setdefault(path, []).append((commit.version, None))
-            elif action.kind == "remove" and is_live:
-                spans[-1] = (spans[-1][0], commit.version)
-    return lifetimes
-
-
-def _removals_first_by_values(action: Action) -> tuple[bool, str, str]:
-    smallest = json.loads(action.fields.get("stats") or "{}").get("minValues", {})
-    partition = action.fields.get("partitionValues") or {}
-    return action.kind != "remove", json.dumps(partition), json.dumps(smallest, default=str)
-
-
 @_in_style
-def versions(history: pd.DataFrame, key: str, label: str, events: pd.DataFrame) -> Figure:
+def versions(history: pd.DataFrame, key: str, label: str, events: pd.DataFrame, title: str) -> Figure:
     """Draw each version of a row as a bar from valid_from to valid_to, and events as dots at the `time` they happened.
 
     `history` has the columns `key`, `label`, valid_from and valid_to; `events` has `key`, `label` (of the version that
@@ -254,9 +255,35 @@ def versions(history: pd.DataFrame, key: str, label: str, events: pd.DataFrame) 
     days = pd.date_range(rows["valid_from"].min().floor("D"), end, freq="D")
     axes.set_xticks(_days(days.to_series()), [f"{day:%m-%d}" for day in days])
     axes.set_xlabel("day (blue: the current version)")
-    used = len(events[[key, label]].drop_duplicates())
-    axes.set_title(f"{len(events)} orders belong to {used} of {len(rows)} versions of customers")
+    axes.set_title(title)
     return figure
+
+
+# -- drawing
+
+
+def _lifetimes(log: list[Commit]) -> dict[str, list[tuple[int, int | None]]]:
+    """For each data file, the versions (from, to) while it is live; more than one if a restore brought it back.
+
+    `to` is None while the file is live. Within a commit the files are in the order of their values: names are random.
+    """
+    lifetimes: dict[str, list[tuple[int, int | None]]] = {}
+    for commit in log:
+        for action in sorted(commit.actions, key=_removals_first_by_values):
+            path = action.fields.get("path", "")
+            spans = lifetimes.get(path, [])
+            is_live = bool(spans) and spans[-1][1] is None
+            if action.kind == "add" and not is_live:
+                lifetimes.setdefault(path, []).append((commit.version, None))
+            elif action.kind == "remove" and is_live:
+                spans[-1] = (spans[-1][0], commit.version)
+    return lifetimes
+
+
+def _removals_first_by_values(action: Action) -> tuple[bool, str, str]:
+    smallest = json.loads(action.fields.get("stats") or "{}").get("minValues", {})
+    partition = action.fields.get("partitionValues") or {}
+    return action.kind != "remove", json.dumps(partition), json.dumps(smallest, default=str)
 
 
 def _days(times: pd.Series) -> list[float]:
@@ -300,7 +327,7 @@ def _numbers(values: pd.Series) -> pd.Series:
     """Numbers, or days since 1970 for dates and times, as matplotlib draws them."""
     values = _with_dates(values)
     if pd.api.types.is_datetime64_any_dtype(values):
-        return values.map(lambda moment: moment.timestamp() / 86400)
+        return values.map(lambda moment: moment.timestamp() / _DAY_S)
     try:
         return pd.to_numeric(values).astype(float)
     except (TypeError, ValueError):
@@ -315,7 +342,9 @@ def _overlap(low: pd.Series, high: pd.Series) -> str:
     middles = (low + high) / 2
     average = sum(((low <= middle) & (middle <= high)).sum() for middle in middles) / max(1, len(middles))
     if average < 1.5:
-        return "the files do not overlap"
+        ordered = pd.DataFrame({"low": low, "high": high}).sort_values(["low", "high"])
+        overlaps = (ordered["low"] <= ordered["high"].cummax().shift()).any()
+        return "the files hardly overlap" if overlaps else "the files do not overlap"
     return f"a value is in an average of {average:.0f} of {len(low)} files"
 
 

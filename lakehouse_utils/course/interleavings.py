@@ -3,14 +3,13 @@
     outcomes = interleavings.explore(lake, append, "race", "ledger")
 
 `append(writer)` gets a SmallWriter, whose methods send one request each, and returns when it has committed. Both
-writers run in threads of their own, on a fresh copy of the table. The proxy passes one request on at a time: the order
+writers run in their own threads, on a fresh copy of the table. The proxy passes one request on at a time: the order
 is a choice at each step, and `explore` goes through all choices. After a lost reply, the server has done what it was
 asked, but the writer's connection ends without an answer.
 
-`hold_commits` is for a writer in a process of its own: it stops the writer between its data files and its commit.
+`hold_commits` is for a writer in another process: it stops the writer between its data files and its commit.
 """
 
-import http.client
 import json
 import secrets
 import threading
@@ -18,7 +17,6 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -29,6 +27,7 @@ from botocore.config import Config
 from deltalake import DeltaTable
 
 from lakehouse_utils.course import request_log
+from lakehouse_utils.course._recording_proxy import Answer, ForwardingHandler, ForwardingServer
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake
 
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 WRITERS = ("A", "B")
 _PATIENCE_S = 30.0
-_NOT_PASSED_ON = {"connection", "keep-alive", "transfer-encoding", "expect"}
 
 
 class SmallWriter:
@@ -229,61 +227,31 @@ class _Gate:
             raise LakehouseError(f"A writer sent no request for {_PATIENCE_S:.0f} s. Does it wait for the other one?")
 
 
-class _Proxy(ThreadingHTTPServer):
+class _Proxy(ForwardingServer):
     """The proxy of one writer: each request waits at the gate, and goes to the server unchanged."""
 
-    daemon_threads = True
     gate: "_Gate | _GateForCommits"
     s3: "S3Client"
 
     def __init__(self, name: str, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.name, self.upstream = name, upstream
-
-    def handle_error(self, *_: object) -> None:
-        """A client that hangs up is not an error here."""
+        super().__init__(upstream, _Handler)
+        self.name = name
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
+class _Handler(ForwardingHandler):
+    upstream_timeout_s = _PATIENCE_S
     server: _Proxy
 
-    def _pass_on(self) -> None:
+    def exchange(self, body: bytes) -> Answer | None:
         proxy = self.server
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         is_commit = self.command == "PUT" and "/_delta_log/" in self.path
         choice = proxy.gate.hold(proxy.name, is_commit=is_commit)
-        status, headers, data = self._ask(body)
-        record = {"path": self.path, "method": self.command, "status": status}
-        record |= {"range": self.headers.get("Range"), "if_none_match": self.headers.get("If-None-Match")}
-        row = dict(zip(("request", "object", "condition", "answer"), request_log.describe(record), strict=True))
-        proxy.gate.run.requests.append({"writer": proxy.name, **row, "lost": choice.lost})
-        if choice.lost:
-            self.close_connection = True
-            return
-        self.send_response_only(status)
-        for header, value in headers.items():
-            self.send_header(header, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
-
-    def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self.server.upstream, timeout=_PATIENCE_S)
-        try:
-            sent = {name: value for name, value in self.headers.items() if name.lower() not in _NOT_PASSED_ON}
-            connection.request(self.command, self.path, body, sent)
-            answer = connection.getresponse()
-            data = answer.read()
-            headers = {name: value for name, value in answer.getheaders() if name.lower() not in _NOT_PASSED_ON}
-            return answer.status, headers | ({} if self.command == "HEAD" else {"Content-Length": str(len(data))}), data
-        finally:
-            connection.close()
-
-    def log_message(self, *_: object) -> None:
-        pass
+        answer = super().exchange(body)
+        if answer:
+            described = request_log.describe(self.record(answer[0]))
+            row = dict(zip(("request", "object", "condition", "answer"), described, strict=True))
+            proxy.gate.run.requests.append({"writer": proxy.name, **row, "lost": choice.lost})
+        return None if choice.lost else answer
 
 
 class HeldCommits:

@@ -177,7 +177,7 @@ def readers(lake: Lake, uri: str) -> dict[str, str]:
 def _what_it_does(read: Callable[[], pa.Table]) -> str:
     try:
         rows = read()
-    except Exception:  # noqa: BLE001 - each library has errors of its own
+    except Exception:  # noqa: BLE001 - each library has its own errors
         return "refuses"
     return "only NULL" if all(column.null_count == len(column) for column in rows.columns) else "reads"
 

@@ -257,9 +257,11 @@ def _start(weed: Path, folder: StateFolder, ports: Ports, keys: dict[str, str], 
         has_ended = process.poll() is not None
         unexpected = listening - expected
         if has_ended or unexpected:
-            # It exits if an HTTP port is in use. If a gRPC port is in use, it silently takes the next one.
+            # It exits if an HTTP port is in use. If a gRPC port is in use, it silently takes the next one; then the
+            # port may be free again when this looks.
             taken = {port for _, port in expected if not processes.is_free(port)}
-            if taken - {port for _, port in processes.listening_addresses(process.pid)}:
+            missed = {(HOST, port + 1) for _, port in expected - listening}
+            if unexpected & missed or taken - {port for _, port in processes.listening_addresses(process.pid)}:
                 raise PortTakenError
         if has_ended:
             raise LocalServerError(_with_log("The S3 server ended while it was starting.", folder))

@@ -4,7 +4,6 @@ delta-rs and DuckDB each implement only a part of the AWS credential chain, and 
 Therefore both get everything that boto3 found, endpoint and region included, each time a table is opened.
 """
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from duckdb import DuckDBPyConnection
 
 from lakehouse_utils import embedded_s3, settings
 from lakehouse_utils.errors import SettingError
+from lakehouse_utils.lake import spill_folders
 from lakehouse_utils.lake.compatibility import Table
 from lakehouse_utils.lake.credentials import Account, Credentials, EmbeddedAccount, StorageOptions
 from lakehouse_utils.lake.s3_errors import StorageLocation, translate_errors
@@ -263,7 +263,7 @@ class Lake:
         `config` is passed to duckdb.connect. Nothing is downloaded: the extensions come as wheels. Use
         `compatibility.check(table, "duckdb")` to find out whether DuckDB reads a table of another engine correctly.
         """
-        connection = duckdb.connect(config={"temp_directory": tempfile.gettempdir(), **config})
+        connection = duckdb.connect(config={"temp_directory": str(spill_folders.new()), **config})
         connection.execute("SET TimeZone = 'UTC'")
         # DuckDB draws its progress bar into files and notebooks too. In Jupyter without ipywidgets it has none, and
         # refuses the SET.

@@ -1,6 +1,6 @@
 """Described columns that a new file lacks, and what the supplier may call them instead.
 
-Without a note, a supplier that renames a column would cause missing values that nobody notices.
+Without a note, a supplier that renames a column would cause missing values that no one notices.
 """
 
 import json

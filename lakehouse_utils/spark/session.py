@@ -36,7 +36,7 @@ def import_pyspark() -> ModuleType:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # about pandas, which is not used here
             if has_no_file:
-                main.__file__ = ""  # otherwise pyspark assumes that it runs in one of its own tests
+                main.__file__ = ""  # otherwise pyspark assumes that it runs in one of its tests
             import pyspark.sql.connect.session
 
             return pyspark

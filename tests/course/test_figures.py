@@ -67,9 +67,17 @@ def test_ranges_of_files_with_and_without_overlap(lake: Lake) -> None:
         ids = list(range(begin, begin + 10))
         table = write(lake, {"id": ids, "mixed": [id * 37 % 100 for id in ids]})
     left, right = figures.ranges(table, "id", "mixed").axes
-    assert left.get_title("left") == "id: the files do not overlap"
-    assert right.get_title("left").startswith("mixed: a value is in ")
+    assert left.get_title("left") == "id:\nthe files do not overlap"
+    assert right.get_title("left").startswith("mixed:\na value is in ")
     assert right.get_title("left").endswith("of 10 files")
+
+
+def test_ranges_of_files_that_share_a_border(lake: Lake) -> None:
+    """Files of sorted rows that share only the value at their border hardly overlap, and the title says so."""
+    for begin in range(0, 100, 10):
+        table = write(lake, {"id": list(range(begin, begin + 11))})
+    (axes,) = figures.ranges(table, "id").axes
+    assert axes.get_title("left") == "id: the files hardly overlap"
 
 
 def test_ranges_of_dates(lake: Lake) -> None:
@@ -138,15 +146,40 @@ def test_pairs() -> None:
 
 
 def test_versions() -> None:
-    """One bar per version, the current one in blue, one dot per event, and a title with the counts."""
+    """One bar per version, the current one in blue, one dot per event, and the title."""
     day = pd.Timestamp("2026-03-01", tz="UTC")
     later = day + pd.Timedelta(days=2)
     history = pd.DataFrame(
         {"id": [1, 1], "city": ["Lima", "Oslo"], "valid_from": [day, later], "valid_to": [later, pd.NaT]}
     )
     events = pd.DataFrame({"id": [1], "city": ["Lima"], "time": [day], "name": ["a"]})
-    axes = figures.versions(history, "id", "city", events).axes[0]
-    assert axes.get_title("left") == "1 orders belong to 1 of 2 versions of customers"
+    axes = figures.versions(history, "id", "city", events, "a title").axes[0]
+    assert axes.get_title("left") == "a title"
     assert [bar.get_width() for bar in axes.patches] == [2, 1]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["1: Lima", "1: Oslo"]
     assert len(axes.lines) == 1
+
+
+# -- prices in percent
+
+
+def test_compare_prices_title_counts_what_is_cheaper() -> None:
+    """The title counts the cheaper products of each brand in the last version; each version has a panel."""
+    percents = pd.DataFrame(
+        {
+            "version": [4, 4, 4, 8, 8, 8],
+            "step": ["sale"] * 3 + ["repair"] * 3,
+            "brand": ["A", "B", "B"] * 2,
+            "percent": [80.0, 80.0, 80.0, 100.0, 80.0, 97.0],
+        }
+    )
+    figure = figures.compare_prices(percents, 3)
+    assert figure.get_suptitle() == "Cheaper in version 8 than in version 3: 2 of B"
+    assert [axes.get_title("left") for axes in figure.axes] == ["version 4: sale", "version 8: repair"]
+    assert [len(line.get_xdata()) for line in figure.axes[0].lines] == [1, 2, 2]  # brand A, brand B, the line at 100 %
+
+
+def test_compare_prices_without_a_cheaper_product() -> None:
+    """If nothing is cheaper, the title says so."""
+    percents = pd.DataFrame({"version": [1], "step": ["load"], "brand": ["A"], "percent": [100.0]})
+    assert figures.compare_prices(percents, 0).get_suptitle() == "Cheaper in version 1 than in version 0: none"

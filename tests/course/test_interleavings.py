@@ -1,4 +1,4 @@
-"""Every order of two writers' requests is run once, on a table of its own."""
+"""Every order of two writers' requests is run once, on its own copy of the table."""
 
 import subprocess
 import sys

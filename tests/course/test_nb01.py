@@ -8,12 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from deltalake import DeltaTable, write_deltalake
 from notebooks.books import PATHS, Book
 
-from lakehouse_utils.course import request_log
+from lakehouse_utils.course import request_log, restricted_keys
 from lakehouse_utils.course.exercises import Right, nb01
 from lakehouse_utils.lake import Lake
 
@@ -33,17 +32,7 @@ def policy_for(lake: Lake, *more_actions: str) -> dict[str, Any]:
 
 def options_under(lake: Lake, policy: dict[str, Any]) -> dict[str, str]:
     """The storage options with temporary keys that `policy` restricts."""
-    config = Config(parameter_validation=False)
-    sts = lake.session.client("sts", endpoint_url=lake.endpoint, region_name=lake.region, config=config)
-    arguments: dict[str, Any] = {"RoleSessionName": "writer", "DurationSeconds": 900, "Policy": json.dumps(policy)}
-    keys = sts.assume_role(**arguments)["Credentials"]
-    return {
-        **lake.storage_options,
-        "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": keys["SessionToken"],
-        "max_retries": "0",
-    }
+    return {**lake.storage_options, **restricted_keys.issue(lake, policy).variables, "max_retries": "0"}
 
 
 def test_least_policy_lets_a_program_append_and_not_clean_up(lake: Lake) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -10,14 +11,34 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, Field, write_deltalake
 from deltalake.exceptions import DeltaError
+from notebooks.books import PATHS, Book
 
+from lakehouse_utils.course import figures, views
 from lakehouse_utils.course.exercises import Right, Wrong, nb07
 from lakehouse_utils.lake import Lake
 
+KINDS = [
+    list,
+    set,
+    tuple,
+    iter,
+    np.array,
+    pd.Series,
+    pl.Series,
+    pa.array,
+    lambda lines: [float(line) for line in lines],
+    lambda lines: [(line,) for line in lines],  # fetchall()
+    lambda lines: pd.DataFrame({"line": lines, "price": 1}),
+    lambda lines: pl.DataFrame({"line": lines, "price": 1}),
+    lambda lines: pl.LazyFrame({"line": lines}),
+    lambda lines: pa.table({"number": lines}),
+    lambda lines: duckdb.sql(f"SELECT unnest({lines}) AS line, 1 AS price"),
+]
 
-@pytest.mark.parametrize("kind", [list, set, tuple, np.array, pd.Series, pl.Series])
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_valid_lines_in_any_collection(kind: Callable[[list[int]], object], lake: Lake) -> None:
-    """The lines are accepted in any order and in any collection."""
+    """The lines are accepted in any order, in any collection, and as a column of a table."""
     assert isinstance(nb07.check_valid_lines(kind([12, 1, 11, 8]), lake), Right)
 
 
@@ -33,30 +54,58 @@ def test_every_prediction_matters(lake: Lake) -> None:
     """The right predictions are accepted in any order, and no other prediction is."""
     right = dict.fromkeys("GEA", "stored") | dict.fromkeys("FD", "rejected") | dict.fromkeys("CB", "changed")
     assert isinstance(nb07.check_predictions(right, lake), Right)
+    shouted = {append.lower(): f"{prediction.upper()} " for append, prediction in right.items()}
+    assert isinstance(nb07.check_predictions(shouted, lake), Right)
     for append, prediction in right.items():
         for other in {"stored", "rejected", "changed"} - {prediction}:
             with pytest.raises(Wrong, match=f"{append} is not {other}"):
                 nb07.check_predictions({**right, append: other}, lake)
 
 
-def test_layout_as_list_or_tuple_and_with_any_integer(lake: Lake) -> None:
+@pytest.fixture
+def measured(lake: Lake) -> dict[str, dict[str, int]]:
+    """What the queries of step 9 read, from the notebook's own cells."""
+    (path,) = (path for path in PATHS if path.name.startswith("07"))
+    (first,) = (index for index, cell in enumerate(Book(path).cells) if cell.source.startswith("many_sales"))
+
+    def append(uri: str, rows: pa.Table) -> None:
+        write_deltalake(uri, rows, mode="append", storage_options=lake.storage_options)
+
+    with lake.duckdb() as db:
+        names = {"append": append, "db": db, "figures": figures, "lake": lake, "s3": lake.storage_options}
+        names |= {"DeltaTable": DeltaTable, "views": views, "write_deltalake": write_deltalake}
+        for cell in Book(path).cells[first : first + 2]:
+            exec(cell.source, names)
+    return names["measured"]
+
+
+def test_no_layout_is_the_best_for_both_queries(measured: dict[str, dict[str, int]]) -> None:
+    """Partitions read least for one day and most for one customer, where the Z-order reads least."""
+    for what in ("requests", "bytes"):
+        arrived, by_day, z_order = (measured[f"one day, {layout}"][what] for layout in nb07._LAYOUTS)
+        assert by_day < arrived < z_order / 2
+        arrived, by_day, z_order = (measured[f"one customer, {layout}"][what] for layout in nb07._LAYOUTS)
+        assert z_order < arrived < by_day
+    assert measured["one customer, by_day"]["files"] == "60 of 60"
+    assert measured["one customer, as_it_arrived"]["files"] == "8 of 8"
+
+
+def test_layout_as_list_or_tuple_and_with_any_integer(measured: dict[str, dict[str, int]], lake: Lake) -> None:
     """The layout and the number are accepted as a tuple or a list, with an integer of Python or NumPy."""
-    days, customers = np.repeat(np.arange("2026-01-01", "2026-03-02", dtype="datetime64[D]"), 2000), np.arange(120_000)
-    rows = pa.table({"day": days, "customer_id": customers % 2000, "amount": customers * 7919 % 100_003})
-    options = {"storage_options": lake.storage_options}
-    write_deltalake(lake.uri("layouts", "by_day"), rows, partition_by=["day"], **options)
-    for layout in ("as_it_arrived", "z_order"):
-        for begin in range(0, len(rows), 15_000):
-            write_deltalake(lake.uri("layouts", layout), rows.slice(begin, 15_000), mode="append", **options)
-    ordered = DeltaTable(lake.uri("layouts", "z_order"), **options)
-    ordered.optimize.z_order(columns=["customer_id", "day"], target_size=100_000)
-    per_day = nb07._per_day(nb07._measure(lake), "requests")
-    best = min(per_day, key=per_day.__getitem__)
-    number = per_day[best]
+    best = "as_it_arrived"
+    number = 2000 * measured[f"one day, {best}"]["requests"] + 100 * measured[f"one customer, {best}"]["requests"]
     for answer in ((best, number), [best, np.int64(number)], (best, float(number))):
         assert isinstance(nb07.check_layout(answer, lake), Right)
     with pytest.raises(Wrong):
         nb07.check_layout((best, number + 1), lake)
+    with pytest.raises(Wrong, match="by_day reads the fewest bytes"):
+        nb07.check_layout(("by_day", number + 1), lake)
+
+
+def test_column_mapping_gives_only_null_to_pandas_too(tmp_path: Path) -> None:
+    """On a table with column mapping, `to_pandas` returns the rows without a value and without an error."""
+    write_deltalake(tmp_path, pa.table({"id": [1]}), configuration={"delta.columnMapping.mode": "name"})
+    assert DeltaTable(tmp_path).to_pandas()["id"].isna().all()
 
 
 def test_column_that_must_not_be_null_is_added_to_rows_without_it(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class LakeAt:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port where nothing listens, and that nobody else takes during the test."""
+    """A port where nothing listens, and that no other program can take during the test."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]

@@ -54,7 +54,7 @@ def test_files_after_several_commits(lake: Lake) -> None:
 
 
 def test_files_of_a_partitioned_table(lake: Lake) -> None:
-    """Files of one commit are numbered by their partition, which has a column of its own."""
+    """Files of one commit are numbered by their partition, which has its own column."""
     table = write(lake, [2, 1, 3], ["b", "a", "b"], partition_by=["name"])
     assert views.files(table)[["file", "name", "rows"]].values.tolist() == [["part 1", "a", 1], ["part 2", "b", 2]]
 

@@ -1,6 +1,6 @@
 """The stack on ministack, an emulator of AWS: it is created, used, and removed so that nothing is left.
 
-ministack pins another botocore than the lock, so it has an environment of its own: `uv tool install ministack`.
+ministack pins another botocore than the lock, so it has its own environment: `uv tool install ministack`.
 """
 
 import importlib.util

@@ -3,58 +3,30 @@
 The embedded server issues temporary credentials with a session policy, and refuses what the policy does not allow.
 """
 
-import json
 from collections.abc import Callable
 
-import boto3
 import pandas as pd
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
-from test_documentation import load_job
 
-from lakehouse_utils.course import deployment
-from lakehouse_utils.embedded_s3 import Server
+import ingestion_processor
+from lakehouse_utils.course import deployment, restricted_keys
+from lakehouse_utils.course.restricted_keys import RestrictedKeys
 from lakehouse_utils.lake import Lake
 
 Job = Callable[..., tuple[int, str]]
 
 
-class Role:
-    """Temporary credentials with a policy, for the lake of a test."""
-
-    def __init__(self, server: Server, policy: dict) -> None:
-        self._server = server
-        sts = boto3.Session(server.access_key, server.secret_key).client(
-            "sts",
-            endpoint_url=server.endpoint,
-            region_name=server.region,
-            config=Config(parameter_validation=False),  # this server takes no RoleArn
-        )
-        given = sts.assume_role(RoleSessionName="test", DurationSeconds=900, Policy=json.dumps(policy))["Credentials"]
-        self.keys = {
-            "AWS_ACCESS_KEY_ID": given["AccessKeyId"],
-            "AWS_SECRET_ACCESS_KEY": given["SecretAccessKey"],
-            "AWS_SESSION_TOKEN": given["SessionToken"],
-        }
-
-    @property
-    def s3(self):
-        session = boto3.Session(*self.keys.values())
-        config = Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
-        return session.client("s3", endpoint_url=self._server.endpoint, region_name=self._server.region, config=config)
-
-
 @pytest.fixture
-def role_with(s3_server, lake) -> Callable[..., Role]:
-    """Return a role with the policy of the template, or with one action less."""
+def role_with(lake) -> Callable[..., RestrictedKeys]:
+    """Return keys with the policy of a role of the template, or with one action less."""
 
-    def make(name: str = "WriterRole", without: str = "") -> Role:
+    def make(name: str = "WriterRole", without: str = "") -> RestrictedKeys:
         policy = deployment.lake_policy(name, lake.bucket, lake.prefix)
-        return Role(s3_server, deployment.without_action(policy, without))
+        return restricted_keys.issue(lake, deployment.without_action(policy, without))
 
     return make
 
@@ -63,18 +35,18 @@ def role_with(s3_server, lake) -> Callable[..., Role]:
 def job(s3_server, lake, monkeypatch, tmp_path) -> Job:
     """Run the job as a role, and return its exit code and its output."""
 
-    def run(role: Role, *arguments: str) -> tuple[int, str]:
-        values = role.keys | {"AWS_ENDPOINT_URL": s3_server.endpoint, "LAKEHOUSE_URI": lake.root}
+    def run(role: RestrictedKeys, *arguments: str) -> tuple[int, str]:
+        values = role.variables | {"AWS_ENDPOINT_URL": s3_server.endpoint, "LAKEHOUSE_URI": lake.root}
         for name, value in values.items():
             monkeypatch.setenv(name, value)
-        done = CliRunner().invoke(load_job().main, arguments)
+        done = CliRunner().invoke(ingestion_processor.main, arguments)
         return done.exit_code, done.output
 
     return run
 
 
-def options_of(role: Role, lake: Lake) -> dict[str, str]:
-    return {**lake.storage_options, **role.keys, "max_retries": "0"}
+def options_of(role: RestrictedKeys, lake: Lake) -> dict[str, str]:
+    return {**lake.storage_options, **role.variables, "max_retries": "0"}
 
 
 def old_files(lake: Lake) -> str:

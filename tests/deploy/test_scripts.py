@@ -36,7 +36,9 @@ def start_space(home: Path, **variables: str) -> tuple[str, float]:
 
 @pytest.fixture
 def home(tmp_path) -> Path:
-    (tmp_path / "clone").mkdir()
+    """A home folder with a clone whose lock names a package that does not exist."""
+    (tmp_path / "clone" / "deploy").mkdir(parents=True)
+    shutil.copy(DEPLOY / "install_kernel.sh", tmp_path / "clone" / "deploy")
     (tmp_path / "clone" / "requirements.txt").write_text(f"no-such-package==1 --hash=sha256:{'0' * 64}\n")
     return tmp_path
 
@@ -64,6 +66,16 @@ def test_lifecycle_script_does_nothing_when_the_environment_is_complete(home):
     marker.write_text(subprocess.run(["cksum"], stdin=lock.open(), capture_output=True, text=True).stdout)
     assert "is complete" in start_space(home)[0]
     assert not (home / ".lakehouse-setup.log").exists()
+
+
+def test_start_up_script_of_a_notebook_job_does_not_end_its_shell(home):
+    """If the installation fails, the shell that sources the script goes on, and can see that it failed."""
+    (home / "wheels").mkdir()
+    command = f"source {DEPLOY / 'notebook_job_init.sh'} || echo failed with $?"
+    environment = {**os.environ, "HOME": str(home), "WHEELS": str(home / "wheels")}
+    done = subprocess.run(["bash", "-c", command], cwd=home / "clone", env=environment, capture_output=True, text=True)
+    assert "failed with 1" in done.stdout and "no-such-package" in done.stderr
+    assert (home / "envs" / "lakehouse-job").is_dir()
 
 
 def test_notebook_runs_as_a_notebook_job(tmp_path, s3_state_dir):

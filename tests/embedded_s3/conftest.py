@@ -8,7 +8,7 @@ from lakehouse_utils import embedded_s3
 
 @pytest.fixture
 def state_dir(tmp_path):
-    """The state folder of a checkout, for a server of the test's own, which ends with the test."""
+    """The state folder of a checkout, for a server that only this test uses, and that ends with it."""
     path = tmp_path / "state"
     yield path
     kill_all(path)

@@ -37,7 +37,7 @@ def test_program_that_cannot_be_run_is_reported(state_dir, monkeypatch, tmp_path
 
 def test_environment_of_the_caller_does_not_reach_the_server(state_dir, monkeypatch):
     """The server gets no AWS profile, proxy or WEED_ setting of the caller."""
-    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("WEED_MASTER_TELEMETRY", "true")
     environment = psutil.Process(embedded_s3.ensure(state_dir).pid).environ()

@@ -199,6 +199,17 @@ def test_port_taken_during_the_start_is_replaced(state_dir, name, monkeypatch):
     assert not list(Path("/tmp").glob(f"seaweedfs-*-{lost[name] + 1}.sock"))
 
 
+def test_port_taken_for_a_moment_is_replaced(state_dir, monkeypatch):
+    """Other ports are also chosen if the taken port is free again when the server's addresses are looked at."""
+    lost, fresh = ports.pick_ports(), ports.pick_ports()
+    choices = iter([lost, fresh])
+    monkeypatch.setattr(ports, "pick_ports", lambda: next(choices))
+    monkeypatch.setattr(processes, "is_free", lambda _port: True)
+    with listener(lost["filer.port.grpc"]):
+        server = embedded_s3.ensure(state_dir)
+    assert server.endpoint == f"http://127.0.0.1:{fresh['s3.port']}"
+
+
 def test_another_process_with_its_pid_is_not_touched(state_dir):
     """A process that got the recorded pid is neither taken for the server nor stopped."""
     embedded_s3.ensure(state_dir)
@@ -223,7 +234,7 @@ def test_another_server_on_its_port_is_not_used(state_dir, s3_server, monkeypatc
 
 
 def test_copied_checkout_does_not_use_the_original_server(state_dir, s3_server, s3_state_dir, monkeypatch):
-    """A checkout that was copied with its state folder gets a server of its own."""
+    """A checkout that was copied with its state folder gets its own server."""
     monkeypatch.setattr(processes, "RELEASE_TIMEOUT_S", 0.1)
     (state_dir / "s3").mkdir(parents=True)
     for name in ("pid", "ports.json", "keys.json"):

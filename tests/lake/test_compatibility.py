@@ -318,7 +318,7 @@ def result(name: str, open_reader: Callable[[], Any], first: int | None = None) 
     results = set()
     try:
         reader = open_reader()
-    except Exception:  # noqa: BLE001 - each reader raises errors of its own
+    except Exception:  # noqa: BLE001 - each reader raises its own errors
         return RAISES
     for method, arguments, expected in islice(questions(name), first):
         if hasattr(reader, method):

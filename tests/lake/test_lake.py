@@ -100,7 +100,7 @@ def test_the_embedded_server_ignores_settings_for_aws(s3_server, s3_state_dir, t
         "AWS_SESSION_TOKEN": "junk",
         "AWS_ACCESS_KEY_ID": "AKIAOTHER",
         "AWS_SECRET_ACCESS_KEY": "othersecret",
-        "AWS_PROFILE": "nobody",
+        "AWS_PROFILE": "no-such-profile",
         "AWS_REGION": "nowhere-1",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",

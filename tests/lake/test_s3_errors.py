@@ -309,10 +309,10 @@ def test_half_a_pair_of_keys(gateway, prefix):
 
 def test_a_profile_that_does_not_exist(gateway, prefix):
     """An unknown profile raises AwsConfigurationError, which names it and AWS_PROFILE."""
-    lake = open_lake(prefix, gateway.environment(gateway.issue()), {"AWS_PROFILE": "nobody"})
+    lake = open_lake(prefix, gateway.environment(gateway.issue()), {"AWS_PROFILE": "no-such-profile"})
     error = translated_error(lake, "boto3")
     assert type(error) is AwsConfigurationError
-    assert "AWS_PROFILE names a profile that is not in" in str(error) and "nobody" in str(error)
+    assert "AWS_PROFILE names a profile that is not in" in str(error) and "no-such-profile" in str(error)
 
 
 def test_a_configuration_that_is_damaged(gateway, prefix, tmp_path):

@@ -20,7 +20,7 @@ MIN_EXERCISES, MIN_WRONG_ANSWERS = 3, 5
 MIN_COMPARED, MAX_IGNORED_SHARE = 6, 0.25  # of the code cells with output
 
 # Notebooks that take longer than MAX_MINUTES, with the minutes that they may take until they are shortened.
-NOT_YET_SHORT = {"03": 75, "04": 85, "05": 75, "07": 70}
+NOT_YET_SHORT: dict[str, int] = {}
 
 _FIRST_HEADINGS = ["What you'll do", "What you'll learn", "What you'll need", "Set-up"]
 _LAST_HEADINGS = ["Exercises", "In practice", "Summary", "What's next", "Resources"]

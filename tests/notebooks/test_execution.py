@@ -7,7 +7,7 @@ import pytest
 from notebooks.books import PATHS, Book, compare, execute
 from notebooks.guards import MIN_COMPARED
 
-LARGER_SCALES = {"02": 3, "05": 2, "06": 2}
+LARGER_SCALES = {"02": 3, "03": 2, "05": 2, "06": 2}
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

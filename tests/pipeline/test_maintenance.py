@@ -52,7 +52,7 @@ class Recorder(NoProgress):
 
 
 class Years:
-    """A lake with many small files of the test's own, its raw files, the job and the maintenance."""
+    """A lake with many small files that only this test uses, its raw files, the job and the maintenance."""
 
     def __init__(self, lake: Lake, folder: Path) -> None:
         self.lake, self.folder = lake, folder

@@ -15,14 +15,14 @@ _processes.set_forkserver_preload(["ingestion_processor"])
 
 
 def run(arguments: list[str], environment: dict[str, str], output: Path) -> int:
-    """Run the job in a process of its own. Returns its exit code, -9 if it was killed."""
+    """Run the job in a separate process. Returns its exit code, -9 if it was killed."""
     process = start(arguments, environment, output)
     process.join()
     return process.exitcode
 
 
 def start(arguments: list[str], environment: dict[str, str], output: Path) -> multiprocessing.Process:
-    """Start the job in a process of its own; its output goes to a file."""
+    """Start the job in a separate process; its output goes to a file."""
     process = _processes.Process(target=_child, args=(list(map(str, arguments)), environment, output))
     process.start()
     return process

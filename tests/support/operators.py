@@ -19,7 +19,7 @@ BLOCKS = {
 
 
 class Operator:
-    """Someone who runs the recipes in a folder that looks like a checkout, with a lake and a landing of their own."""
+    """Someone who runs the recipes in a folder that looks like a checkout, with their own lake and landing folder."""
 
     def __init__(self, folder: Path, lake: Lake, landing: Path, keys: dict[str, str]) -> None:
         self.folder, self.lake, self.landing = folder, lake, landing

@@ -1,4 +1,4 @@
-"""For tests that start embedded S3 servers of their own: what runs, what is stored, who holds a port."""
+"""For tests that start their own embedded S3 servers: what runs, what is stored, who holds a port."""
 
 import json
 import os

@@ -1,6 +1,5 @@
 """The checks of notebook 01: the size of a table, put-if-absent, and a policy for a reader."""
 
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +9,11 @@ from fnmatch import fnmatchcase
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import numpy as np
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from lakehouse_utils.course import restricted_keys
 from lakehouse_utils.course.exercises import Right, Wrong, exercise
 from lakehouse_utils.lake import Lake
 
@@ -121,7 +120,7 @@ def check_put_if_absent(answer: Callable[[str, bytes], object], lake: Lake) -> R
         if not _sizes(lake, f"{folder}/conflict"):
             raise Wrong(
                 f"The server answered 409 ConditionalRequestConflict, and your function returned {fifth!r}, although"
-                " the key is free: nobody has won. Raise that error, or send the same request again."
+                " the key is free: no request has won. Raise that error, or send the same request again."
             )
         if fifth is not True:
             raise Wrong(f"After a 409, your function wrote the object with a second request, and returned {fifth!r}.")
@@ -266,15 +265,10 @@ def check_reader_policy(answer: dict[str, Any], lake: Lake) -> Right:
 
 def _decided_by_server(policy: dict[str, Any], lake: Lake) -> Callable[[str, str], bool]:
     """Return a function that makes a request with temporary keys that `policy` restricts."""
-    no_retry: dict[str, Any] = {"retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}}
-    server: dict[str, Any] = {"endpoint_url": lake.endpoint, "region_name": lake.region}
-    sts = lake.session.client("sts", **server, config=Config(parameter_validation=False, **no_retry))
     try:
-        keys = sts.assume_role(RoleSessionName="reader", DurationSeconds=900, Policy=json.dumps(policy))["Credentials"]
+        s3 = restricted_keys.issue(lake, policy).s3
     except ClientError as error:
         raise Wrong(f"The server rejected the policy: {error.response['Error']['Message']}") from None
-    session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
-    s3 = session.client("s3", **server, config=Config(**no_retry))
     requests: dict[str, Callable[[str], object]] = {
         "s3:ListBucket": lambda key: s3.list_objects_v2(Bucket=lake.bucket, Prefix=key),
         "s3:GetObject": lambda key: s3.get_object(Bucket=lake.bucket, Key=key),

@@ -1,4 +1,4 @@
-"""The checks of notebook 03: upsert by a two-column key, delete what one store dropped, merge offers."""
+"""The checks of notebook 03: upsert by a two-column key, delete what one store dropped, correct a faulty merge."""
 
 from collections import Counter
 from datetime import date
@@ -49,6 +49,7 @@ def check_order_lines(answer: object, lake: Lake) -> Right:
         )
     if quantities != old | new:
         raise Wrong("The table has lines, or quantities, that are neither in the full load nor in the batch.")
+    _require_one_merge(lake, "my_lines", "An upsert needs no second commit: one merge updates and inserts.")
     updated = len(new.keys() & old.keys())
     return Right(f"{len(new) - updated} lines were inserted and {updated} updated, and each line is there once.")
 
@@ -84,18 +85,16 @@ def check_store_count(answer: object, lake: Lake) -> Right:
     )
     if others != others_before:
         raise Wrong("Quantities of stores 1 and 3 have changed. No clause should change them.")
-    commits = [commit["operation"] for commit in open_table(lake, "shop", "my_stocks").history()]
-    operations = list(takewhile(lambda operation: operation != "WRITE", commits))[::-1]
-    if operations != ["MERGE"]:
-        raise Wrong(
-            f"The rows are right, but they were made by {' and '.join(operations) or 'WRITE'}. Use one MERGE. Between"
-            " two commits a reader sees a half-counted store. A merge can delete too:"
-            " when_not_matched_by_source_delete."
-        )
+    _require_one_merge(
+        lake,
+        "my_stocks",
+        "Between two commits a reader sees a half-counted store. A merge can delete too:"
+        " when_not_matched_by_source_delete.",
+    )
     return Right(f"Store 2 has the {len(counted)} rows of its list, and stores 1 and 3 kept every row.")
 
 
-@exercise("03.3", "Merge a supplier's offers")
+@exercise("03.3", "Find the faults in a merge")
 def check_offers(answer: object, lake: Lake) -> Right:
     """my_products has the offers that are newer and different, after one MERGE that touched no other row."""
     _require_metrics(answer)
@@ -115,39 +114,52 @@ def check_offers(answer: object, lake: Lake) -> Right:
             "Product 4 was rewritten, but its name and its price are the same. Require that one of them differs."
         )
     if products != _products_after_offers():
-        raise Wrong("The table has other values than the rules give. Do not change the cell above `answer`.")
-    commits = [commit["operation"] for commit in open_table(lake, "shop", "my_products").history()]
-    if operations := list(takewhile(lambda operation: operation != "WRITE", commits))[1:]:
-        raise Wrong(f"The rows are right, but there are {len(operations) + 1} commits. Use one merge for all rules.")
-    return Right("3 products were updated and 1 inserted, and the other rows were not touched.")
+        raise Wrong("The table has other values than the rules give. Do not change the cell above the exercise.")
+    _require_one_merge(lake, "my_products", "One merge can follow all rules, each in its own clause.")
+    return Right("4 products were updated, 1 deleted and 1 inserted, and the other rows were not touched.")
 
 
 def _require_prices(products: dict[int | None, Row]) -> None:
-    """Require the updates of products 1, 2, 3 and 5; raises Wrong otherwise."""
-    price_of = {number: None if row["price"] is None else float(row["price"]) for number, row in products.items()}
-    if price_of[2] == 19.90:
+    """Require what the rules do to products 1, 2, 3, 5, 8 and 9; raises Wrong otherwise."""
+    if 2 not in products:
+        raise Wrong("Product 2 is gone, but the offer with the price 0 is older than its row. Compare updated_at.")
+    if products[2]["price"] == 0:
         raise Wrong("The offer for product 2 is older than the row, and must not win. Compare updated_at.")
-    if all(products[number]["updated_at"] == _BEFORE for number in (1, 3, 5)):
+    if gone := [number for number in (1, 3, 5, 9) if number not in products]:
+        raise Wrong(
+            f"Product {gone[0]} is gone, but its offer does not have the price 0. What does the delete require?"
+        )
+    if all(products[number]["updated_at"] == _BEFORE for number in (1, 3, 5, 9)):
         raise Wrong("No product was updated. Which clause updates rows that match, and is its predicate ever true?")
-    if price_of[1] == 10.40:
+    if products[1]["price"] == Decimal("10.40"):
         raise Wrong("Product 1 has the price of its older offer. Sort with updated_at DESC, and keep the first row.")
-    if price_of[3] is None:
-        raise Wrong("The price of product 3 was NULL, and <> is not true then. Compare with IS DISTINCT FROM.")
-    if products[5]["name"] != "grips":
-        raise Wrong("Product 5 has a new name and the old price. Compare both columns, with OR between them.")
-    if price_of[1] != 10.90:
+    if products[1]["price"] != Decimal("10.90"):
         raise Wrong("Product 1 has not the price of its newest offer, 10.90. Compare both columns, with OR.")
+    if products[5]["name"] != "grips":
+        raise Wrong("Product 5 has a new name and the old price, and was not updated. Compare both columns, with OR.")
+    if products[3]["price"] is None:
+        raise Wrong("The price of product 3 was NULL, and <> is not true then. Compare with IS DISTINCT FROM.")
+    if products[9]["price"] is not None:
+        raise Wrong(
+            "The price of product 9 is unknown now, and the row was not updated. A comparison with NULL, such as"
+            " price <> 0, is not true."
+        )
+    if 8 in products and products[8]["price"] == 0:
+        raise Wrong("Product 8 has the price 0, but it should be gone. Which of the two clauses is tried first?")
+    if 8 in products:
+        raise Wrong("The offer for product 8 has the price 0, and the product is still there. Which clause deletes it?")
 
 
 def _products_after_offers() -> dict[int | None, Row]:
     values = [
         (1, "bell", "10.90", 8),
-        (2, "lock", "24.90", 5),
+        (2, "lock", "24.00", 5),
         (3, "pump", "14.90", 6),
-        (4, "bottle", "7.50", 5),
+        (4, "tube", "7.50", 5),
         (5, "grips", "12.00", 7),
         (6, "mirror", None, 7),
-        (7, "basket", "31.00", 5),
+        (7, "rack", "31.00", 5),
+        (9, "bag", None, 7),
     ]
     return {
         number: {
@@ -158,6 +170,15 @@ def _products_after_offers() -> dict[int | None, Row]:
         }
         for number, name, price, day in values
     }
+
+
+def _require_one_merge(lake: Lake, name: str, advice: str) -> None:
+    """Require that one MERGE is the only commit since the exercise cell wrote the table; raises Wrong otherwise."""
+    commits = [commit["operation"] for commit in open_table(lake, "shop", name).history()]
+    operations = list(takewhile(lambda operation: operation != "WRITE", commits))[::-1]
+    if operations != ["MERGE"]:
+        made_by = " and ".join(operations) or "a WRITE"
+        raise Wrong(f"The rows are right, but they were made by {made_by}. Use one MERGE. {advice}")
 
 
 def _require_metrics(answer: object) -> dict[str, int]:

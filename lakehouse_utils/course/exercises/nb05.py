@@ -1,135 +1,246 @@
-"""The exercises of notebook 05: compact a table, choose its order, and vacuum it safely."""
+"""The exercises of notebook 05: predict what maintenance leaves, choose a layout by measuring, repair and vacuum."""
+
+from numbers import Integral, Real
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from lakehouse_utils.course import views
 from lakehouse_utils.course.exercises import Right, Wrong, exercise, open_table
 from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline.sql import literal
 
-_PAGE = 77
-_MOST_FILES_READ, _FEWEST_FILES = 2, 8
+PREDICTED = (
+    9,
+    2,
+    5,
+    frozenset({0, 1, 2, 6, 7}),
+)  # of 05.1: version, live files, files in the folder, readable versions
 _NEWEST_OF_NEW_TABLE = 5  # the notebook's new_table makes six appends
+_CUSTOMER, _PAGE = 200, 420  # as in the notebook's QUESTIONS
+_CUSTOMER_QUERIES, _PAGE_QUERIES = 1_000, 9_000  # per day
+_FEWEST_FILES = 10
+_TOLERANCE = 0.05  # DuckDB rounds the bytes, and may join two requests into one
 _AUDITED_VERSION = 5
 
 
-@exercise(
-    "05.1",
-    "Compact to one file per day",
-    expects=DeltaTable,
-)
-def check_compacted_days(answer: DeltaTable, lake: Lake) -> Right:
-    """One live file in each partition, made by OPTIMIZE, with the rows unchanged."""
-    table = _newest(answer, lake, "daily")
-    files = views.files(table)
-    if "day" not in files.columns:
-        raise Wrong("The table is no longer partitioned by day, because it was rewritten. Use optimize on the table.")
-    most = int(files.groupby("day").size().max())
-    new_files = (files["commit"] > _NEWEST_OF_NEW_TABLE).any()
-    if most > 1:
-        if not new_files:
-            raise Wrong(
-                f"A day still has {most} files. Either nothing was compacted yet, or target_size is too small for two"
-                " files."
+@exercise("05.1", "Predict what maintenance leaves", expects=(tuple, list))
+def check_prediction(answer: Any, lake: Lake) -> Right:  # noqa: ANN401, ARG001
+    """The version, the live files, the files in the folder, and the readable versions after six calls."""
+    version, live, in_folder, readable = _prediction(answer)
+    if version != PREDICTED[0]:
+        raise Wrong(_about_version(version))
+    if live != PREDICTED[1]:
+        raise Wrong(
+            "The number of live files is not right. "
+            + (
+                "The append after the compactions adds a file."
+                if live == 1
+                else "The first compaction replaces six files by one. Which call adds or removes live files after it?"
             )
-        if (files.groupby("day").size() == 1).any():
-            raise Wrong(f"Some days are compacted, but another day still has {most} files. Compact all partitions.")
-        raise Wrong(f"A day still has {most} files. Is target_size smaller than a day? Leave it out.")
-    commits = views.commits(table)
-    operations = set(commits["operation"][commits["version"] > _NEWEST_OF_NEW_TABLE])
-    if "OPTIMIZE" not in operations:
-        raise Wrong(
-            "Each day has one file, but the rows were rewritten, so readers of changes see every row as changed. Use"
-            " optimize."
         )
-    if table.count() != _at(lake, "daily", _NEWEST_OF_NEW_TABLE).count():
-        raise Wrong("The number of rows has changed. Call new_table again, and only compact.")
-    if others := sorted(operations - {"OPTIMIZE", "SET TBLPROPERTIES", "VACUUM START", "VACUUM END"}):
+    if surplus := sorted(readable - PREDICTED[3]):
         raise Wrong(
-            f"Each day has one file, but the log also has a commit {others[0]}. Call new_table again, and only compact."
+            f"Version {surplus[0]} cannot be read any more: the last vacuum deleted a file that it needs."
+            if surplus[0] in (3, 4, 5)
+            else f"Version {surplus[0]} was not asked for. Give those of the versions 0 to 7 that can be read."
         )
-    return Right(f"{len(files)} days in {len(files)} files, and no row has changed.")
+    if missing := sorted(PREDICTED[3] - readable):
+        kept = "version 2 needs all its files, and they are kept" if missing[0] <= 2 else "all its files are live"
+        raise Wrong(f"Version {missing[0]} can still be read: {kept}.")
+    if in_folder != PREDICTED[2]:
+        raise Wrong(f"The number of files in the folder is not right. {_about_folder(in_folder)}")
+    return Right("The versions that can be read are those whose files are live or kept.")
 
 
-@exercise(
-    "05.2",
-    "Choose the column to order by",
-    expects=DeltaTable,
-)
-def check_order(answer: DeltaTable, lake: Lake) -> Right:
-    """By the statistics in the log, at most two files may hold the page."""
-    table = _newest(answer, lake, "pages")
+def _prediction(answer: Any) -> tuple[int, int, int, set[int]]:  # noqa: ANN401
+    if len(answer) != len(PREDICTED):
+        raise Wrong(f"The answer has {len(answer)} values. It should have four: three numbers, and a list of versions.")
+    *numbers, readable = answer
+    if not all(isinstance(number, Integral) and not isinstance(number, bool) for number in numbers):
+        raise Wrong("The first three values should be whole numbers: version, live files, files in the folder.")
+    if isinstance(readable, str | Real) or not all(isinstance(each, Integral) for each in readable):
+        raise Wrong("The last value should be a list of versions, such as [0, 1].")
+    version, live, in_folder = (int(number) for number in numbers)
+    return version, live, in_folder, {int(each) for each in readable}
+
+
+def _about_version(version: int) -> str:
+    start = f"The version is not {version}. "
+    if version == 7:
+        return start + "A vacuum that deletes files writes to the log, too."
+    if version == 8:
+        return start + "A vacuum that deletes files writes two commits: its start and its end."
+    if version == 10:
+        return start + "The second compaction finds nothing to do, so it makes no commit. And versions start at 0."
+    if version in (11, 12):
+        return start + "Without dry_run=False, vacuum only lists files, and makes no commit."
+    return start + "new_table makes the versions 0 to 5. Which of the other calls make a commit?"
+
+
+def _about_folder(in_folder: int) -> str:
+    if in_folder == PREDICTED[1]:
+        return "keep_versions=[2] keeps files, too."
+    if in_folder == 8:
+        return "The last vacuum deletes the files that neither the newest version nor version 2 needs."
+    if in_folder == PREDICTED[1] + 1:
+        return "Version 2 has the rows of three appends, and each append wrote one file."
+    return "Count the live files, and the files of version 2."
+
+
+@exercise("05.2", "Choose a layout by a measurement", expects=(tuple, list))
+def check_layout(answer: Any, lake: Lake) -> Right:  # noqa: ANN401
+    """The table that is sorted by page, and the GB that the day's queries read from it."""
+    table, given = _table_and_number(answer, lake)
     adds = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    read = sum(add["min.page_id"] <= _PAGE <= add["max.page_id"] for add in adds)
+    if table.version() <= _NEWEST_OF_NEW_TABLE:
+        raise Wrong("The table is still as new_table wrote it. Make the two layouts with z_order, then measure them.")
     if len(adds) < _FEWEST_FILES:
-        if table.version() <= _NEWEST_OF_NEW_TABLE:
-            raise Wrong(
-                f"The table is still as new_table wrote it, and the query reads {read} of {len(adds)} files. Order it."
-            )
+        files = f"{len(adds)} file{'s' * (len(adds) != 1)}"
+        raise Wrong(f"The table has only {files}, so there is little to skip. Pass target_size.")
+    for_page, for_customer = (
+        sum(add[f"min.{column}"] <= value <= add[f"max.{column}"] for add in adds)
+        for column, value in (("page_id", _PAGE), ("customer_id", _CUSTOMER))
+    )
+    if for_page > 2:
+        other = "a table sorted by page_id" if for_customer > 2 else "page_id, not customer_id"
         raise Wrong(
-            f"The table has {len(adds)} file{'s' * (len(adds) != 1)} now, so there is little to skip. Pass target_size."
+            f"In this table a page is in {for_page} of {len(adds)} files, and nine of ten queries ask for a page."
+            f" Measure {other}."
         )
-    if read <= _MOST_FILES_READ:
-        return Right(f"The query reads {read} of {len(adds)} files. Only page_id has a range that excludes files.")
-    result = f"The query reads {read} of {len(adds)} files"
-    if read > 0.9 * len(adds):
-        raise Wrong(
-            f"{result}: the table is ordered by another column than page_id, or the list has a column whose values take"
-            " more bits."
+    page, customer = (
+        _reads(lake, table, column, value) for column, value in (("page_id", _PAGE), ("customer_id", _CUSTOMER))
+    )
+    expected = _per_day(page, customer, "bytes") / 1e9
+    if _is_close(given, expected):
+        return Right(
+            f"{expected:.1f} GB: a page is in {for_page} of {len(adds)} files, which outweighs that each query for a"
+            f" customer reads {for_customer}."
         )
-    raise Wrong(f"{result}. That is better, but the list also has a column that this query does not need.")
+    raise Wrong(_about_number(given, page, customer))
 
 
-@exercise(
-    "05.3",
-    "Vacuum and keep what the auditors need",
-    expects=DeltaTable,
-)
-def check_vacuum(answer: DeltaTable, lake: Lake) -> Right:
-    """The files of version 5 and of the newest version exist, and there is no other data file."""
-    table = _newest(answer, lake, "archive")
-    objects = views.objects(lake, "exercise", "archive")
-    data_files = set(objects["key"][objects["state"] != "log"])
-    audited_table = _audited(lake)
+def _table_and_number(answer: Any, lake: Lake) -> tuple[DeltaTable, float]:  # noqa: ANN401
+    if len(answer) != 2:
+        raise Wrong(f"The answer has {len(answer)} values. It should have two: the table, and its GB per day.")
+    table, number = answer
+    if isinstance(number, DeltaTable):
+        raise Wrong("The values are in the wrong order: first the table, then its GB per day.")
+    if not isinstance(table, DeltaTable):
+        raise Wrong(f"The first value should be the table, a DeltaTable, but it is of type {type(table).__name__}.")
+    if isinstance(number, bool) or not isinstance(number, Real):
+        raise Wrong(f"The second value should be a number, but it is of type {type(number).__name__}.")
+    return _newest(table, lake), float(number)
+
+
+def _reads(lake: Lake, table: DeltaTable, column: str, value: int) -> dict[str, Any]:
+    """What one query of the notebook's `measure` reads."""
+    source = f"delta_scan({literal(table.table_uri)})"
+    with lake.duckdb() as db:
+        return views.reads(db, f"SELECT sum(seconds), max(session) FROM {source} WHERE {column} = {value}")
+
+
+def _per_day(page: dict[str, Any], customer: dict[str, Any], unit: str) -> float:
+    return float(_PAGE_QUERIES * page[unit] + _CUSTOMER_QUERIES * customer[unit])
+
+
+def _is_close(given: float, expected: float) -> bool:
+    return abs(given - expected) <= _TOLERANCE * expected
+
+
+def _about_number(given: float, page: dict[str, Any], customer: dict[str, Any]) -> str:
+    per_day = _per_day(page, customer, "bytes")
+    per_page, per_customer = page["bytes"] / 1e9, customer["bytes"] / 1e9
+    hints = {
+        per_day: "That is in bytes. A GB is 1,000,000,000 bytes.",
+        per_day / 1e6: "That is in MB. A GB is 1,000,000,000 bytes.",
+        per_day / 2**30: "That is in GiB. A GB is 1,000,000,000 bytes.",
+        _per_day(page, customer, "requests"): "That is the number of requests. Use the bytes.",
+        _CUSTOMER_QUERIES * per_page
+        + _PAGE_QUERIES * per_customer: "The two queries are swapped: 9,000 ask for a page.",
+        5_000 * (per_page + per_customer): "Weigh the queries: 9,000 ask for a page, and 1,000 for a customer.",
+        _PAGE_QUERIES * per_page: "The queries for a customer are missing. They read much more than those for a page.",
+        per_page + per_customer: "That is one query of each kind. Multiply each by how often it runs per day.",
+    }
+    for wrong, hint in hints.items():
+        if _is_close(given, wrong):
+            return f"The table is right, but not the number. {hint}"
+    return "The table is right, but not the number. Was it measured on the other table, or with other queries?"
+
+
+@exercise("05.3", "Find the fault, repair the table, and vacuum it", expects=DeltaTable)
+def check_archive(answer: DeltaTable, lake: Lake) -> Right:
+    """Each row once, without the deleted ones; the files of version 5 and of the newest version, and no other file."""
+    table = _newest(answer, lake)
+    if not _name(table).startswith("archive"):
+        raise Wrong("That is a different table. The answer should be archive, the table that the cell makes.")
+    prefix = lake.key("exercise", _name(table), "")
+    data_files = {
+        key
+        for entry in lake.objects(prefix)
+        if not (key := entry["Key"].removeprefix(prefix)).startswith("_delta_log/")
+    }
+    audited_table = _audited(lake, _name(table))
     audited, live = _paths(audited_table), _paths(table)
     if live - data_files:
-        raise Wrong("The newest version has lost files, which vacuum never causes. Call new_table again.")
+        raise Wrong("The newest version has lost files, which vacuum never causes. Run the cell again.")
     if audited - data_files:
         raise Wrong(
             f"Version {_AUDITED_VERSION} has lost files, so the auditors can no longer read it. Name the version to"
             " keep."
         )
-    if audited_table.count() <= table.count():
-        raise Wrong(
-            "The newest version should not have the deleted rows. Delete files, but don't restore version"
-            f" {_AUDITED_VERSION}."
-        )
+    _require_rows(table.to_pyarrow_table(), audited_table.to_pyarrow_table())
     unneeded = data_files - audited - live
-    orphans = set(objects["key"][objects["state"] == "orphan"])
-    if unneeded and unneeded == orphans:
+    if unneeded and all(name.startswith("part-of-a-crash") for name in unneeded):
         raise Wrong(
             "The crashed writer's file is still there. A lite vacuum uses the log, and no commit names that file."
         )
     if unneeded:
         raise Wrong(
-            f"Data files that nobody needs are still there: {len(unneeded)}. Was it a dry run, is the retention too"
-            " long, or do you keep a version that nobody asked for?"
+            f"Data files that are not needed are still there: {len(unneeded)}. Was it a dry run, is the retention too"
+            " long, or do you keep a version that was not asked for?"
         )
-    return Right(f"Version {_AUDITED_VERSION} and the newest version can be read, and nothing else takes up storage.")
+    return Right(f"Each row is there once, and only the files of version {_AUDITED_VERSION} and the newest are left.")
 
 
-def _newest(answer: DeltaTable, lake: Lake, name: str) -> DeltaTable:
-    """The newest version of the table exercise/`name`, if the answer is that table."""
-    if not answer.table_uri.rstrip("/").endswith(f"/exercise/{name}"):
-        raise Wrong(f"That is a different table. The answer should be {name}, the table that new_table gave you.")
-    return open_table(lake, "exercise", name)
+def _require_rows(rows: pa.Table, before: pa.Table) -> None:
+    """Raise Wrong if `rows` are not the rows `before` the fault, less those that the delete removes."""
+    is_deleted = pc.fill_null(pc.greater(before["seconds"], 200), fill_value=False)
+    expected = before.filter(pc.invert(is_deleted))
+    if len(rows) in (2 * len(expected), 2 * len(before)):
+        raise Wrong("Each row is still there twice. Which commit removes files that the commit before it had removed?")
+    if len(rows) == len(before):
+        raise Wrong("The rows that the delete had removed are back. A restore undoes every later commit, so repeat it.")
+    if len(rows) == len(expected) - expected["seconds"].null_count:
+        raise Wrong("The rows without seconds are lost. NULL > 200 is not true, so the delete had kept them.")
+    key = [("viewed_at", "ascending")]
+    if set(rows.column_names) != set(expected.column_names) or not rows.select(expected.column_names).cast(
+        expected.schema
+    ).sort_by(key).equals(expected.sort_by(key)):
+        raise Wrong(
+            f"The table has {len(rows):,} rows. It should have the {len(expected):,} rows of version"
+            f" {_AUDITED_VERSION} that the delete keeps, each once."
+        )
 
 
-def _audited(lake: Lake) -> DeltaTable:
+def _name(table: DeltaTable) -> str:
+    return table.table_uri.rstrip("/").rpartition("/")[2]
+
+
+def _newest(answer: DeltaTable, lake: Lake) -> DeltaTable:
+    """The newest version of the answer's table, if new_table made it."""
+    if answer.table_uri.rstrip("/") != lake.uri("exercise", _name(answer)):
+        raise Wrong("That is a different table. Use a table that new_table made.")
+    return open_table(lake, "exercise", _name(answer))
+
+
+def _audited(lake: Lake, name: str) -> DeltaTable:
     """The version that the auditors read, if the log still has it."""
     try:
-        table = lake.delta("exercise", "archive", version=_AUDITED_VERSION)
+        table = lake.delta("exercise", name, version=_AUDITED_VERSION)
     except DeltaError:
         table = None
     if table is None:
@@ -138,10 +249,6 @@ def _audited(lake: Lake) -> DeltaTable:
             " the cell again, and delete data files only: vacuum, without cleanup_metadata."
         )
     return table
-
-
-def _at(lake: Lake, name: str, version: int) -> DeltaTable:
-    return open_table(lake, "exercise", name, version=version)
 
 
 def _paths(table: DeltaTable) -> set[str]:

@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, write_deltalake
+from duckdb import DuckDBPyRelation
 
 from lakehouse_utils.course import views
 from lakehouse_utils.course.exercises import Right, Wrong, exercise
@@ -37,21 +41,54 @@ _VALID_LINES = {
 
 
 @exercise("07.1", "Find the rows that may be loaded", expects=object)
-def check_valid_lines(answer: Iterable[Any], lake: Lake) -> Right:  # noqa: ARG001 - the delivery is in the notebook
-    """The numbers of the lines that meet every rule, in any order."""
+def check_valid_lines(answer: Any, lake: Lake) -> Right:  # noqa: ANN401, ARG001 - any collection of line numbers
+    """The numbers of the lines that meet every rule, in any order, as a collection or as a column of a table."""
+    numbers = _numbers(answer)
+    if numbers and all(isinstance(number, (bool, np.bool_)) for number in numbers):
+        raise Wrong("That is true or false for each line. Filter `supplied` by it, and take the column `line`.")
     try:
-        lines = sorted({int(line) for line in answer})
+        lines = sorted(int(number) for number in numbers)
     except (TypeError, ValueError):
-        raise Wrong("Put the line numbers into a list, such as [1, 2].") from None
+        raise Wrong(_EXPECTED) from None
+    if lines != sorted(numbers):
+        raise Wrong("A line number is a whole number.")
     if outside := [line for line in lines if line not in _LINES]:
         raise Wrong(f"There is no line {outside[0]}. Lines have the numbers 1 to 12; positions in a list begin with 0.")
+    if repeated := [line for line in lines if lines.count(line) > 1]:
+        raise Wrong(f"Line {repeated[0]} is in the answer {lines.count(repeated[0])} times.")
+    if not lines:
+        raise Wrong("No line meets all of your conditions. Try them one at a time, and see which one rejects line 1.")
+    if lines == sorted(_INVALID_LINES):
+        raise Wrong("These are the lines that may not be loaded.")
     for line, hint in _INVALID_LINES.items():
         if line in lines:
             raise Wrong(hint)
+    if not {1, 11} & {*lines} and {8, 12} <= {*lines}:
+        raise Wrong("Lines 1 and 11 are missing. `Z` is a time zone too: UTC.")
     for line, hint in _VALID_LINES.items():
         if line not in lines:
             raise Wrong(hint)
     return Right("Four of twelve lines may be loaded; each of the other eight breaks one rule.")
+
+
+_EXPECTED = "Put the line numbers into a list, such as [1, 2]."
+
+
+def _numbers(answer: Any) -> list[Any]:  # noqa: ANN401 - any collection of line numbers
+    """The elements of a collection, or of the column `line` (or the only column) of a table of any library."""
+    if isinstance(answer, pl.LazyFrame):
+        answer = answer.collect()
+    elif isinstance(answer, DuckDBPyRelation):
+        answer = answer.to_arrow_table()
+    if isinstance(answer, (pd.DataFrame, pl.DataFrame, pa.Table)):
+        names = [*(answer.column_names if isinstance(answer, pa.Table) else answer.columns)]
+        if "line" not in names and len(names) != 1:
+            raise Wrong(_EXPECTED)
+        answer = answer["line" if "line" in names else names[0]]
+    if isinstance(answer, (str, pl.Expr)) or not isinstance(answer, Iterable):
+        raise Wrong(_EXPECTED)
+    values = [value.as_py() if isinstance(value, pa.Scalar) else value for value in answer]
+    return [value[0] if isinstance(value, tuple) and len(value) == 1 else value for value in values]  # fetchall()
 
 
 _PREDICTIONS = ("rejected", "stored", "changed")
@@ -86,14 +123,17 @@ _PREDICTION_HINTS = {
 @exercise("07.2", "Predict what happens to each append", expects=dict)
 def check_predictions(answer: Mapping[str, str], lake: Lake) -> Right:  # noqa: ARG001 - the appends are tried locally
     """For each append, what delta-rs does with it. The check performs the appends on a table in a temporary folder."""
-    if missing := sorted(_SENT.keys() - answer.keys()):
+    predictions = {str(append).strip().upper(): str(text).strip().lower() for append, text in answer.items()}
+    if missing := sorted(_SENT.keys() - predictions.keys()):
         raise Wrong(f"There is no prediction for {', '.join(missing)}.")
-    for append, prediction in answer.items():
-        if append in _SENT and prediction not in _PREDICTIONS:
+    if unknown := sorted(predictions.keys() - _SENT.keys()):
+        raise Wrong(f"There is no append {unknown[0]}: they are A to G.")
+    for append, prediction in predictions.items():
+        if prediction not in _PREDICTIONS:
             raise Wrong(f'{append}: write "rejected", "stored" or "changed", not {prediction!r}.')
     for append, result in _results().items():
-        if answer[append] != result:
-            raise Wrong(f"{append} is not {answer[append]}. {_PREDICTION_HINTS[append]}")
+        if predictions[append] != result:
+            raise Wrong(f"{append} is not {predictions[append]}. {_PREDICTION_HINTS[append]}")
     return Right("Two rows are rejected, three are stored as sent, and two are changed without an error.")
 
 
@@ -140,23 +180,40 @@ def check_layout(answer: Sequence[Any], lake: Lake) -> Right:
     layout, number = answer
     if layout not in _LAYOUTS:
         raise Wrong(f"{layout!r} is not a layout. The names are {', '.join(_LAYOUTS)}.")
+    if not isinstance(number, (int, float, np.integer, np.floating)):
+        raise Wrong(f"The number of requests must be a number, not {number!r}.")
     measured = _measure(lake)
     if number in [times * measured[query, layout]["requests"] for query, times in _TIMES_PER_DAY.items()]:
         raise Wrong("That is only one of the two kinds of queries. Add the other one.")
     requests, read = _per_day(measured, "requests"), _per_day(measured, "bytes")
     best, fewest_bytes = (min(totals, key=totals.__getitem__) for totals in (requests, read))
+    if layout != best and number == requests[best]:
+        raise Wrong(f"The number is right, but {layout} does not need so few requests. Which layout does?")
     if layout == fewest_bytes:
         raise Wrong(f"{layout} reads the fewest bytes. The question is about requests.")
     if layout != best:
         raise Wrong(f"{layout} is good for one of the two queries. Count the requests of both, as often as they run.")
     if number == requests[best]:
-        return Right(f"{number:,} requests per day, although the table that is partitioned by day reads fewer bytes.")
+        return Right(
+            f"{int(number):,} requests per day, although the table that is partitioned by day reads fewer bytes."
+        )
     one = {query: measured[query, best]["requests"] for query in _FILTERS}
-    if number == sum(one.values()):
-        raise Wrong("That is one query of each kind. Multiply each by how often it runs per day.")
-    if number == 100 * one["one day"] + 2000 * one["one customer"]:
-        raise Wrong("The two numbers of queries are swapped: 2,000 times for one day, 100 times for one customer.")
-    raise Wrong("The layout is right, but not the number of requests. Did you use the measurements of this layout?")
+    times_per_day = sum(_TIMES_PER_DAY.values())
+    hints = {
+        read[best]: "That is the number of bytes. Count the requests.",
+        sum(one.values()): "That is one query of each kind. Multiply each by how often it runs per day.",
+        100 * one["one day"] + 2000 * one["one customer"]: "The two numbers of queries are swapped: 2,000 times for one"
+        " day, 100 times for one customer.",
+        times_per_day * sum(one.values()): "That runs both queries 2,100 times. Weigh each by how often it runs.",
+        round(requests[best] / times_per_day, 6): "That is the mean of one query. How many requests does a day need?",
+        **{
+            requests[other]: f"The layout is right, but the number is that of {other}."
+            for other in _LAYOUTS
+            if other != best
+        },
+    }
+    advice = "The layout is right, but not the number. Multiply the requests of each query by how often it runs."
+    raise Wrong(hints.get(round(float(number), 6), advice))
 
 
 def _measure(lake: Lake) -> dict[tuple[str, str], dict[str, Any]]:

@@ -38,7 +38,7 @@ def _check_simple_sales(answer: Sell, lake: Lake) -> None:
         shop = _Shop(lake, quantity)
         sold = shop.call(answer, pieces)
         left = quantity - pieces * expected
-        case = f"No other writer sells, and there are {quantity} pieces. A sale of {pieces}"
+        case = f"No one else sells, and there are {quantity} pieces. A sale of {pieces}"
         if bool(sold) is not expected:
             raise Wrong(f"{case} should return {expected}, but it returned {sold!r}.")
         if shop.quantity() != left:

@@ -1,10 +1,10 @@
 """The exercises of notebook 10: a MERGE in Spark, a comparison of tables, a cluster of the right size."""
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from itertools import takewhile
-from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -35,14 +35,24 @@ def check_stock_count(answer: DeltaTable, lake: Lake) -> Right:
         raise Wrong('The table should be the one at lake.uri("practice", "stocks").')
     given = _quantities(table)
     before = _quantities(open_table(lake, "silver", "stocks"))
-    if not given or (1, 1) not in given:
+    if given == before:
+        raise Wrong("The copy has the same rows as before. Merge into the table whose address is `practice`.")
+    if not given.keys() & (before.keys() - _COUNTED.keys()):
         raise Wrong("The old rows are gone. MERGE changes rows that match, and leaves the others as they are.")
+    if (1, 1) not in given:
+        raise Wrong(
+            "Product 1 was counted with 17 in store 1, but its row is gone. Use WHEN MATCHED AND ... THEN DELETE."
+        )
+    if given[1, 1] == before[1, 1] + 17:
+        raise Wrong("The count was added to the old quantity of product 1. It should replace it.")
     if given[1, 1] != 17:
         raise Wrong(f"Store 1 has {given[1, 1]} of product 1, but 17 were counted. You need WHEN MATCHED THEN UPDATE.")
     if (1, 2) in given:
         raise Wrong(
             "Product 2 was counted with 0 in store 1, but its row still exists. Use WHEN MATCHED AND ... DELETE."
         )
+    if (100_001, 3) in given:
+        raise Wrong("There is a store 100001: store_id and product_id are swapped in the INSERT.")
     if (3, 100_001) not in given:
         raise Wrong("Product 100001 is new in store 3, but it is missing. You need WHEN NOT MATCHED THEN INSERT.")
     if given[3, 100_001] != 5:
@@ -83,13 +93,15 @@ def _quantities(table: DeltaTable) -> dict[tuple[int, int], int]:
     return quantities
 
 
-@exercise(
-    "10.2",
-    "Tell whether two tables are equal",
-    expects=(FunctionType, functools.partial),
-)
+@exercise("10.2", "Tell whether two tables are equal")
 def check_comparison(answer: Callable[[str, str], int], lake: Lake) -> Right:
     """A function of two addresses: how many rows of either table have no match in the other."""
+    if not callable(answer):
+        raise Wrong(f"Put the function itself into `answer`, not {type(answer).__name__}: the check calls it.")
+    try:
+        inspect.signature(answer).bind("one", "other")
+    except TypeError:
+        raise Wrong("The function should take two arguments, the addresses of the tables.") from None
     a, b, c = (1, "a"), (2, "b"), (3, None)
     pairs: dict[str, tuple[list[tuple[int, str | None]], list[tuple[int, str | None]], int]] = {
         "the same rows": ([a, b, c], [a, b, c], 0),
@@ -107,7 +119,7 @@ def check_comparison(answer: Callable[[str, str], int], lake: Lake) -> Right:
             write_deltalake(address, table, mode="overwrite", storage_options=lake.storage_options)
         for addresses, changed in (((first, second), "second"), ((second, first), "first")):
             given: Any = answer(*addresses)
-            if isinstance(given, bool) or not isinstance(given, (int, np.integer)):
+            if isinstance(given, bool) or not isinstance(given, (int, float, np.integer, np.floating)):
                 raise Wrong(f"The function should return a number; it returned {given!r}.")
             if given != expected:
                 raise Wrong(
@@ -123,7 +135,9 @@ def _advice(case: str, given: int) -> str:
     if case == "a changed row":
         return "The old row has no match, and the new row has none either."
     if case == "a row twice" and given == 0:
-        return "EXCEPT alone ignores how often a row occurs."
+        return "EXCEPT without ALL, like a join, ignores how often a row occurs."
+    if case == "a row three times" and given == 1:
+        return "The row has two copies too many. UNION, like EXCEPT, keeps duplicates only with ALL."
     if case == "another row twice":
         return "Each table has one row too many. Add up both directions, row by row, so that they do not cancel out."
     return "A row that only one of the tables has counts as a difference, whichever table that is."
@@ -132,10 +146,13 @@ def _advice(case: str, given: int) -> str:
 @exercise(
     "10.3",
     "Find the smallest cluster that is fast enough",
-    expects=(int, np.integer),
+    expects=(int, float, np.integer, np.floating),
 )
-def check_cluster_size(answer: int, _lake: Lake) -> Right:
+def check_cluster_size(answer: float, _lake: Lake) -> Right:
     """The smallest number of nodes that load 20,000 million lines within an hour."""
+    if isinstance(answer, bool) or not float(answer).is_integer():
+        raise Wrong(f"A cluster has a whole number of nodes, not {answer}. Is that a number of seconds or dollars?")
+    answer = int(answer)
     expected = _smallest_cluster()
     if answer < 1:
         raise Wrong("A cluster has at least one node.")
@@ -149,13 +166,21 @@ def check_cluster_size(answer: int, _lake: Lake) -> Right:
         )
     if abs(answer - expected * 4) < 4 or answer == _smallest_cluster(cores=1):
         raise Wrong("That is a number of cores. A node has 4 of them: how many nodes?")
+    if answer == 192:
+        raise Wrong("192 is the number of cores of the one machine. How many nodes does the cluster need?")
     mistakes: dict[str, dict[str, Any]] = {
         "That would be enough if twice the cores did twice the work. Use the efficiency of the model.": {
             "efficiency": 1
         },
         "The hour begins when you request the cluster, so its start is part of it.": {"start_up": 0},
-        "That uses DuckDB's core-seconds. Leave out `engine` to use those of Spark.": {"engine": "local"},
+        "That uses DuckDB's core-seconds, or one node's hours. Use Spark's defaults, and try numbers of nodes.": {
+            "engine": "local"
+        },
         "The model counts in million lines: use 20_000 and not 20.": {"million": 20},
+        "The seconds of the model already contain the start of the cluster. Compare them with 3,600.": {
+            "start_up": 480
+        },
+        "A node of this cluster has 4 cores.": {"cores": 192},
     }
     for advice, parameters in mistakes.items():
         if answer == _smallest_cluster(**parameters):

@@ -119,7 +119,7 @@ WRONG_ANSWERS = [
         if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
             return False
         raise""",
-        "nobody has won",
+        "no request has won",
     ),
     (
         "01.2",

@@ -1,108 +1,129 @@
 """Wrong answers to the exercises of notebook 04."""
 
-_MERGE = """reset_stocks()
-DeltaTable(stocks, storage_options=lake.storage_options).merge(
-    db.sql(f"FROM delta_scan('{{stocks}}', version => 0) WHERE {where}").to_arrow_table(),
-    "{on}", source_alias="s", target_alias="t",
-).when_matched_update({{"quantity": "s.quantity"}}).execute()
-answer = DeltaTable(stocks, storage_options=lake.storage_options)"""
-_KEY = "t.store_id = s.store_id AND t.product_id = s.product_id"
+_FOLLOW = """def answer(copy, feed):
+    for row in %s:
+        if row["_change_type"] == "delete":
+            copy.pop(row["product_id"], None)
+        elif row["_change_type"] != "update_preimage":
+            copy[row["product_id"]] = row["list_price"]
+"""
 
-_FEED = """feed = pa.table(DeltaTable(prices, storage_options=lake.storage_options).load_cdf({first})).to_pandas()
-answer = {{}}
-for product in (77, 95):
-    rows = feed[feed["product_id"] == product].groupby("_commit_version")["list_price"]
-    answer[product] = [int(version) for version in rows.{of_a_commit}]"""
+_MERGE = """stocks = stocks_with_mistake()
+answer = DeltaTable(stocks, storage_options=options)
+old = db.sql(f"FROM delta_scan('{{stocks}}', version => 0) WHERE {where}").to_arrow_table()
+merge = answer.merge(old, "{on}", "s", "t")
+merge.when_matched_update({{"quantity": "s.quantity"}}).execute()"""
+_KEY = "t.store_id = s.store_id AND t.product_id = s.product_id"
+_STILL_ZERO = f"{_KEY} AND t.quantity = 0"
 
 WRONG_ANSWERS = [
-    ("04.1", _FEED.format(first=2, of_a_commit="nunique().loc[lambda n: n > 1].index"), "feed begins at version 2"),
-    (
-        "04.1",
-        _FEED.format(first=1, of_a_commit="size().index"),
-        "In version 1 product 77 has the same price as in the version before",
-    ),
-    (
-        "04.1",
-        """table = DeltaTable(prices, storage_options=lake.storage_options)
-versions = [entry["version"] for entry in table.history() if "num_updated_rows" in entry.get("operationMetrics", {})
-            or entry.get("operationMetrics", {}).get("num_target_rows_updated")]
-answer = {77: versions, 95: versions}""",
-        "In version 1 product 77 has the same price as in the version before",
-    ),
-    (
-        "04.1",
-        "answer = {77: [3, 4, 6, 7, 8], 95: [3, 4, 6, 7, 8]}",
-        "In version 3 product 95 has the same price as in the version before",
-    ),
-    ("04.1", "answer = {77: [0, 3, 4, 6, 7, 8], 95: [0, 1, 4, 6, 7, 8]}", "for the first time"),
-    ("04.1", "answer = {77: [3, 4], 95: [1, 4]}", "A restore changes rows as well"),
-    ("04.1", "answer = {77: [3, 4, 6, 7, 8], 95: [1, 4, 6, 7, 8, 99]}", "no version 99"),
-    ("04.1", "answer = {95: [1, 4, 6, 7, 8]}", "keys of the dict should be 77 and 95"),
-    ("04.1", "answer = {77: None, 95: [1, 4, 6, 7, 8]}", "whole numbers"),
+    ("04.1", "answer = (7, 7, 9, 11, 0)", "number of the newest version is not 7. Versions begin with 0"),
+    ("04.1", "answer = (4, 7, 9, 11, 0)", "the version numbers go on, and never back"),
+    ("04.1", "answer = (6, 8, 9, 11, 0)", "The last call deletes one row"),
+    ("04.1", "answer = (6, 10, 9, 11, 0)", "restore(2) succeeds"),
+    ("04.1", "answer = (6, 5, 9, 11, 0)", "What does version 2 contain?"),
+    ("04.1", "answer = (6, 7, 7, 11, 0)", "stays at the version at which it was opened"),
+    ("04.1", "answer = (6, 7, 9, 9, 0)", "Which rows does the next call add?"),
+    ("04.1", "answer = (6, 7, 9, 13, 0)", "it replaces the rows, and adds none"),
+    ("04.1", "answer = [6, 7, 9, 11, 6]", "delta-rs opens the first version"),
+    ("04.1", "answer = (6, 7, 9, 11, -1)", "delta-rs opens the first version"),
+    ("04.1", "answer = (60, 7, 9, 11, 0)", "Go through the calls one by one"),
+    ("04.1", "answer = (6, 7, 9, 11)", "five whole numbers"),
+    ("04.1", 'answer = (6, 7, 9, 11, "an error")', "five whole numbers"),
+    ("04.1", "answer = 6", "it is of type int"),
+    ("04.2", "answer = follow", "update_preimage is the row *before* the change"),
+    ("04.2", _FOLLOW % "feed", "Apply the versions in order"),
+    ("04.2", _FOLLOW % 'sorted(feed, key=lambda row: str(row["_commit_version"]))', "in order, as numbers"),
+    ("04.2", _FOLLOW % 'sorted(feed, key=lambda row: -row["_commit_version"])', "Apply the versions in order"),
     (
         "04.2",
-        """table = DeltaTable(prices, storage_options=lake.storage_options)
-table.load_as_version(new_york_time + "Z")
-answer = table.count()""",
-        "five hours too early",
+        _FOLLOW % 'sorted(feed, key=lambda row: row["_commit_version"])',
+        "Within a version, apply the deletes first",
     ),
     (
         "04.2",
-        """table = DeltaTable(prices, storage_options=lake.storage_options)
-table.load_as_version(datetime.fromisoformat(new_york_time))
-answer = table.count()""",
-        "five hours too early",
+        _FOLLOW % 'sorted(feed, key=lambda row: (row["_change_type"] != "delete", row["_commit_version"]))',
+        "Deletes come first only within a version",
     ),
     (
         "04.2",
-        """table = DeltaTable(prices, storage_options=lake.storage_options)
-table.load_as_version(new_york_time + "+05:00")
-answer = table.count()""",
-        "the wrong sign",
+        _FOLLOW
+        % 'sorted((row for row in feed if row["_change_type"] != "delete"), key=lambda r: r["_commit_version"])',
+        "must not be in the dict any more",
     ),
     (
         "04.2",
-        """table = DeltaTable(prices, storage_options=lake.storage_options)
-in_utc = datetime.fromisoformat(new_york_time) + timedelta(hours=5)
-table.load_as_version(in_utc.isoformat() + "-05:00")
-answer = table.count()""",
-        "added the five hours twice",
+        _FOLLOW
+        % 'sorted((row for row in feed if "update" in row["_change_type"]), key=lambda r: r["_commit_version"])',
+        "A product was inserted, and follow must add it",
     ),
     (
         "04.2",
-        """answer = DeltaTable(prices, storage_options=lake.storage_options).count()""",
-        "count of the newest version",
+        """def answer(copy, feed):
+    newest = {}
+    for row in sorted(feed, key=lambda row: (row["_commit_version"], row["_change_type"] != "delete")):
+        if row["_change_type"] == "delete":
+            newest.pop(row["product_id"], None)
+        elif row["_change_type"] != "update_preimage":
+            newest[row["product_id"]] = row["list_price"]
+    return newest""",
+        "A product that the feed does not mention is missing",
     ),
+    (
+        "04.2",
+        """def answer(copy, feed):
+    deleted = {(row["_commit_version"], row["product_id"]) for row in feed if row["_change_type"] == "delete"}
+    inserted = {(row["_commit_version"], row["product_id"]) for row in feed if row["_change_type"] == "insert"}
+    for row in sorted(feed, key=lambda row: row["_commit_version"]):
+        if (row["_commit_version"], row["product_id"]) in deleted & inserted:
+            continue  # a restore
+        if row["_change_type"] == "delete":
+            del copy[row["product_id"]]
+        elif row["_change_type"] != "update_preimage":
+            copy[row["product_id"]] = row["list_price"]""",
+        "A restore brought back another price",
+    ),
+    ("04.2", "def answer(feed):\n    return {}", "follow raised TypeError"),
+    ("04.2", "answer = {}", "it is of type dict"),
     (
         "04.3",
-        """reset_stocks()
-table = DeltaTable(stocks, storage_options=lake.storage_options)
-table.restore(0)
-answer = table""",
+        """stocks = stocks_with_mistake()
+answer = DeltaTable(stocks, storage_options=options)
+answer.restore(0)""",
         "A restore undoes everything that came later",
     ),
     ("04.3", _MERGE.format(where="product_id <= 20 AND store_id <> 2", on=_KEY), "overwrote 2 later counts"),
+    ("04.3", _MERGE.format(where="store_id <> 2", on=_KEY), "overwrote 3 later counts"),
     (
         "04.3",
-        _MERGE.format(where="product_id <= 20", on=f"{_KEY} AND t.quantity = 0"),
+        _MERGE.format(where="product_id <= 20", on=_STILL_ZERO),
         "that part of Sam's change was intended",
     ),
     (
         "04.3",
-        _MERGE.format(where="product_id <= 20 AND store_id <> 2", on=f"{_KEY} AND t.quantity = 0").replace(
+        _MERGE.format(where="product_id <= 20 AND store_id <> 2", on=_STILL_ZERO).replace(
             ".execute()", ".when_not_matched_insert_all().execute()"
         ),
         "a clause that inserts",
     ),
     (
         "04.3",
-        _MERGE.format(where="product_id <= 20 AND store_id = 1", on=f"{_KEY} AND t.quantity = 0"),
+        """stocks = stocks_with_mistake()
+answer = DeltaTable(stocks, storage_options=options)
+answer.delete("quantity = 0")""",
+        "different rows than before",
+    ),
+    (
+        "04.3",
+        _MERGE.format(where="product_id <= 20 AND store_id = 1", on=_STILL_ZERO),
         "do not yet have their old quantity",
     ),
     (
         "04.3",
-        """reset_stocks()
-answer = DeltaTable(stocks, storage_options=lake.storage_options)""",
+        """stocks = stocks_with_mistake()
+answer = DeltaTable(stocks, storage_options=options)""",
         "no commit came after version 2",
     ),
+    ("04.3", "answer = DeltaTable(prices, storage_options=options)", "That is a different table"),
+    ("04.3", "answer = stocks_with_mistake()", "it is of type str"),
 ]

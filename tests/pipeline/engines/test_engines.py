@@ -432,7 +432,7 @@ def test_sail_killed_during_the_job_is_one_sentence_and_the_next_job_continues(s
 
 
 def test_sail_ignores_ctrl_c_and_aws_profile(small, small_expected, lake, monkeypatch):
-    """Sail is in a process group of its own, and uses the lake's credentials and not the profile of the shell."""
+    """Sail has its own process group, and uses the lake's credentials and not the profile of the shell."""
     groups = set()
 
     class ProcessGroups(NoProgress):

@@ -6,7 +6,7 @@ from lakehouse_utils.pipeline.parsing import limits
 
 
 def test_blocks_with_different_columns(tiny_blocks):
-    """Each block has the columns of its own rows."""
+    """Each block has the columns of its rows."""
     tiny_blocks(10)
     content = read_json('{"id":1,"a":1}\n{"id":2}\n{"b":3,"id":3}\n{"a":4,"id":4}\n')
     assert content.columns == ["id", "a", "b"]

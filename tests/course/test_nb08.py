@@ -128,6 +128,30 @@ def test_prediction_in_any_collection_and_after_another_run(kind: Callable[..., 
     assert verdict("08.2", answer, lake_with_runs).startswith("Only bronze.customers and silver.customers")
 
 
+# -- the change data feed
+
+
+def test_a_copy_by_change_data_feed_follows_a_restore(lake: Lake) -> None:
+    """A restore deletes and inserts the same keys in one version."""
+    names = {"lake": lake, "pa": pa, "DeltaTable": DeltaTable, "write_deltalake": write_deltalake}
+    names |= {"CommitProperties": CommitProperties, "Transaction": Transaction}
+    exec(cell_with('"feed", "copy"') + "\n" + cell_with("def follow()"), names)
+    feed, copy = (DeltaTable(lake.uri("feed", name), **names["s3"]) for name in ("prices", "copy"))
+    more = pa.table({"id": range(3, 41), "price": range(3, 41)})
+    for change in (
+        lambda: write_deltalake(feed, more, mode="append"),
+        lambda: feed.update({"price": "450"}, predicate="id = 1"),
+        lambda: feed.delete("id = 2"),
+        lambda: feed.restore(1),
+    ):
+        change()
+        feed.update_incremental()
+        names["follow"]()
+        copy.update_incremental()
+        assert sorted(copy.to_pandas()["price"]) == sorted(feed.to_pandas()["price"])
+    assert len(copy.to_pandas()) == 40
+
+
 # -- exercise 08.3
 
 

@@ -19,9 +19,6 @@ MAX_FILE_BYTES, MAX_PICTURE_BYTES = 500_000, 40_000
 MIN_EXERCISES, MIN_WRONG_ANSWERS = 3, 5
 MIN_COMPARED, MAX_IGNORED_SHARE = 6, 0.25  # of the code cells with output
 
-# Notebooks that take longer than MAX_MINUTES, with the minutes that they may take until they are shortened.
-NOT_YET_SHORT: dict[str, int] = {}
-
 _FIRST_HEADINGS = ["What you'll do", "What you'll learn", "What you'll need", "Set-up"]
 _LAST_HEADINGS = ["Exercises", "In practice", "Summary", "What's next", "Resources"]
 _PARAMETERS = {"LAKE": "", "SCALE": 1}
@@ -141,9 +138,8 @@ def is_short(book: Book) -> Iterator[str]:
 @guard
 def takes_an_hour(book: Book) -> Iterator[str]:
     counted = MINUTES_STEP * math.ceil(book.minutes() / MINUTES_STEP)
-    allowed = NOT_YET_SHORT.get(book.number, MAX_MINUTES)
-    if counted > allowed:
-        yield f"it takes {book.minutes():.1f} minutes by the count of Book.minutes(); at most {allowed} are allowed"
+    if counted > MAX_MINUTES:
+        yield f"it takes {book.minutes():.1f} minutes by the count of Book.minutes(); at most {MAX_MINUTES} are allowed"
     for cell in book.cells:
         for stated in re.findall(r"^\*\*Time\*\*: (\d+) minutes$", cell.source, re.MULTILINE):
             if int(stated) != counted:

@@ -182,19 +182,15 @@ def test_mistake_is_found(mistake: str, tmp_path: Path) -> None:
     assert any(finding.startswith(f"{guard}: ") for finding in found), found
 
 
-def test_limit_holds_with_the_counted_time_stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A notebook may take an hour, or what is listed for it; stating a longer time truly does not help."""
+def test_limit_holds_with_the_counted_time_stated(tmp_path: Path) -> None:
+    """A notebook may take an hour; stating a longer time truly does not help."""
 
     def lengthen(draft: Draft) -> None:
         draft.append("word " * 3000)
         draft.replace_text("**Time**: 50 minutes", "**Time**: 65 minutes")
 
-    book = write_draft(tmp_path, lengthen)
-    for listed, allowed in [({}, 60), ({book.number: 60}, 60), ({book.number: 65}, None)]:
-        monkeypatch.setattr(guards, "NOT_YET_SHORT", listed)
-        found = list(guards.takes_an_hour(book))
-        assert len(found) == (allowed is not None)
-        assert allowed is None or found[0].endswith(f"at most {allowed} are allowed")
+    (finding,) = guards.takes_an_hour(write_draft(tmp_path, lengthen))
+    assert finding.endswith("at most 60 are allowed")
 
 
 def test_notebook_missing_in_readme_is_found(tmp_path: Path) -> None:

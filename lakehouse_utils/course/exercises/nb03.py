@@ -27,7 +27,7 @@ def check_order_lines(answer: object, lake: Lake) -> Right:
     if lost := old.keys() - quantities.keys():
         order, item = min(lost)
         raise Wrong(
-            f"{len(lost)} old lines are missing, such as line {item} of order {order}: a source row has overwritten"
+            f"Old lines are missing ({len(lost)}), such as line {item} of order {order}: a source row has overwritten"
             " other lines of its order. The predicate needs the whole key: order_id AND item_id."
         )
     if missing := new.keys() - quantities.keys():
@@ -63,6 +63,8 @@ def check_store_count(answer: object, lake: Lake) -> Right:
     before = {shelf: quantity for shelf, quantity in full_load.items() if shelf != (2, 8)}
     rows = _rows(lake, "my_stocks")
     quantities = {_shelf(row): row["quantity"] for row in rows}
+    if len(rows) != len(quantities):
+        raise Wrong("Rows have the same store and product. The predicate needs both columns, store_id and product_id.")
     if lost := [shelf for shelf in before if shelf[0] != 2 and shelf not in quantities]:
         raise Wrong(
             f"{len(lost)} rows of stores 1 and 3 were deleted: the list of store 2 does not contain them, so they are"
@@ -76,8 +78,6 @@ def check_store_count(answer: object, lake: Lake) -> Right:
         )
     if missing := counted.keys() - quantities.keys():
         raise Wrong(f"Product {min(missing)[1]} of store 2 is on the list but not in the table. Which clause inserts?")
-    if len(rows) != len(quantities):
-        raise Wrong("A row is in the table twice. The predicate needs both columns, store_id and product_id.")
     if any(quantities[shelf] != quantity for shelf, quantity in counted.items()):
         raise Wrong("Store 2 has old quantities. Which clause updates the rows that match?")
     others_before, others = (

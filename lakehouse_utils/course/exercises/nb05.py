@@ -165,6 +165,8 @@ def _about_number(given: float, page: dict[str, Any], customer: dict[str, Any]) 
         _PAGE_QUERIES * per_page: "The queries for a customer are missing. They read much more than those for a page.",
         per_page + per_customer: "That is one query of each kind. Multiply each by how often it runs per day.",
     }
+    if given == round(per_day / 1e9):
+        return "The table is right, and the number is rounded too much. Give at least two decimal places."
     for wrong, hint in hints.items():
         if _is_close(given, wrong):
             return f"The table is right, but not the number. {hint}"
@@ -201,7 +203,7 @@ def check_archive(answer: DeltaTable, lake: Lake) -> Right:
     if unneeded:
         raise Wrong(
             f"Data files that are not needed are still there: {len(unneeded)}. Was it a dry run, is the retention too"
-            " long, or do you keep a version that was not asked for?"
+            " long, do you keep a version that was not asked for, or did a commit come after the vacuum?"
         )
     return Right(f"Each row is there once, and only the files of version {_AUDITED_VERSION} and the newest are left.")
 

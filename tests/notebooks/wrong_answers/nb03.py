@@ -100,6 +100,16 @@ answer = my_lines.merge(lines, {_LINE}).when_not_matched_insert_all().execute()"
         "03.2",
         _COUNT
         + """answer = (
+    my_stocks.merge(counted, "target.product_id = source.product_id", "source", "target")
+    .when_matched_update_all().when_not_matched_insert_all()
+    .when_not_matched_by_source_delete("target.store_id = 2").execute()
+)""",
+        "The predicate needs both columns",
+    ),
+    (
+        "03.2",
+        _COUNT
+        + """answer = (
     my_stocks.merge(counted, SAME_SHELF, "source", "target")
     .when_matched_update_all().when_not_matched_insert_all().execute()
 )""",

@@ -101,16 +101,22 @@ def test_alarms_are_raised_for_what_is_wrong_and_for_nothing_else(operator):
         report.started_at = report.ended_at = ended.isoformat()
         run_history.append(operator.lake, report)
 
-    for days in range(1, 8):
-        record(24 * days, rows={"bronze.orders": TableCounts(added=1000)})
-    record(0, rows={"bronze.orders": TableCounts(added=10, quarantined=5)})
+    for days in range(2, 9):
+        record(24 * days, rows={"bronze.orders": TableCounts(added=1000), "bronze.stores": TableCounts(added=1)})
+    record(24, failed={"silver.stores": "an error that the next run did not have"})
+    record(24, rows={"bronze.orders": TableCounts(added=10)})
+    record(24 * 4, rows={"bronze.order_items": TableCounts(added=10)})
+    record(0, refused=["a.csv: it is empty"], rows={"bronze.orders": TableCounts(added=95, quarantined=6)})
     record(0, failed={"silver.orders": "the error"})
-    record(0, refused=["a.csv: it is empty"])
-    assert sorted(operator.run("alarms", code=1).splitlines()) == [
+    lines = sorted(operator.run("alarms", code=1).splitlines())
+    day = (datetime.now(UTC) - timedelta(days=4)).date()
+    assert lines == [
         "a file was refused: a.csv: it is empty",
-        "bronze.orders: 10 rows today, and usually 1000.0",
-        "bronze.orders: 5 of 15 rows were quarantined today",
+        f"bronze.order_items: no new rows since {day}",
+        "bronze.orders: 10 rows yesterday, and usually 1000.0",
+        "bronze.orders: 6 of 101 rows were quarantined today",
         "silver.orders failed: the error",
+        "the last run failed: x",
     ]
     for entry in list(operator.lake.objects(operator.lake.key("operations", ""))):
         operator.lake.s3.delete_object(Bucket=operator.lake.bucket, Key=entry["Key"])
@@ -193,13 +199,70 @@ def test_removed_person_is_nowhere(operator):
     keys = f"SELECT customer_id, customer_sk FROM gold.dim_customers WHERE customer_id <> {customer_id} ORDER BY ALL"
     before = operator.query(facts), operator.query(keys)
     operator.run("forget proof", email, code=1)
-    assert "lines removed" in operator.run("forget lines", str(customer_id), email)
+    assert "records removed: 1" in operator.run("forget lines", str(customer_id), email)
     operator.run("forget tables")
     operator.run("forget run")
     assert operator.run("forget proof", email) == "Nothing is left.\n"
     assert (operator.query(facts), operator.query(keys)) == before
     assert operator.query(f"SELECT count(*) FROM gold.dim_customers WHERE customer_id = {customer_id}") == [(0,)]
     assert "No problems" in operator.run("check")
+
+
+HEADER = "customer_id,first_name,last_name,phone,email,street,city,state,zip_code\n"
+PEOPLE = {
+    1: '900001,Ida,Berg,,ida@example.com,"Building 7,\nSecond Street",Peñasco,TX,79843\n',
+    2: "900002,Joel,Berg,,joel@example.com,Street 900001,Orion,TX,79843\n",
+    3: "900003,Ana,Cruz,,,Street 3,Orion,TX,79843\n",
+    4: "900004,Joana,Cruz,,joana@example.com,Street 4,Orion,TX,79843\n",
+    5: "900005,Anna,Cruz,,,Street 5,Orion,TX,79843\n",
+}
+
+
+@pytest.fixture
+def people(operator) -> Path:
+    """A raw file with five people, which the job has loaded; Ida's record has two lines."""
+    file = operator.landing / "2026-01-09" / "customers.csv"
+    file.parent.mkdir()
+    file.write_text(HEADER + "".join(PEOPLE.values()))
+    operator.job("--quiet")
+    return file
+
+
+def others(*removed: int) -> str:
+    return HEADER + "".join(line for number, line in PEOPLE.items() if number not in removed)
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments"),
+    [
+        pytest.param(1, ["900001", "ida@example.com"], id="record-of-two-lines"),
+        pytest.param(3, ["900003", ""], id="no-email"),
+        pytest.param(4, ["900004", "JOANA@example.com"], id="email-in-capitals"),
+        pytest.param(2, ["900002", "joel@example.com"], id="after-a-line-break"),
+    ],
+)
+def test_only_the_lines_of_the_person_are_removed(operator, people, number, arguments):
+    """All other lines of the file stay, whatever the record looks like."""
+    operator.run("forget lines", *arguments)
+    assert people.read_text() == others(number)
+
+
+def test_lines_are_those_of_the_newest_delivery(operator, people):
+    """A corrected file may have other line numbers than the one before it."""
+    people.write_text(others(2))
+    operator.job("--quiet")
+    operator.run("forget lines", "900004", "joana@example.com")
+    assert people.read_text() == others(2, 4)
+
+
+def test_lines_of_a_file_that_has_changed_are_not_removed(operator, people):
+    """Until the job has loaded the file again, the recorded line numbers are those of other people."""
+    operator.run("forget lines", "900002", "joel@example.com")
+    assert "run the job, and then this script again" in operator.run("forget lines", "900003", "", code=1)
+    assert people.read_text() == others(2)
+    operator.job("--quiet")
+    operator.run("forget lines", "900003", "")
+    assert people.read_text() == others(2, 3)
 
 
 def test_quarantine_is_cleared_of_old_rows(operator):

@@ -90,7 +90,7 @@ def test_check_never_raises(id: str, answer: object, hint: str) -> None:
     ("function", "hint"),
     [
         (lambda text: text["no"], "Your function raised TypeError: string indices must be integers"),
-        (lambda text: int(text), "Your function raised ValueError: invalid literal for int() with base 10: 'a'"),
+        (lambda text: int(f"{text}b"), "Your function raised ValueError: invalid literal for int() with base 10: 'ab'"),
         (lambda: 1, "The check could not use your function: TypeError"),
         (lambda text: text, "The check could not use your function: TypeError: can only concatenate"),
         (int, "The check could not use your function: ValueError"),

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -84,6 +84,28 @@ def test_check_never_raises(id: str, answer: object, hint: str) -> None:
     verdict = check(id, answer)
     assert verdict.state == "wrong"
     assert hint in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("function", "hint"),
+    [
+        (lambda text: text["no"], "Your function raised TypeError: string indices must be integers"),
+        (lambda text: int(f"{text}b"), "Your function raised ValueError: invalid literal for int() with base 10: 'ab'"),
+        (lambda: 1, "The check could not use your function: TypeError"),
+        (lambda text: text, "The check could not use your function: TypeError: can only concatenate"),
+        (int, "The check could not use your function: ValueError"),
+    ],
+)
+def test_error_in_the_answers_function(function: Callable[..., int], hint: str) -> None:
+    """An error that the learner's function raises is said to be its own; one in the check's use of it is not."""
+
+    @exercise("98.3", "Write a function")
+    def check_function(answer: Callable[[str], int], lake: object) -> Right:
+        return Right(str(answer("a") + 1))
+
+    verdict = check("98.3", function)
+    assert verdict.state == "wrong"
+    assert verdict.text.startswith(hint)
 
 
 def test_progress_has_the_first_date(state_dir: Path) -> None:

@@ -56,12 +56,9 @@ def rows() -> dict[str, pd.DataFrame]:
 def cities_by_asof_join(history_rows: pd.DataFrame, visits: pd.DataFrame) -> dict[Any, Any]:
     versions = history_rows.sort_values("valid_from")
     versions["valid_from"] = versions["valid_from"].where(versions["customer_id"].duplicated(), pd.Timestamp(0))
-    known = visits.dropna().astype({"customer_id": int}).sort_values("at")
-    rows = pd.merge_asof(
-        known, versions.sort_values("valid_from"), left_on="at", right_on="valid_from", by="customer_id"
-    )
-    joined = visits.merge(rows[["visit_id", "city"]], on="visit_id", how="left")
-    return joined.set_index("visit_id")["city"].fillna("Unknown").to_dict()
+    versions, sorted_visits = versions.sort_values("valid_from"), visits.sort_values("time")
+    rows = pd.merge_asof(sorted_visits, versions, left_on="time", right_on="valid_from", by="customer_id")
+    return rows.set_index("visit_id")["city"].fillna("Unknown").to_dict()
 
 
 def cities_by_loop(history_rows: pd.DataFrame, visits: pd.DataFrame) -> dict[Any, Any]:
@@ -71,7 +68,7 @@ def cities_by_loop(history_rows: pd.DataFrame, visits: pd.DataFrame) -> dict[Any
             answer[np.int64(visit.visit_id)] = "Unknown"
             continue
         versions = history_rows[history_rows["customer_id"] == visit.customer_id]
-        begun = versions[versions["valid_from"] <= visit.at]
+        begun = versions[versions["valid_from"] <= visit.time]
         answer[np.int64(visit.visit_id)] = begun["city"].iloc[-1] if len(begun) else versions["city"].iloc[0]
     return answer
 
@@ -83,7 +80,7 @@ def cities_by_correlated_query(history_rows: pd.DataFrame, visits: pd.DataFrame)
     frame = con.sql("""
         SELECT visit_id, coalesce((
             SELECT city FROM history_rows AS h WHERE h.customer_id = v.customer_id
-            ORDER BY h.valid_from <= v.at DESC, abs(epoch(v.at) - epoch(h.valid_from)) LIMIT 1), 'Unknown') AS city
+            ORDER BY h.valid_from <= v.time DESC, abs(epoch(v.time) - epoch(h.valid_from)) LIMIT 1), 'Unknown') AS city
         FROM visits AS v
     """).df()
     return dict(zip(frame["visit_id"], frame["city"], strict=True))
@@ -92,7 +89,7 @@ def cities_by_correlated_query(history_rows: pd.DataFrame, visits: pd.DataFrame)
 def cities_by_cross_join(history_rows: pd.DataFrame, visits: pd.DataFrame) -> dict[Any, Any]:
     pairs = visits.merge(history_rows, on="customer_id", how="left")
     is_first = pairs["valid_from"] == pairs.groupby("customer_id")["valid_from"].transform("min")
-    in_force = (pairs["valid_from"].le(pairs["at"]) | is_first) & ~(pairs["valid_to"] <= pairs["at"])
+    in_force = (pairs["valid_from"].le(pairs["time"]) | is_first) & ~(pairs["valid_to"] <= pairs["time"])
     found = pairs[in_force | pairs["customer_id"].isna()]
     return {int(id): "Unknown" if pd.isna(city) else city for id, city in found[["visit_id", "city"]].to_numpy()}
 
@@ -107,24 +104,51 @@ def test_other_joins_by_time(join: Callable[..., dict[Any, Any]], rows: dict[str
 
 # -- exercise 08.2
 
+TABLES_OF_RUNS = ["bronze.customers", "silver.customers", "bronze.orders", "silver.customers_history"]
+TABLES_OF_RUNS += ["gold.dim_customers", "gold.fact_sales"]
+
 
 @pytest.fixture
 def lake_with_runs(lake: Lake) -> Lake:
-    """A lake with the table of two runs: one with the last batch, and one that found nothing new."""
-    changed = {"bronze.customers", "silver.customers", "bronze.orders"}
-    names = [*changed, "silver.customers_history", "gold.dim_customers", "gold.fact_sales"]
-    for minute, changed_names in ((1, changed), (2, set())):
-        tables = [{"name": name, "status": "changed" if name in changed_names else "unchanged"} for name in names]
-        row = {"command": "run", "started_at": datetime(2026, 3, 7, 12, minute, tzinfo=UTC), "tables": tables}
-        uri = lake.uri("operations", "runs")
-        write_deltalake(uri, pa.Table.from_pylist([row]), mode="append", storage_options=lake.storage_options)
+    """A lake with the table of three runs: before the last batch, with it, and one that found nothing new."""
+    _add_run(lake, "2026-03-05", {*TABLES_OF_RUNS})
+    _add_run(lake, "2026-03-07", {"bronze.customers", "silver.customers", "bronze.orders"})
+    _add_run(lake, "2026-03-07", set())
     return lake
+
+
+def _add_run(lake: Lake, batch: str, changed: set[str]) -> None:
+    """Add a row to the lake's table of runs."""
+    tables = [
+        {"name": name, "status": "changed" if name in changed else "unchanged", "last_batch": batch}
+        for name in TABLES_OF_RUNS
+    ]
+    row = {"command": "run", "started_at": datetime.now(UTC), "tables": tables}
+    uri = lake.uri("operations", "runs")
+    write_deltalake(uri, pa.Table.from_pylist([row]), mode="append", storage_options=lake.storage_options)
 
 
 @pytest.mark.parametrize("kind", [set, list, tuple, frozenset])
 def test_prediction_in_any_collection_and_after_another_run(kind: Callable[..., Any], lake_with_runs: Lake) -> None:
     """Any collection is accepted, and a run that the reader starts later does not change the answer."""
     answer = kind(["silver.customers", "bronze.customers"])
+    assert verdict("08.2", answer, lake_with_runs).startswith("Only bronze.customers and silver.customers")
+
+
+@pytest.mark.parametrize("batches", [[], ["2026-03-04", "2026-03-05"]])
+def test_prediction_before_step_8(batches: list[str], lake: Lake) -> None:
+    """Before the lesson has delivered the last batch, there is nothing to compare a prediction with."""
+    for batch in batches:
+        _add_run(lake, batch, {"bronze.customers", "gold.fact_sales"})
+    for answer in ({"bronze.customers", "silver.customers"}, {"bronze.customers", "gold.fact_sales"}):
+        with pytest.raises(exercises.Wrong, match=r"^Run the lesson up to step 8 first\.$"):
+            verdict("08.2", answer, lake)
+
+
+def test_prediction_after_a_batch_of_the_reader(lake_with_runs: Lake) -> None:
+    """A batch that the reader delivers after the lesson does not change the answer."""
+    _add_run(lake_with_runs, "2026-03-09", {*TABLES_OF_RUNS})
+    answer = {"silver.customers", "bronze.customers"}
     assert verdict("08.2", answer, lake_with_runs).startswith("Only bronze.customers and silver.customers")
 
 
@@ -181,9 +205,9 @@ def load_version_by_version(source: DeltaTable, target: DeltaTable) -> None:
 
 def load_with_merge(source: DeltaTable, target: DeltaTable) -> None:
     """An insert-only MERGE on the key."""
-    cursor = target.transaction_version("source") or 0
-    if cursor < source.version():
-        changes = pa.table(source.load_cdf(starting_version=cursor).read_all()).to_pandas()
+    cursor = target.transaction_version("source")
+    if cursor is None or cursor < source.version():
+        changes = pa.table(source.load_cdf(starting_version=cursor or 0).read_all()).to_pandas()
         new = changes.query("_change_type == 'insert'")[["id", "time"]].reset_index(drop=True)
         merge = target.merge(pa.table(new), "t.id = s.id", "s", "t", commit_properties=done(source.version()))
         merge.when_not_matched_insert_all().execute()

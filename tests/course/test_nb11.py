@@ -11,11 +11,13 @@ from lakehouse_utils.course.exercises import Right, Wrong, nb11
 from lakehouse_utils.lake import Lake
 
 SUCCEEDED = "command = 'run' AND status IN ('ok', 'quarantined', 'refused')"
+EXITED_WELL = "command = 'run' AND exit_code IN (0, 3, 4)"
 ALARMS = [
     f"SELECT NOT EXISTS (FROM runs WHERE {SUCCEEDED} AND ended_at >= now() - INTERVAL 26 HOURS);",
     f"SELECT count(*) FILTER ({SUCCEEDED} AND ended_at > now() - INTERVAL '26' HOUR) = 0 AS alarm FROM runs",
     f"SELECT coalesce(date_diff('second', max(ended_at), now()) > 26 * 3600, true) FROM runs WHERE {SUCCEEDED}",
     f"SELECT t IS NULL OR t < now() - INTERVAL 26 HOURS FROM (SELECT max(ended_at) AS t FROM runs WHERE {SUCCEEDED})",
+    f"SELECT NOT EXISTS (FROM runs WHERE {EXITED_WELL} AND ended_at >= now() - INTERVAL 26 HOURS)",
 ]
 
 

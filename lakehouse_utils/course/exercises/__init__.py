@@ -15,6 +15,7 @@ work. It need not handle a missing column or method: any other exception also be
 
 import json
 import re
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -149,7 +150,17 @@ def _judge(id: str, answer: object) -> Verdict:
     except Wrong as wrong:
         return Verdict(id, "wrong", str(wrong))
     except Exception as error:  # noqa: BLE001 - an answer may be anything
-        return Verdict(id, "wrong", f"The check could not read your answer: {type(error).__name__}: {_summary(error)}")
+        return Verdict(id, "wrong", f"{_where(answer, error)} {type(error).__name__}: {_summary(error)}")
+
+
+def _where(answer: object, error: Exception) -> str:
+    """Whether the learner's own function raised the error, or the check, for example because of what it returned."""
+    if not callable(answer):
+        return "The check could not read your answer:"
+    code = getattr(answer, "__code__", None)
+    if any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return "Your function raised"
+    return "The check could not use your function:"
 
 
 def _is_unanswered(answer: object) -> bool:

@@ -23,6 +23,8 @@ _CHOICES = {
     "gold.fact_sales",
 }
 
+_LAST_BATCH = "2026-03-07"
+
 _TIMES = {1: 10, 2: 20, 3: 5, 4: 30, 5: 40}  # of the rows that exercise 08.3 inserts; id 3 is late
 
 Load = Callable[[DeltaTable, DeltaTable], Any]
@@ -78,17 +80,22 @@ def check_changed(answer: Any, lake: Lake) -> Right:  # noqa: ANN401 - any colle
     given = set(answer)
     if unknown := sorted(given - _CHOICES, key=str):
         raise Wrong(f"{unknown[0]!r} is not one of the five tables. Write <layer>.<table>, as in the task.")
-    runs = open_table(lake, "operations", "runs").to_pyarrow_table(filters=[("command", "=", "run")]).to_pylist()
-    changed: set[str] = set()
-    for run in sorted(runs, key=lambda run: run["started_at"]):
-        tables = {entry["name"] for entry in run["tables"] if entry["status"] == "changed"}
-        if "bronze.customers" in tables:  # a later run without a new file does not count
-            changed = tables & _CHOICES
+    changed = _changed_by_the_last_batch(lake)
     if given == changed:
         return Right(f"Only {' and '.join(sorted(changed))} have new or changed rows: no value changed.")
     if missing := changed - given:
         raise Wrong(_MISSING.get(min(missing), "A table is missing."))
     raise Wrong(_SURPLUS.get(min(given - changed), "A table is too many."))
+
+
+def _changed_by_the_last_batch(lake: Lake) -> set[str]:
+    """The tables that the run with the batch of step 8 changed. Raises Wrong if there was no such run."""
+    runs = lake.delta("operations", "runs")
+    for run in runs.to_pyarrow_table(filters=[("command", "=", "run")]).to_pylist() if runs else []:
+        changed = {entry["name"]: entry["last_batch"] for entry in run["tables"] if entry["status"] == "changed"}
+        if changed.get("bronze.customers") == _LAST_BATCH:
+            return changed.keys() & _CHOICES
+    raise Wrong("Run the lesson up to step 8 first.")
 
 
 _MISSING = {
@@ -110,9 +117,8 @@ _SURPLUS = {
 
 @exercise("08.3", "Find the fault in an incremental load", expects=FunctionType)
 def check_load(answer: Load, lake: Lake) -> Right:
-    """The function loads three versions, one of them late and one an update, and does nothing if nothing is new."""
-    name = f"feed-{secrets.token_hex(4)}"
-    tables = _Tables(lake, name)
+    """The function loads the versions, one of them late and one an update, and does nothing if nothing is new."""
+    tables = _Tables(lake)
     tables.insert(1, 2)
     tables.load(answer, [1, 2], "Both rows of the first version")
     tables.load(answer, [1, 2], "A second call without a new version", may_commit=False)
@@ -123,27 +129,32 @@ def check_load(answer: Load, lake: Lake) -> Right:
     tables.insert(4)
     tables.insert(5)
     tables.load(answer, [1, 2, 3, 4, 5], "Two new versions")
+    tables = _Tables(lake, 1, 2)
+    try:
+        tables.load(answer, [1, 2], "Both rows of a source whose only version is 0")
+        tables.load(answer, [1, 2], "A second call while the cursor is 0", may_commit=False)
+    except Wrong as wrong:
+        raise Wrong(f"{wrong} The cursor 0 is a version too: compare with `is None`.") from None
     return Right("No row is lost or repeated, and the cursor is in the commit of its rows.")
 
 
 class _Tables:
-    """A source with a change data feed, and an empty target."""
+    """A source with a change data feed, whose version 0 has the rows `ids`, and an empty target."""
 
-    def __init__(self, lake: Lake, name: str) -> None:
-        self._lake, self._name = lake, name
-        self._inserted_until: list[int] = [0]  # the number of inserted rows up to each version of source
-        self._write("source", [], configuration={"delta.enableChangeDataFeed": "true"})
-        self._write("target", [])
+    def __init__(self, lake: Lake, *ids: int) -> None:
+        self._lake, self._name = lake, f"feed-{secrets.token_hex(4)}"
+        self._inserted_until = [len(ids)]  # the number of inserted rows up to each version of source
+        self._write("source", *ids, configuration={"delta.enableChangeDataFeed": "true"})
+        self._write("target")
 
-    def _write(self, table: str, rows: list[tuple[int, int]], **options: Any) -> None:
-        columns = {"id": pa.array([row[0] for row in rows], pa.int64())}
-        columns["time"] = pa.array([row[1] for row in rows], pa.int64())
+    def _write(self, table: str, *ids: int, **options: Any) -> None:
+        columns = {"id": pa.array(ids, pa.int64()), "time": pa.array([_TIMES[id] for id in ids], pa.int64())}
         uri = self._lake.uri("exercises", self._name, table)
         write_deltalake(uri, pa.table(columns), mode="append", storage_options=self._lake.storage_options, **options)
 
     def insert(self, *ids: int) -> None:
         """Insert rows into source, in one commit."""
-        self._write("source", [(id, _TIMES[id]) for id in ids])
+        self._write("source", *ids)
         self._inserted_until.append(self._inserted_until[-1] + len(ids))
 
     def update(self) -> None:
@@ -159,6 +170,13 @@ class _Tables:
         before, source = self.open("target").version(), self.open("source")
         try:
             function(source, self.open("target"))
+        except pa.ArrowException as error:
+            if "_view" not in str(error):
+                raise
+            raise Wrong(
+                "`load_cdf` returns text as string_view: cast it to string, or use `.to_pandas()`."
+                f" {case} raised {type(error).__name__}: {str(error).splitlines()[0]}."
+            ) from None
         except DeltaError as error:
             if may_commit is not False:
                 raise

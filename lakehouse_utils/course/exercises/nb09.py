@@ -62,7 +62,7 @@ def _check_other_errors(answer: Sell, lake: Lake) -> None:
 def _check_competition(answer: Sell, lake: Lake) -> None:
     for times in (1, 2):
         shop = _Shop(lake, 20, competitor_sells=5, times=times)
-        if not shop.call(answer, 3):
+        if not _sell_in_competition(answer, shop, times):
             raise Wrong("Another writer sold pieces, but enough were left. Your function should return True.")
         if shop.opened < times:
             raise Wrong(
@@ -76,12 +76,28 @@ def _check_competition(answer: Sell, lake: Lake) -> None:
                 " with the handle that updates."
             )
     shop = _Shop(lake, 10, competitor_sells=8, times=1)
-    sold = shop.call(answer, 3)
+    sold = _sell_in_competition(answer, shop, 1)
     if sold or shop.quantity() != 2:
         raise Wrong(
             "There were 10 pieces, and another writer sold 8 before your commit. Your sale of 3 should return False,"
             f" but it returned {sold!r}, and the table says {shop.quantity()}. Check the quantity in each attempt."
         )
+
+
+def _sell_in_competition(answer: Sell, shop: "_Shop", times: int) -> Any:  # noqa: ANN401 - what the function returns
+    """Sell three pieces. Raises Wrong if the function raises the error of a conflict."""
+    try:
+        return shop.call(answer, 3)
+    except CommitFailedError:
+        if shop.opened == 1:
+            raise Wrong(
+                "The handle was opened once, so after a refused commit it still has the old version. Open the table in"
+                " each attempt."
+            ) from None
+        raise Wrong(
+            f"Another writer sold {'once' if times == 1 else 'twice'}, and your function raised the CommitFailedError"
+            f" after {shop.attempts} attempts. It should make up to five."
+        ) from None
 
 
 def _check_bound(answer: Sell, lake: Lake) -> None:
@@ -199,7 +215,7 @@ def _explain_orphans(given: list[Any], orphans: list[str], stored: Any, logs: se
         if any(uri.endswith(name.rpartition("/")[2]) for name in surplus for uri in live):
             raise Wrong(
                 "A live file is in your list: deleting it would lose rows. The log writes the path of New York in"
-                " another way than the listing: it is URL-encoded."
+                " another way than the listing: it is URL-encoded, so decode it once. `file_uris()` is decoded already."
             )
         raise Wrong("A file in your list was removed by a later commit. Old versions need it, so it is not an orphan.")
     if missing := sorted(set(orphans) - set(given)):

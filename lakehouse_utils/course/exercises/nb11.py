@@ -16,7 +16,7 @@ from lakehouse_utils.course.exercises import Right, Wrong, exercise
 from lakehouse_utils.lake import Lake
 
 _PROBE = "probe-of-exercise-11-1"
-_RUNS = "run_id VARCHAR, command VARCHAR, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, status VARCHAR"
+_RUNS = "run_id VARCHAR, command VARCHAR, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, status VARCHAR, exit_code INT"
 
 
 @exercise("11.1", "Write a policy for a loader", expects=dict)
@@ -162,21 +162,22 @@ def check_alarm(answer: str, lake: Lake) -> Right:  # noqa: ARG001 - all checks 
     return Right("It rings when the job failed, was interrupted, was never started, or has not run at all.")
 
 
-# command, hours since the start, hours since the end, status
-_Row = tuple[str, float, float, str]
+# command, hours since the start, hours since the end, status, exit code
+_Row = tuple[str, float, float, str, int]
 _HISTORIES: list[tuple[list[_Row], bool, str]] = [
-    ([("run", 2, 1, "ok")], False, "The job succeeded an hour ago, and your alarm does not stay false."),
-    ([("run", 2, 1, "quarantined")], False, "A run that put rows into quarantine succeeded."),
-    ([("run", 2, 1, "refused")], False, "A run that refused one file succeeded otherwise."),
-    ([("run", 30, 29, "ok")], True, "The last success was 29 hours ago, and your alarm is not true."),
-    ([("run", 26.5, 26.2, "ok")], True, "The last success was over 26 hours ago. Which limit do you use?"),
-    ([("run", 25.8, 25.5, "ok")], False, "The last success was less than 26 hours ago. Which limit do you use?"),
-    ([("run", 30, 29, "ok"), ("run", 2, 1, "failed")], True, "The only run of the last day failed."),
-    ([("run", 30, 29, "ok"), ("run", 2, 1, "interrupted")], True, "An interrupted run counts as a success."),
-    ([("run", 30, 29, "ok"), ("maintain", 2, 1, "ok")], True, "A run of --maintain counts as one of the job."),
-    ([("run", 30, 1, "ok")], False, "A run took 29 hours and ended an hour ago. When did it succeed?"),
-    ([("run", 50, 49, "ok"), ("run", 2, 1, "ok")], False, "It rings for an old success although there is a newer one."),
-    ([("run", 2, 1, "failed")], True, "There is only a failed run, and your alarm is NULL or false."),
+    ([("run", 2, 1, "ok", 0)], False, "The job succeeded an hour ago, and your alarm does not stay false."),
+    ([("run", 2, 1, "quarantined", 3)], False, "A run that put rows into quarantine succeeded."),
+    ([("run", 2, 1, "quarantined", 0)], False, "Without --strict, a run that quarantines rows has exit code 0."),
+    ([("run", 2, 1, "refused", 4)], False, "A run that refused one file succeeded otherwise."),
+    ([("run", 30, 29, "ok", 0)], True, "The last success was 29 hours ago, and your alarm is not true."),
+    ([("run", 26.5, 26.2, "ok", 0)], True, "The last success was over 26 hours ago. Which limit do you use?"),
+    ([("run", 25.8, 25.5, "ok", 0)], False, "The last success was less than 26 hours ago. Which limit do you use?"),
+    ([("run", 30, 29, "ok", 0), ("run", 2, 1, "failed", 1)], True, "The only run of the last day failed."),
+    ([("run", 30, 29, "ok", 0), ("run", 2, 1, "interrupted", 130)], True, "An interrupted run counts as a success."),
+    ([("run", 30, 29, "ok", 0), ("maintain", 2, 1, "ok", 0)], True, "A run of --maintain counts as one of the job."),
+    ([("run", 30, 1, "ok", 0)], False, "A run took 29 hours and ended an hour ago. When did it succeed?"),
+    ([("run", 50, 49, "ok", 0), ("run", 2, 1, "ok", 0)], False, "It rings for an old run, but there is a newer one."),
+    ([("run", 2, 1, "failed", 1)], True, "There is only a failed run, and your alarm is NULL or false."),
     ([], True, "The table is empty, and your alarm is NULL or false."),
 ]  # fmt: skip
 
@@ -187,10 +188,11 @@ def _alarm(sql: str, rows: list[_Row]) -> object:
         raise Wrong("The answer contains no SQL.")
     with duckdb.connect(":memory:") as connection:
         connection.execute(f"CREATE TABLE runs ({_RUNS})")
-        for command, started, ended, status in rows:
+        for row in rows:
             connection.execute(
-                "INSERT INTO runs VALUES ('', $1, now() - to_seconds($2 * 3600), now() - to_seconds($3 * 3600), $4)",
-                [command, started, ended, status],
+                "INSERT INTO runs"
+                " VALUES ('', $1, now() - to_seconds($2 * 3600), now() - to_seconds($3 * 3600), $4, $5)",
+                row,
             )
         try:
             result = connection.execute(sql).fetchall()

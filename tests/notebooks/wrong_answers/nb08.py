@@ -10,7 +10,7 @@ _JOIN = """rows = db.sql('''
     )
     SELECT visit_id, coalesce(city, 'Unknown')
     FROM visits AS v
-    LEFT JOIN versions AS h ON v.customer_id = h.customer_id AND v.at >= begins AND v.at < ends
+    LEFT JOIN versions AS h ON v.customer_id = h.customer_id AND v.time >= begins AND v.time < ends
 ''').fetchall()
 answer = dict(rows)"""
 
@@ -48,12 +48,12 @@ def _with(code: str, *changes: tuple[str, str]) -> str:
 
 
 WRONG_ANSWERS = [
-    ("08.1", _with(_JOIN, ("AND v.at >= begins AND v.at < ends", "AND valid_to IS NULL")), "current version"),
+    ("08.1", _with(_JOIN, ("AND v.time >= begins AND v.time < ends", "AND valid_to IS NULL")), "current version"),
     ("08.1", _with(_JOIN, ("LEFT JOIN", "INNER JOIN")), "A LEFT JOIN keeps it"),
-    ("08.1", _with(_JOIN, ("v.at >= begins AND v.at < ends", "v.at > begins AND v.at <= ends")), "exclusive"),
+    ("08.1", _with(_JOIN, ("v.time >= begins AND v.time < ends", "v.time > begins AND v.time <= ends")), "exclusive"),
     ("08.1", _with(_JOIN, (">= begins", ">= valid_from")), "before it"),
     ("08.1", _with(_JOIN, ("coalesce(city, 'Unknown')", "city")), "'Unknown'"),
-    ("08.1", _with(_JOIN, ("AND v.at < ends", "AND v.at < valid_to")), "less than NULL"),
+    ("08.1", _with(_JOIN, ("AND v.time < ends", "AND v.time < valid_to")), "less than NULL"),
     ("08.1", _with(_JOIN, ("v.customer_id = h.customer_id", "v.customer_id > 0")), "never lived in"),
     (
         "08.1",
@@ -63,9 +63,9 @@ answer = dict(zip(visits["visit_id"], visits["customer_id"].map(first).fillna("U
     ),
     (
         "08.1",
-        """known = visits.dropna().sort_values("at").astype({"customer_id": int})
+        """known = visits.dropna().sort_values("time")
 rows = pd.merge_asof(
-    known, history_rows.sort_values("valid_from"), left_on="at", right_on="valid_from", by="customer_id"
+    known, history_rows.sort_values("valid_from"), left_on="time", right_on="valid_from", by="customer_id"
 )
 answer = dict(zip(rows["visit_id"], rows["city"], strict=True)) | {6: "Unknown"}""",
         "Visit 1 is before the customer's first version",
@@ -95,6 +95,41 @@ answer = {"bronze.customers", "silver.customers"} | {name for name, is_new in ne
     ("08.2", 'answer = "bronze.customers"', "it is of type str"),
     ("08.2", 'answer = {"customers"}', "not one of the five"),
     ("08.3", _with(_LOAD, ("cursor + 1", "cursor")), "more than once"),
+    ("08.3", _with(_LOAD, ("0 if cursor is None else cursor + 1", "cursor + 1 if cursor else 0")), "with `is None`"),
+    (
+        "08.3",
+        _with(
+            _LOAD,
+            ("    begin = 0 if cursor is None else cursor + 1\n", "    begin = cursor or 0\n"),
+            ("if begin > source.version()", "if begin == source.version()"),
+            ('"insert", ["id"', '"insert") & (changes["_commit_version"] > (cursor or 0)), ["id"'),
+            ("changes.loc[changes", "changes.loc[(changes"),
+        ),
+        "id 1 is missing. The cursor 0 is a version too",
+    ),
+    (
+        "08.3",
+        _with(
+            _LOAD,
+            (".read_all()).to_pandas()", ".read_all())"),
+            (
+                """inserted = changes.loc[changes["_change_type"] == "insert", ["id", "time"]]""",
+                """new = changes.filter(pc.equal(changes["_change_type"], "insert")).select(["id", "time"])""",
+            ),
+            ("    new = pa.Table.from_pandas(inserted, preserve_index=False)\n", ""),
+            ("def load(", "import pyarrow.compute as pc\n\n\ndef load("),
+        ),
+        "string_view: cast it to string",
+    ),
+    (
+        "08.3",
+        _with(
+            _LOAD,
+            (".read_all()).to_pandas()", ".read_all()).sort_by('_change_type').to_pandas()"),
+        ),
+        "string_view: cast it to string",
+    ),
+    ("08.3", _with(_LOAD, ("preserve_index=False", "schema=3")), "Your function raised TypeError"),
     ("08.3", _with(_LOAD, ('== "insert"', '!= "update_preimage"')), "more than once"),
     ("08.3", _with(_LOAD, (", commit_properties=done", "")), "application transaction"),
     (

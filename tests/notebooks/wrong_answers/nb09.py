@@ -52,7 +52,12 @@ WRONG_ANSWERS = [
     (
         "09.1",
         _with(("        table = open_table()\n", ""), ("    for attempt", "    table = open_table()\n    for attempt")),
-        "CommitFailedError",
+        "Open the table in each attempt",
+    ),
+    (
+        "09.1",
+        _with(("range(5)", "range(2)"), ("attempt == 4", "attempt == 1")),
+        "raised the CommitFailedError after 2 attempts",
     ),
     ("09.1", _with(("except CommitFailedError", "except Exception")), "Catch only CommitFailedError"),
     ("09.1", _with(("range(5)", "range(9)"), ("attempt == 4", "attempt == 8")), "attempts instead of five"),
@@ -139,6 +144,21 @@ live = {unquote(path) for path in pa.table(table.get_add_actions())["path"].to_p
     path for path in pa.table(table.get_add_actions())["path"].to_pylist()}
 answer = sorted(data_files - live)""",
         "removed by a later commit",
+    ),
+    (
+        "09.2",
+        _FILES
+        + """table = DeltaTable(deliveries, **S3)
+named |= {unquote(uri).partition("/shop/deliveries/")[2] for uri in table.file_uris()}
+answer = sorted(data_files - {unquote(name) for name in named})""",
+        "`file_uris()` is decoded already",
+    ),
+    (
+        "09.2",
+        _FILES
+        + """uris = DeltaTable(deliveries, **S3).file_uris()
+answer = sorted(data_files - {unquote(uri).partition("/shop/deliveries/")[2] for uri in uris})""",
+        "`file_uris()` is decoded already",
     ),
     ("09.2", _FILES + "answer = sorted(stored - named)", "The log's own files"),
     (

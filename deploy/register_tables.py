@@ -5,7 +5,7 @@
 
 A second run changes nothing. Athena reads the Delta log, so a table that has changed need not be registered again.
 Run it with keys that may create tables (glue:CreateTable); neither role of the template may.
-Tables whose protocol asks for more than the basic one, which Athena may refuse, are named and left out.
+Tables that Athena cannot read, or that its DDL cannot create, are named and left out.
 """
 
 import argparse
@@ -15,11 +15,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import boto3
+from deltalake.table import ProtocolVersions
 
 from lakehouse_utils.lake import Lake, TableRef
 
 DATABASE = WORKGROUP = "lakehouse"
 LAYERS = ("silver", "gold")
+# What Athena supports, by https://docs.aws.amazon.com/athena/latest/ug/delta-lake-tables.html, section "Delta Lake
+# versioning and Athena" (a copy of the page, read on 2026-11-29; not tried): SELECT up to reader version 3 with these
+# reader features, and DDL, such as CREATE EXTERNAL TABLE, only reader version 1.
+SELECT_FEATURES = {"columnMapping", "timestampNtz", "deletionVectors"}
+SELECT_READER_VERSION, DDL_READER_VERSION = 3, 1
 _INTERVAL_S = 0.5
 
 
@@ -27,8 +33,19 @@ def tables(lake: Lake) -> Iterator[tuple[TableRef, str]]:
     """Yield each table with the reason why it is left out; "" if it is not."""
     for ref in lake.tables():
         if ref.names[0] in LAYERS and (table := ref.open()):
-            reader = table.protocol().min_reader_version
-            yield ref, f"it needs reader version {reader}" if reader > 1 else ""
+            yield ref, reason_to_leave_out(table.protocol())
+
+
+def reason_to_leave_out(protocol: ProtocolVersions) -> str:
+    """Why the statement would not work for a table with this protocol; "" if it would."""
+    version = protocol.min_reader_version
+    if unsupported := sorted({*(protocol.reader_features or [])} - SELECT_FEATURES):
+        return f"Athena does not support {', '.join(unsupported)}"
+    if version > SELECT_READER_VERSION:
+        return f"Athena does not support reader version {version}"
+    if version > DDL_READER_VERSION:
+        return f"Athena reads reader version {version}, but cannot create the table: create it with AWS Glue"
+    return ""
 
 
 def statement(ref: TableRef) -> str:

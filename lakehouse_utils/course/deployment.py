@@ -1,5 +1,6 @@
-"""The roles in deploy/template.yaml: what each of them may do with the lake."""
+"""deploy/template.yaml: what each role may do with the lake, and what the schedules start."""
 
+import json
 import re
 from typing import Any
 
@@ -26,6 +27,13 @@ def lake_policy(role: str, bucket: str, prefix: str) -> dict[str, Any]:
     document = next(policy["PolicyDocument"] for policy in policies if policy["PolicyName"] == "lake")
     policy: dict[str, Any] = _resolved(document, values)
     return policy
+
+
+def scheduled_request(schedule: str) -> dict[str, Any]:
+    """Return the request to SageMaker of a schedule, such as "Schedule", with CloudFormation's ${...} still in it."""
+    target = template()["Resources"][schedule]["Properties"]["Target"]
+    request: dict[str, Any] = json.loads(target["Input"]["Fn::Sub"])
+    return request
 
 
 def without_action(policy: dict[str, Any], action: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import ingestion_processor
 from lakehouse_utils.course import deployment, restricted_keys
 from lakehouse_utils.course.restricted_keys import RestrictedKeys
 from lakehouse_utils.lake import Lake
+from lakehouse_utils.settings import CHECKOUT
 
 Job = Callable[..., tuple[int, str]]
 
@@ -35,8 +36,8 @@ def role_with(lake) -> Callable[..., RestrictedKeys]:
 def job(s3_server, lake, monkeypatch, tmp_path) -> Job:
     """Run the job as a role, and return its exit code and its output."""
 
-    def run(role: RestrictedKeys, *arguments: str) -> tuple[int, str]:
-        values = role.variables | {"AWS_ENDPOINT_URL": s3_server.endpoint, "LAKEHOUSE_URI": lake.root}
+    def run(role: RestrictedKeys, *arguments: str, **variables: str) -> tuple[int, str]:
+        values = role.variables | {"AWS_ENDPOINT_URL": s3_server.endpoint, "LAKEHOUSE_URI": lake.root} | variables
         for name, value in values.items():
             monkeypatch.setenv(name, value)
         done = CliRunner().invoke(ingestion_processor.main, arguments)
@@ -68,6 +69,24 @@ def test_job_runs_checks_and_maintains_as_the_writer(job, role_with):
     for arguments in ([], [], ["--check"], ["--maintain"]):
         code, output = job(role, *arguments)
         assert code == 0, f"{arguments}: {output}"
+
+
+def test_scheduled_job_reads_raw_files_as_the_writer(job, role_with, lake):
+    """With the variables of the schedule, the job loads the landing folder, which is not a table of the lake."""
+    names = {"${Bucket}": lake.bucket, "${LakePrefix}": lake.prefix}
+    variables = deployment.scheduled_request("Schedule")["Environment"]
+    for name, value in names.items():
+        variables = {key: text.replace(name, value) for key, text in variables.items()}
+    assert variables["LAKEHOUSE_URI"] == lake.root
+    code, output = job(role_with(), **variables)
+    assert code == 0 and "there are no files to load at" in output
+    raw = CHECKOUT / "data" / "landing" / "2026-01-01" / "stores.csv"
+    lake.s3.upload_file(str(raw), lake.bucket, lake.key("_landing", "2026-01-01", "stores.csv"))
+    for arguments in ([], ["--check"], ["--maintain"]):
+        code, output = job(role_with(), *arguments, **variables)
+        assert code == 0, f"{arguments}: {output}"
+    assert lake.delta("bronze", "stores").count() > 0
+    assert all(not ref.names[0].startswith("_") for ref in lake.tables())
 
 
 def test_job_needs_to_list(job, role_with):

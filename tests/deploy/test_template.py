@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from parliament import analyze_policy_string
 
 from lakehouse_utils.course import deployment
@@ -78,14 +79,30 @@ def test_roles_have_the_documented_actions():
     assert [entry["Resource"] for entry in reader["Statement"]] == [entry["Resource"] for entry in writer["Statement"]]
 
 
-def test_schedule_starts_the_job_of_this_repository():
-    """The schedule's request is valid JSON and runs a program that exists, as the writer."""
-    text = RESOURCES["Schedule"]["Properties"]["Target"]["Input"]["Fn::Sub"]
-    request = json.loads(text)
-    program = request["AppSpecification"]["ContainerEntrypoint"][1]
-    assert (CHECKOUT / program).is_file() and request["RoleArn"] == "${WriterRole.Arn}"
+@pytest.mark.parametrize(("schedule", "options"), [("Schedule", []), ("MaintenanceSchedule", ["--maintain"])])
+def test_schedule_starts_the_job_of_this_repository(schedule, options):
+    """The schedule's request is valid JSON and runs a program that exists, as the writer, under a valid unique name."""
+    request = deployment.scheduled_request(schedule)
+    _, program, *given = request["AppSpecification"]["ContainerEntrypoint"]
+    assert (CHECKOUT / program).is_file() and [option for option in given if option != "--quiet"] == options
+    assert request["RoleArn"] == "${WriterRole.Arn}"
     longest = request["ProcessingJobName"].replace("<aws.scheduler.execution-id>", "0" * 36)
     assert len(longest) <= 63 and re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", longest)
+    assert longest.startswith("lakehouse-"), "the scheduler's role may only start jobs with this prefix"
+
+
+def test_schedule_reads_raw_files_from_the_bucket():
+    """The job reads raw files from the folder that the stack's output names, and not from its image."""
+    variables = deployment.scheduled_request("Schedule")["Environment"]
+    landing = TEMPLATE["Outputs"]["LandingUri"]["Value"]["Fn::Sub"]
+    assert variables["LAKEHOUSE_LANDING"] == landing == variables["LAKEHOUSE_URI"] + "/_landing"
+
+
+def test_schedules_do_not_start_at_the_same_minute():
+    """By default, the maintenance starts at a minute at which the job does not start."""
+    job = TEMPLATE["Parameters"]["ScheduleExpression"]["Default"]
+    maintenance = RESOURCES["MaintenanceSchedule"]["Properties"]["ScheduleExpression"]
+    assert job.split()[0] != maintenance.split()[0] and maintenance.split()[4] == "SUN"
 
 
 def test_scheduled_job_can_pull_its_image_and_log():

@@ -76,10 +76,14 @@ def test_systemd_units_are_valid_and_run_the_job(operator):
 
 
 def test_cell_of_a_notebook_job_fails_with_the_job(operator):
-    """The cell runs the job, and raises if it fails."""
+    """The cell runs the job, and raises if it fails. A refused file is not a failure, as for the systemd service."""
+    operator.run("cell")
+    (operator.landing / "2026-01-08").mkdir()
+    (operator.landing / "2026-01-08" / "stocks.parquet").write_bytes(b"not a Parquet file")
+    operator.job("--quiet", code=4)
     operator.run("cell")
     operator.environment["LAKEHOUSE_URI"] = "http://wrong"
-    assert "CalledProcessError" in operator.run("cell", code=1)
+    assert "AssertionError: 1" in operator.run("cell", code=1)
 
 
 def test_runs_are_shown(operator):

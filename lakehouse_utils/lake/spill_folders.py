@@ -45,11 +45,16 @@ def _folder_of_process(pid: int) -> Path:
 
 
 def _hold_lock(path: Path) -> None:
-    """Create and lock a file until this process ends, even if it is killed."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR)
+    """Create and lock a file until this process ends, even if it is killed.
+
+    It gets its name when it is locked: before, another process that starts now would take it for a leftover.
+    """
+    unlocked = path.with_suffix(".new")
+    descriptor = os.open(unlocked, os.O_CREAT | os.O_RDWR)
     if sys.platform != "win32":
         with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    unlocked.rename(path)
 
 
 def _is_in_use(folder: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Each DuckDB connection spills to a folder of its own, and nothing of it is left, even after a kill."""
+"""Each DuckDB connection has its own folder to spill to, and nothing of it is left, even after a kill."""
 
 import os
 import signal

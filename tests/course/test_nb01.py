@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
 from deltalake import DeltaTable, write_deltalake
-from notebooks.books import PATHS, Book
+from notebooks.books import Book
 
 from lakehouse_utils.course import request_log, restricted_keys
 from lakehouse_utils.course.exercises import Right, nb01
 from lakehouse_utils.lake import Lake
 
-BOOK = next(Book(path) for path in PATHS if path.name.startswith("01_"))
+BOOK = Book.of_number("01")
 
 
 def policy_for(lake: Lake, *more_actions: str) -> dict[str, Any]:

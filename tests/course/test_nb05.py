@@ -7,27 +7,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
-from notebooks.books import FOLDER, Book
+from notebooks.books import Book
+from notebooks.wrong_answers.nb05 import ARCHIVE
 
 from lakehouse_utils.course.exercises import Right, Wrong, check, nb05
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.delta_log import DeltaLog
 
-ARCHIVE = """archive = new_table("archive")
-other = DeltaTable(archive.table_uri, storage_options=options)
-archive.optimize.compact()
-other.optimize.compact()
-other.delete("seconds > 200")
-crashed = archive.table_uri.split("/", 3)[3] + "part-of-a-crash.parquet"
-lake.s3.put_object(Bucket=lake.bucket, Key=crashed, Body=bytes(300_000))
-archive = DeltaTable(archive.table_uri, storage_options=options)
-"""
-
 
 @pytest.fixture(scope="module")
 def lesson(s3_server: object) -> dict[str, Any]:
     """The variables after all cells before the exercises, and `new_table`."""
-    book = Book(FOLDER / "05_optimize_zorder_vacuum.ipynb")
+    book = Book.of_number("05")
     variables: dict[str, Any] = {"display": lambda *_: None}
     for cell in book.code_cells:
         if "answer = ..." not in cell.source and not cell.source.startswith("summary("):
@@ -54,7 +45,7 @@ def test_small_files_cost_requests(lesson: dict[str, Any]) -> None:
 
 def test_layouts_differ_as_the_notebook_says(lesson: dict[str, Any]) -> None:
     """The first table of the notebook is the measured one, and Z-order reads least for one page."""
-    table = Book(FOLDER / "05_optimize_zorder_vacuum.ipynb").cells[0].source
+    table = Book.of_number("05").cells[0].source
     lines = [line for line in table.splitlines() if line.startswith("| ")][1:]
     stated = [[int(cell) for cell in line.split("|")[3:6]] for line in lines]
     measured = [[int(reads["files"].split()[0]) for reads in layout.values()] for layout in lesson["layouts"].values()]
@@ -115,7 +106,7 @@ def test_stale_optimize_doubles_rows(earlier: str, later: str, lake: Lake) -> No
 
 def test_prediction_is_what_happens(lesson: dict[str, Any]) -> None:
     """The calls of exercise 05.1, run for real, leave what the check expects."""
-    book = Book(FOLDER / "05_optimize_zorder_vacuum.ipynb")
+    book = Book.of_number("05")
     (task,) = [cell.source for cell in book.cells if cell.source.startswith("### Exercise 05.1")]
     clicks = run(lesson, task.split("```")[1].removeprefix("python\n") + "answer = clicks")
     lake, options = lesson["lake"], lesson["options"]

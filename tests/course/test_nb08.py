@@ -18,28 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
-from notebooks.books import FOLDER, Book
+from notebooks.books import Book
 from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
 from openlineage.client.serde import Serde
+from support.exercises import verdict
 
 import ingestion_processor
-from lakehouse_utils.course import exercises
+from lakehouse_utils.course.exercises import Wrong
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import sql
 
-BOOK = Book(FOLDER / "08_medallion_pipeline.ipynb")
+BOOK = Book.of_number("08")
 PROSE = "\n".join(cell.source for cell in BOOK.cells if cell.cell_type == "markdown")
-
-
-def verdict(id: str, answer: Any, lake: Lake) -> str:
-    """What the check says about a right answer."""
-    return exercises.of_notebook("08")[id].check(answer, lake).text
-
-
-def cell_with(text: str) -> str:
-    """The source of the only code cell that contains the text."""
-    (source,) = [cell.source for cell in BOOK.code_cells if text in cell.source]
-    return source
 
 
 # -- exercise 08.1
@@ -49,7 +39,7 @@ def cell_with(text: str) -> str:
 def rows() -> dict[str, pd.DataFrame]:
     """The data of exercise 08.1."""
     names: dict[str, Any] = {"pd": pd}
-    exec(cell_with("visits = pd.DataFrame"), names)
+    exec(BOOK.code_from("visits = pd.DataFrame"), names)
     return {name: names[name] for name in ("history_rows", "visits")}
 
 
@@ -141,7 +131,7 @@ def test_prediction_before_step_8(batches: list[str], lake: Lake) -> None:
     for batch in batches:
         _add_run(lake, batch, {"bronze.customers", "gold.fact_sales"})
     for answer in ({"bronze.customers", "silver.customers"}, {"bronze.customers", "gold.fact_sales"}):
-        with pytest.raises(exercises.Wrong, match=r"^Run the lesson up to step 8 first\.$"):
+        with pytest.raises(Wrong, match=r"^Run the lesson up to step 8 first\.$"):
             verdict("08.2", answer, lake)
 
 
@@ -159,7 +149,7 @@ def test_a_copy_by_change_data_feed_follows_a_restore(lake: Lake) -> None:
     """A restore deletes and inserts the same keys in one version."""
     names = {"lake": lake, "pa": pa, "DeltaTable": DeltaTable, "write_deltalake": write_deltalake}
     names |= {"CommitProperties": CommitProperties, "Transaction": Transaction}
-    exec(cell_with('"feed", "copy"') + "\n" + cell_with("def follow()"), names)
+    exec(BOOK.code_from('"feed", "copy"') + "\n" + BOOK.code_from("def follow()"), names)
     feed, copy = (DeltaTable(lake.uri("feed", name), **names["s3"]) for name in ("prices", "copy"))
     more = pa.table({"id": range(3, 41), "price": range(3, 41)})
     for change in (
@@ -243,7 +233,7 @@ def events(tmp_path: Path) -> list[dict[str, Any]]:
     run = {"run_id": str(uuid.uuid4()), "started_at": pd.Timestamp.now("UTC"), "ended_at": pd.Timestamp.now("UTC")}
     lake = SimpleNamespace(bucket="lakehouse", key=lambda *names: "/".join(["notebooks", *names]))
     names = {"pd": pd, "sql": sql, "uuid": uuid, "lake": lake, "landing": tmp_path / "landing"}
-    exec(cell_with("openlineage.io"), names | {"table": str, "query": lambda _: pd.DataFrame([run])})
+    exec(BOOK.code_from("openlineage.io"), names | {"table": str, "query": lambda _: pd.DataFrame([run])})
     return [json.loads(line) for line in (tmp_path / "landing.jsonl").read_text("utf-8").splitlines()]
 
 

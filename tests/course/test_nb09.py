@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
-from notebooks.books import FOLDER, Book
+from notebooks.books import Book
+from support.exercises import verdict
 
-from lakehouse_utils.course import exercises
 from lakehouse_utils.lake import Lake
 
 Sell = Callable[..., bool]
@@ -128,20 +128,12 @@ def test_numbers_of_numpy(lake: Lake) -> None:
     assert verdict("09.3", answer, lake).startswith("Version 3 was based on version 1.")
 
 
-def verdict(id: str, answer: Any, lake: Lake) -> str:
-    """What the check says about a right answer."""
-    return exercises.of_notebook("09")[id].check(answer, lake).text
-
-
 def test_pairs_of_operations(lake: Lake) -> None:
     """The notebook's code finds the wrong pairs that its text names, and the conflicts that delta-rs reports."""
     names: dict[str, Any] = {"lake": lake, "S3": {"storage_options": lake.storage_options}, "pa": pa, "pd": pd}
     names |= {"DeltaTable": DeltaTable, "write_deltalake": write_deltalake, "CommitFailedError": CommitFailedError}
     names |= {"time": time, "figures": SimpleNamespace(pairs=lambda *_: None)}
-    cells = [cell.source for cell in Book(FOLDER / "09_concurrency_and_recovery.ipynb").code_cells]
-    (first,) = [index for index, source in enumerate(cells) if "OPERATIONS = {" in source]
-    for source in cells[first : first + 3]:
-        exec(source, names)
+    exec(Book.of_number("09").code_from("OPERATIONS = {", cells=3), names)
     outcomes = names["pairs"]  # the first operation in the index, the second one in the columns
     wrong = {(a, b) for a in outcomes.index for b in outcomes.columns if outcomes.loc[a, b] == "wrong"}
     assert wrong == {

@@ -13,6 +13,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import nbformat
 import papermill
@@ -58,6 +59,12 @@ class Book:
         self.text = path.read_text("utf-8")
         self.notebook: NotebookNode = nbformat.reads(self.text, as_version=4)
 
+    @classmethod
+    def of_number(cls, number: str) -> Self:
+        """Return the notebook of the course with this number, such as "05"."""
+        (path,) = (path for path in PATHS if path.name.startswith(f"{number}_"))
+        return cls(path)
+
     @cached_property
     def cells(self) -> list[NotebookNode]:
         return self.notebook.cells
@@ -65,6 +72,12 @@ class Book:
     @property
     def code_cells(self) -> list[NotebookNode]:
         return [cell for cell in self.cells if cell.cell_type == "code"]
+
+    def code_from(self, text: str, cells: int = 1) -> str:
+        """Return the source of the only code cell that contains `text`, and of those after it: `cells` in all."""
+        sources = [cell.source for cell in self.code_cells]
+        (first,) = [index for index, source in enumerate(sources) if text in source]
+        return "\n".join(sources[first : first + cells])
 
     def headings(self) -> Iterator[tuple[int, int, str]]:
         """Yield (index of the cell, level, text) of each heading outside fenced code."""

@@ -6,7 +6,7 @@ by_page.optimize.z_order(["page_id"], {_SIZE})
 by_both.optimize.z_order(["customer_id", "page_id"], {_SIZE})
 page, customer = (measure(by_page.table_uri)[column]["bytes"] for column in ("page_id", "customer_id"))
 """
-_ARCHIVE = """archive = new_table("archive")
+ARCHIVE = """archive = new_table("archive")
 other = DeltaTable(archive.table_uri, storage_options=options)
 archive.optimize.compact()
 other.optimize.compact()
@@ -81,13 +81,13 @@ answer = (by_page, (9000 * reads["page_id"]["bytes"] + 1000 * reads["customer_id
     ("05.2", _LAYOUTS + 'answer = ("by_page", 1.1)', "of type str"),
     ("05.2", _LAYOUTS + "answer = (1.1, by_page)", "in the wrong order"),
     ("05.2", "answer = (table, 1.1)", "a different table"),
-    ("05.3", _ARCHIVE + "answer = archive", "Each row is still there twice"),
-    ("05.3", _ARCHIVE + _VACUUM + "answer = archive", "Each row is still there twice"),
-    ("05.3", _ARCHIVE + "archive.restore(7)\n" + _VACUUM + "answer = archive", "Each row is still there twice"),
-    ("05.3", _ARCHIVE + "archive.restore(5)\n" + _VACUUM + "answer = archive", "so repeat it"),
+    ("05.3", ARCHIVE + "answer = archive", "Each row is still there twice"),
+    ("05.3", ARCHIVE + _VACUUM + "answer = archive", "Each row is still there twice"),
+    ("05.3", ARCHIVE + "archive.restore(7)\n" + _VACUUM + "answer = archive", "Each row is still there twice"),
+    ("05.3", ARCHIVE + "archive.restore(5)\n" + _VACUUM + "answer = archive", "so repeat it"),
     (
         "05.3",
-        _ARCHIVE
+        ARCHIVE
         + """kept = db.sql(f"SELECT DISTINCT * FROM delta_scan('{archive.table_uri}') WHERE seconds <= 200")
 write_deltalake(archive, kept.to_arrow_table(), mode="overwrite")
 """
@@ -97,42 +97,42 @@ write_deltalake(archive, kept.to_arrow_table(), mode="overwrite")
     ),
     (
         "05.3",
-        _ARCHIVE + 'archive.restore(6)\narchive.delete("seconds > 100")\n' + _VACUUM + "answer = archive",
+        ARCHIVE + 'archive.restore(6)\narchive.delete("seconds > 100")\n' + _VACUUM + "answer = archive",
         "that the delete keeps, each once",
     ),
     (
         "05.3",
-        _ARCHIVE + _REPAIR + "archive.vacuum(**at_once, full=True, dry_run=False)\nanswer = archive",
+        ARCHIVE + _REPAIR + "archive.vacuum(**at_once, full=True, dry_run=False)\nanswer = archive",
         "Version 5 has lost files",
     ),
     (
         "05.3",
-        _ARCHIVE + _REPAIR + "archive.vacuum(**at_once, keep_versions=[5], dry_run=False)\nanswer = archive",
+        ARCHIVE + _REPAIR + "archive.vacuum(**at_once, keep_versions=[5], dry_run=False)\nanswer = archive",
         "A lite vacuum uses the log",
     ),
     (
         "05.3",
-        _ARCHIVE + _REPAIR + "archive.vacuum(**at_once, full=True, keep_versions=[5])\nanswer = archive",
+        ARCHIVE + _REPAIR + "archive.vacuum(**at_once, full=True, keep_versions=[5])\nanswer = archive",
         "Was it a dry run",
     ),
     (
         "05.3",
-        _ARCHIVE + "archive.restore(6)\n" + _VACUUM + 'archive.delete("seconds > 200")\nanswer = archive',
+        ARCHIVE + "archive.restore(6)\n" + _VACUUM + 'archive.delete("seconds > 200")\nanswer = archive',
         "did a commit come after the vacuum",
     ),
     (
         "05.3",
-        _ARCHIVE + _REPAIR + "archive.vacuum(full=True, keep_versions=[5], dry_run=False)\nanswer = archive",
+        ARCHIVE + _REPAIR + "archive.vacuum(full=True, keep_versions=[5], dry_run=False)\nanswer = archive",
         "is the retention too",
     ),
     (
         "05.3",
-        _ARCHIVE + _REPAIR + _VACUUM.replace("[5]", "[5, 6]") + "answer = archive",
+        ARCHIVE + _REPAIR + _VACUUM.replace("[5]", "[5, 6]") + "answer = archive",
         "a version that was not asked for",
     ),
     (
         "05.3",
-        _ARCHIVE
+        ARCHIVE
         + _REPAIR
         + _VACUUM
         + """archive.alter.set_table_properties({"delta.logRetentionDuration": "interval 0 days"})

@@ -4,7 +4,8 @@ The header of a file names the table's key and the tables that it reads. Its sta
 
 - `changed_keys`: the keys that are affected by changes to these tables since the last refresh. A table whose file lacks
   this statement is computed completely.
-- `rows`: the rows of gold for these keys. What differs from the table is written with one MERGE.
+- `rows`: the rows of gold. `{is_changed}`, after a column, restricts them to these keys. What differs from the table is
+  written with one MERGE.
 - `unknown_member`: in a dimension, the row that facts point to when the source names no known member.
 
 The commit records the position of each table that was read (see `build_record.py`); if it is no longer correct, the
@@ -130,14 +131,14 @@ def refresh(run: RunContext, name: str, *, rebuild: str | None = None) -> TableC
         run.progress.on_note(f"{ref.label} is rebuilt, because {why}")
     for label, read in opened.items():
         run.engine.define_snapshot(label, read)
-    changed_keys = _find_changed_keys(run.engine, definition, {} if why else record.transactions)
     has_other_sql = record.has_other_definition(definition.fingerprint)
     with translate_errors(f"refresh gold.{name}", run.lake):
         if table is not None and has_rows and not rebuild:
-            _require_columns(run.engine, table, definition, changed_keys)
+            _require_columns(run.engine, table, definition)
         if table is None or not has_rows or rebuild or record.foreign_change or has_other_sql:
-            counts = _fill(run, definition, table, changed_keys, work.commit)
+            counts = _fill(run, definition, table, work.commit)
         else:
+            changed_keys = None if why else _find_changed_keys(run.engine, definition, record.transactions)
             counts = _merge(run.engine, MergeTarget(table, definition.key, work.commit), definition, changed_keys)
     counts.rebuilt = why if has_rows or rebuild else None
     if table is not None:
@@ -187,23 +188,25 @@ def _record_input(label: str, record: BuildRecord) -> dict[str, int]:
 
 
 def _find_changed_keys(engine: Engine, definition: GoldTable, covered: Mapping[str, int]) -> Relation | None:
-    """The keys that changed since the last refresh: all keys if nothing is covered.
-
-    None for a table that is computed completely.
-    """
+    """The keys that changed since the last refresh. None for a table that is computed completely."""
     if "changed_keys" not in definition.statements:
         return None
     versions = {f"{table}_version": covered.get(f"{layer}.{table} covers", -1) for layer, table in definition.reads}
     return engine.materialize("changed_keys", definition.statements["changed_keys"].format(**versions))
 
 
-def _rows(definition: GoldTable, changed_keys: Relation | None) -> str:
-    return definition.statements["rows"].format(changed_keys=changed_keys)
+def _rows(engine: Engine, definition: GoldTable, changed_keys: Relation | None = None) -> str:
+    """SQL for the rows of the changed keys, or for all rows: then the condition on a key is one that is always true."""
+    is_changed = "IS NOT NULL"
+    if changed_keys:
+        (key,) = engine.columns(changed_keys)
+        is_changed = f"IN (SELECT {quoted(key)} FROM {changed_keys})"
+    return definition.statements["rows"].format(is_changed=is_changed)
 
 
-def _all_rows(engine: Engine, definition: GoldTable, changed_keys: Relation | None) -> str:
-    """SQL for all rows of a table, with the unknown member if there is one; `changed_keys` are all keys."""
-    rows = _rows(definition, changed_keys)
+def _all_rows(engine: Engine, definition: GoldTable) -> str:
+    """SQL for all rows of a table, with the unknown member if there is one."""
+    rows = _rows(engine, definition)
     if unknown_member := definition.statements.get("unknown_member"):
         known, unknown = engine.define_view("known_rows", rows), engine.define_view("unknown_member", unknown_member)
         has_value = engine.columns(unknown)
@@ -212,25 +215,17 @@ def _all_rows(engine: Engine, definition: GoldTable, changed_keys: Relation | No
     return rows
 
 
-def _fill(
-    run: RunContext,
-    definition: GoldTable,
-    table: DeltaTable | None,
-    changed_keys: Relation | None,
-    commit: CommitRecord,
-) -> TableCounts:
+def _fill(run: RunContext, definition: GoldTable, table: DeltaTable | None, commit: CommitRecord) -> TableCounts:
     """Write all rows of a table; those that it has are replaced without being read, with their columns."""
     engine, ref = run.engine, run.lake.table("gold", definition.name)
-    rows = _all_rows(engine, definition, changed_keys)
-    table = engine.fill_table(ref, table, KeyedRows(f"SELECT * FROM ({rows})", definition.key), commit)
-    if changed_keys:
-        engine.drop(changed_keys)  # the next table needs its memory
+    rows = KeyedRows(f"SELECT * FROM ({_all_rows(engine, definition)})", definition.key)
+    table = engine.fill_table(ref, table, rows, commit)
     count = table.count()
     return TableCounts(read=count, added=count, version=table.version())
 
 
-def _require_columns(engine: Engine, table: DeltaTable, definition: GoldTable, changed_keys: Relation | None) -> None:
-    desired = engine.define_view("desired_columns", _rows(definition, changed_keys))
+def _require_columns(engine: Engine, table: DeltaTable, definition: GoldTable) -> None:
+    desired = engine.define_view("desired_columns", _rows(engine, definition))
     existing = {field.name for field in table.schema().fields}
     if different := sorted(set(engine.columns(desired)) ^ existing):
         raise LakehouseError(
@@ -241,7 +236,7 @@ def _require_columns(engine: Engine, table: DeltaTable, definition: GoldTable, c
 
 def _merge(engine: Engine, target: MergeTarget, definition: GoldTable, changed_keys: Relation | None) -> TableCounts:
     """Write what differs: in the rows of the changed keys, or in all rows."""
-    desired = engine.materialize("desired_rows", _rows(definition, changed_keys))
+    desired = engine.materialize("desired_rows", _rows(engine, definition, changed_keys))
     existing = engine.define_snapshot("gold_rows", target.table)
     if target.commit.rebuilds:  # keys may be gone; the unknown member, whose own key is NULL, stays
         is_known = " AND ".join(f"{quoted(name)} IS NOT NULL" for name in definition.key)

@@ -24,7 +24,7 @@ SELECT
     valid_to,
     is_current
 FROM silver.customers_history
-WHERE customer_id IN (SELECT customer_id FROM {changed_keys})
+WHERE customer_id {is_changed}
 
 -- name: unknown_member
 -- The row that facts without a known customer point to.

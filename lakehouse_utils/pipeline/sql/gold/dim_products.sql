@@ -28,7 +28,7 @@ SELECT
 FROM silver.products_history AS p
 LEFT JOIN silver.brands AS b ON p.brand_id = b.brand_id
 LEFT JOIN silver.categories AS c ON p.category_id = c.category_id
-WHERE p.product_id IN (SELECT product_id FROM {changed_keys})
+WHERE p.product_id {is_changed}
 
 -- name: unknown_member
 -- The row that facts without a known product point to.

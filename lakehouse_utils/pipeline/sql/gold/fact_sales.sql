@@ -27,7 +27,8 @@ WHERE _bronze_version > {order_items_version}
 
 -- name: rows
 -- Customer and product: the version in force at the end of the day of the order, or the current version if the order
--- has no date (`least` ignores NULL). A key without a known member points to the unknown member, -1.
+-- has no date (`least` ignores NULL). A key without a known member points to the unknown member, -1. What depends on an
+-- order or a member is computed before the joins, because there are many more lines.
 WITH customers AS (
     SELECT
         customer_id,
@@ -46,18 +47,47 @@ products AS (
     FROM silver.products_history
 ),
 
+staffs AS (
+    SELECT staff_id, surrogate_key('dim_staffs', staff_id, NULL) AS staff_sk
+    FROM silver.staffs
+),
+
+stores AS (
+    SELECT store_id, surrogate_key('dim_stores', store_id, NULL) AS store_sk
+    FROM silver.stores
+),
+
+orders AS (
+    SELECT
+        order_id,
+        customer_id,
+        staff_id,
+        store_id,
+        order_date,
+        order_status,
+        CAST(strftime(order_date, '%Y%m%d') AS BIGINT) AS date_sk,
+        CAST(least(order_date + INTERVAL 1 DAY, DATE '9999-12-31') AS TIMESTAMPTZ) AS day_end
+    FROM silver.orders
+),
+
 lines AS (
     SELECT
-        i.*,
+        i.order_id,
+        i.item_id,
+        i.product_id,
+        i.quantity,
+        i.list_price,
+        i.discount,
         o.customer_id,
         o.staff_id,
         o.store_id,
+        o.date_sk,
         o.order_date,
         o.order_status,
-        CAST(least(o.order_date + INTERVAL 1 DAY, DATE '9999-12-31') AS TIMESTAMPTZ) AS day_end
+        coalesce(o.day_end, TIMESTAMPTZ '9999-12-31 00:00:00+00') AS day_end
     FROM silver.order_items AS i
-    LEFT JOIN silver.orders AS o ON i.order_id = o.order_id
-    WHERE i.order_id IN (SELECT order_id FROM {changed_keys})
+    LEFT JOIN orders AS o ON i.order_id = o.order_id
+    WHERE i.order_id {is_changed}
 )
 
 SELECT
@@ -65,9 +95,9 @@ SELECT
     l.item_id,
     coalesce(p.product_sk, -1) AS product_sk,
     coalesce(c.customer_sk, -1) AS customer_sk,
-    CASE WHEN s.staff_id IS NOT NULL THEN surrogate_key('dim_staffs', s.staff_id, NULL) ELSE -1 END AS staff_sk,
-    CASE WHEN t.store_id IS NOT NULL THEN surrogate_key('dim_stores', t.store_id, NULL) ELSE -1 END AS store_sk,
-    coalesce(CAST(strftime(l.order_date, '%Y%m%d') AS BIGINT), -1) AS date_sk,
+    coalesce(s.staff_sk, -1) AS staff_sk,
+    coalesce(t.store_sk, -1) AS store_sk,
+    coalesce(l.date_sk, -1) AS date_sk,
     l.order_date,
     l.order_status,
     l.quantity,
@@ -77,5 +107,5 @@ SELECT
 FROM lines AS l
 LEFT JOIN products AS p ON l.product_id = p.product_id AND p.valid_from < l.day_end AND p.valid_to >= l.day_end
 LEFT JOIN customers AS c ON l.customer_id = c.customer_id AND c.valid_from < l.day_end AND c.valid_to >= l.day_end
-LEFT JOIN silver.staffs AS s ON l.staff_id = s.staff_id
-LEFT JOIN silver.stores AS t ON l.store_id = t.store_id
+LEFT JOIN staffs AS s ON l.staff_id = s.staff_id
+LEFT JOIN stores AS t ON l.store_id = t.store_id

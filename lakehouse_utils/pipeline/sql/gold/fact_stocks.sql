@@ -25,4 +25,4 @@ SELECT
 FROM silver.stocks AS s
 LEFT JOIN silver.stores AS t ON s.store_id = t.store_id
 LEFT JOIN silver.products_history AS p ON s.product_id = p.product_id AND p.is_current
-WHERE s.product_id IN (SELECT product_id FROM {changed_keys})
+WHERE s.product_id {is_changed}

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from pyspark.sql.connect.session import SparkSession
 
 _ROWS_PER_FILE = 1 << 19  # smaller than usual, because a MERGE rewrites whole files
+_FEW_ROWS = 10_000  # that are sent to the server, instead of being computed again by each query that reads them
 _KILLED = -9  # exit code of a process that the system killed
 _STOP_S = 5.0  # how long Sail may take to stop at the end of a run
 
@@ -161,8 +162,12 @@ class SparkEngine:
         return self._register(name, self._frame(sql))
 
     def materialize(self, name: str, sql: str) -> Relation:
-        """See Engine. The same as `define_view`: not every server can store rows."""
-        return self.define_view(name, sql)
+        """See Engine. A few rows are fetched and sent back; more remain a view: not every server can store them."""
+        frame = self._frame(sql)
+        rows = frame.limit(_FEW_ROWS + 1).toArrow()
+        if len(rows) > _FEW_ROWS:
+            return self._register(name, frame)
+        return self._register(name, self.session.createDataFrame(rows, frame.schema))
 
     def drop(self, *relations: Relation) -> None:
         """See Engine. Nothing to do: no rows are stored."""

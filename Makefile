@@ -14,7 +14,7 @@ OPTS ?=
 VENV = .venv/bin/python
 SCRIPT = PYTHON="$(PYTHON)" UV="$(UV)" scripts/run
 SET_UP = $(SCRIPT) set_up.py --python "$(PYTHON)" --uv "$(UV)"
-PYTEST = $(VENV) -m pytest -n logical --maxprocesses 4
+PYTEST = $(VENV) -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help run maintain lab progress notebooks test test-all torture lint bench spark-cluster spark-cluster-stop lock clean
 .PHONY: set-up set-up-with-spark

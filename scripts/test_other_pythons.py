@@ -1,7 +1,7 @@
 """Run the job and the main tests on every other Python that is supported and that this machine has.
 
-Each Python gets a copy of the checkout, with its own .venv and lake: a set-up, one run of the job, the tests of
-the package that are not slow, and two notebooks. Pythons are looked for on the PATH and among the versions of pyenv.
+Each Python gets a copy of the checkout, with its own .venv and lake: a set-up, one run of the job, the main tests of
+the package, and two notebooks. Pythons are looked for on the PATH and among the versions of pyenv.
 """
 
 from __future__ import annotations
@@ -16,8 +16,14 @@ from pathlib import Path
 from set_up import CHECKOUT, MAX_PYTHON, MIN_PYTHON, VENV_PYTHON, Python, inspect
 
 IGNORED = shutil.ignore_patterns(".venv", "venv", ".git", ".lakehouse", ".*_cache", "__pycache__")
-PYTEST = ["-m", "pytest", "-n", "logical", "--maxprocesses", "4", "-q"]
-PACKAGE_TESTS = [*PYTEST, "-m", "not slow", "tests", "--ignore=tests/notebooks", "--ignore=tests/scripts"]
+PYTEST = ["-m", "pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "worksteal", "-q"]
+# What takes long, and depends on the packages and on other programs rather than on the version of Python.
+LEFT_OUT = [
+    *("tests/course", "tests/deploy", "tests/notebooks", "tests/scripts", "tests/lake/test_compatibility.py"),
+    *(f"tests/pipeline/test_{name}.py" for name in ("log_states", "maintenance", "operating", "sorted_files")),
+    *(f"tests/test_{name}.py" for name in ("course_pages", "documentation", "project_files", "troubleshooting")),
+]
+PACKAGE_TESTS = [*PYTEST, "-m", "not slow", "tests", *(f"--ignore={path}" for path in LEFT_OUT)]
 TWO_NOTEBOOKS = [*PYTEST, "tests/notebooks/test_execution.py", "-m", "not slow", "-k", "00_ or 03_"]
 
 

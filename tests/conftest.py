@@ -25,6 +25,16 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STATE_DIR] = Path(given or tempfile.mkdtemp(prefix="lakehouse-test-"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest tests first, so that no worker is left with one when the others have finished."""
+
+    def start_order(item: pytest.Item) -> tuple[bool, float]:
+        timeout = item.get_closest_marker("timeout")
+        return item.get_closest_marker("slow") is None, -timeout.args[0] if timeout else 0
+
+    items.sort(key=start_order)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node) -> None:
     node.workerinput["state_dir"] = str(node.config.stash[STATE_DIR])

@@ -1,6 +1,7 @@
 """Lakes and raw files for the tests of the pipeline; what many tests only read is made once."""
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,9 @@ from support.suppliers import Supplier
 from lakehouse_utils import sample_data
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import sources
+from lakehouse_utils.pipeline.engines.protocol import Engine
+from lakehouse_utils.pipeline.run import open_engine
+from lakehouse_utils.spark.sail import Sail
 
 
 class Finished(NamedTuple):
@@ -48,6 +52,22 @@ def small(s3_state_dir: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_expected(small: Path) -> dict[str, list[dict]]:
     return expected.tables(small, sources.SHOP)
+
+
+@pytest.fixture(scope="session")
+def engine_of(s3_state_dir: Path) -> Iterator[Callable[[str, Lake], Engine]]:
+    """Opens the engine of a name for a lake. Spark engines share a Sail server, because it takes seconds to start."""
+    sail = Sail()
+
+    def engine_of(name: str, lake: Lake) -> Engine:
+        if name == "spark" and not sail.is_running_for(lake):
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))  # its workers open the lake by themselves
+                sail.start(lake)
+        return open_engine(name, lake, sail.address if name == "spark" else None)
+
+    yield engine_of
+    sail.stop()
 
 
 @pytest.fixture

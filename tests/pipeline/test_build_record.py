@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.delta_log import DeltaLog, live_files
 from lakehouse_utils.pipeline import build_record, commits, silver
 from lakehouse_utils.pipeline.build_record import Position
-from lakehouse_utils.pipeline.run import RunReport, open_engine
+from lakehouse_utils.pipeline.engines.protocol import Engine
+from lakehouse_utils.pipeline.run import RunReport
 
 DAYS = {
     "2026-01-01": "k,at,v,n\n1,2026-01-01,a,1\n2,2026-01-01,a,1\n3,2026-01-01,a,one\nbroken\n",
@@ -32,19 +34,17 @@ SILVER = ("bronze", "silver")
 
 
 @pytest.fixture(params=["local", pytest.param("spark", marks=pytest.mark.slow)])
-def engine(request: pytest.FixtureRequest, s3_state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "spark":
-        if find_spec("pysail") is None:
-            pytest.skip("the extra spark isn't installed: make test installs it")
-        monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))  # Sail's workers open the lake by themselves
-    return str(request.param)
+def open_engine(request: pytest.FixtureRequest, engine_of: Callable[[str, Lake], Engine]) -> Callable[[Lake], Engine]:
+    if request.param == "spark" and find_spec("pysail") is None:
+        pytest.skip("the extra spark isn't installed: make test installs it")
+    return partial(engine_of, request.param)
 
 
 class Pipeline:
     """The job on one small table, with the notes of its last run."""
 
-    def __init__(self, lake: Lake, folder: Path, engine: str) -> None:
-        self.lake, self.engine = lake, engine
+    def __init__(self, lake: Lake, folder: Path, open_engine: Callable[[Lake], Engine]) -> None:
+        self.lake, self.open_engine = lake, open_engine
         self.landing, self.described = folder / "landing", folder / "sources.toml"
         self.described.write_text(lakes.ONE_TABLE, encoding="utf-8")
         self.notes: list[str] = []
@@ -61,7 +61,7 @@ class Pipeline:
             self.landing,
             self.described,
             progress,
-            open_engine(self.engine, self.lake),
+            self.open_engine(self.lake),
             **({"layers": SILVER} | selected),
         )
         self.notes = progress.sentences
@@ -78,8 +78,8 @@ class Pipeline:
 
 
 @pytest.fixture
-def pipeline(lake: Lake, tmp_path: Path, engine: str) -> Pipeline:
-    return Pipeline(lake, tmp_path, engine)
+def pipeline(lake: Lake, tmp_path: Path, open_engine: Callable[[Lake], Engine]) -> Pipeline:
+    return Pipeline(lake, tmp_path, open_engine)
 
 
 @pytest.fixture
@@ -430,7 +430,7 @@ def test_files_added_since_a_cleaned_up_commit(lake: Lake) -> None:
 # -- the same input gives the same rows
 
 
-def test_two_builds_of_a_folder_are_equal(prefix, s3_state_dir, tmp_path, engine):
+def test_two_builds_of_a_folder_are_equal(prefix, s3_state_dir, tmp_path, open_engine):
     """Moments and keys depend on the raw files alone: not on the clock, and not on the order of the runs."""
     described = tmp_path / "sources.toml"
     described.write_text(
@@ -445,8 +445,8 @@ def test_two_builds_of_a_folder_are_equal(prefix, s3_state_dir, tmp_path, engine
             (landing / batch).mkdir(parents=True, exist_ok=True)
             (landing / batch / "t.csv").write_text(batches[batch], encoding="utf-8")
             if number:  # the first one is built in one run
-                lakes.job(lake, landing, described, engine=open_engine(engine, lake), layers=SILVER)
-        lakes.job(lake, landing, described, engine=open_engine(engine, lake), layers=SILVER)
+                lakes.job(lake, landing, described, engine=open_engine(lake), layers=SILVER)
+        lakes.job(lake, landing, described, engine=open_engine(lake), layers=SILVER)
         built.append({name: rows for name, rows in lakes.contents(lake).items() if name.startswith("silver")})
     assert built[0] == built[1] == built[2]
 

@@ -4,16 +4,20 @@ import datetime as dt
 import io
 import json
 import uuid
+from collections.abc import Callable
 from decimal import Decimal
 from importlib.util import find_spec
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import lakes
 
+from lakehouse_utils import embedded_s3
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline.run import RunReport, open_engine
+from lakehouse_utils.pipeline.engines.protocol import Engine
+from lakehouse_utils.pipeline.run import RunReport
 
 NEEDS_SPARK = pytest.mark.skipif(
     find_spec("pysail") is None, reason="the extra spark isn't installed: make test installs it"
@@ -140,7 +144,11 @@ REASONS = {
 
 @pytest.fixture(scope="module", params=["local", pytest.param("spark", marks=NEEDS_SPARK)])
 def built(
-    request: pytest.FixtureRequest, s3_server, s3_state_dir, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    s3_server: embedded_s3.Server,
+    s3_state_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    engine_of: Callable[[str, Lake], Engine],
 ) -> tuple[Lake, RunReport, list[str]]:
     """A lake with the tables of all cases, the report of the run, and its notes."""
     folder = tmp_path_factory.mktemp("messy")
@@ -155,12 +163,9 @@ def built(
             description += f'"{column}" = {{ type = "{type_}"{given} }}\n'
     (folder / "sources.toml").write_text(description, encoding="utf-8")
     progress = lakes.RecordingProgress()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))  # Sail's workers open the lake by themselves
-        lake = lakes.at(f"{s3_server.uri}/messy-{request.param}-{uuid.uuid4().hex}", s3_state_dir)
-        engine = open_engine(request.param, lake)
-        layers = ("bronze", "silver")
-        report = lakes.job(lake, folder / "landing", folder / "sources.toml", progress, engine, layers=layers)
+    lake = lakes.at(f"{s3_server.uri}/messy-{request.param}-{uuid.uuid4().hex}", s3_state_dir)
+    engine, layers = engine_of(request.param, lake), ("bronze", "silver")
+    report = lakes.job(lake, folder / "landing", folder / "sources.toml", progress, engine, layers=layers)
     return lake, report, progress.sentences
 
 

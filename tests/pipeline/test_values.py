@@ -4,6 +4,7 @@ import csv
 import datetime as dt
 import io
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +14,7 @@ from support import lakes
 
 from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake
-from lakehouse_utils.pipeline.run import open_engine
+from lakehouse_utils.pipeline.engines.protocol import Engine
 
 NEEDS_SPARK = pytest.mark.skipif(
     find_spec("pysail") is None, reason="the extra spark isn't installed: make test installs it"
@@ -22,9 +23,8 @@ INVALID = object()
 
 
 @pytest.fixture(params=["local", pytest.param("spark", marks=NEEDS_SPARK)])
-def load(request: pytest.FixtureRequest, lake: Lake, tmp_path: Path, s3_state_dir: Path, monkeypatch):
+def load(request: pytest.FixtureRequest, lake: Lake, tmp_path: Path, engine_of: Callable[[str, Lake], Engine]):
     """Load raw files, given by path, with a description, on each engine: bronze and silver."""
-    monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))  # Sail's workers open the lake by themselves
 
     def run(description: str, files: dict[str, str | bytes]) -> Lake:
         for name, content in files.items():
@@ -33,7 +33,7 @@ def load(request: pytest.FixtureRequest, lake: Lake, tmp_path: Path, s3_state_di
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
         path = tmp_path / "sources.toml"
         path.write_text(description, encoding="utf-8")
-        engine = open_engine(request.param, lake)
+        engine = engine_of(request.param, lake)
         lakes.job(lake, tmp_path / "landing", path, engine=engine, layers=("bronze", "silver"))
         return lake
 

@@ -1,8 +1,8 @@
 """A year of operation: a batch every day, maintenance every week, and what goes wrong in a year.
 
-The shop gets 365 batches. On some days the job is killed, a table is restored to an earlier version, a corrected file
-is replayed, and a person is removed. At the end the tables are as computed from the raw files in plain Python, there
-are few files, and a run costs what is new, not what is old.
+The shop gets 365 batches. The job runs on working days, and finds three batches on Mondays. On some days it is killed,
+a table is restored to an earlier version, a corrected file is replayed, and a person is removed. At the end the tables
+are as computed from the raw files in plain Python, there are few files, and a run costs what is new, not what is old.
 """
 
 import csv
@@ -21,6 +21,7 @@ from lakehouse_utils.pipeline import sources
 from lakehouse_utils.pipeline.run import LAYERS
 
 DAYS = 365
+SATURDAY = 5
 FIRST = dt.date(2026, 1, 1)
 KILLED, RESTORED, CORRECTED, REMOVED = (40, 170, 300), 100, 200, 250
 FIRST_MEASURED = 15  # the tables of the first days have no checkpoint, which takes more requests than a few commits
@@ -142,7 +143,8 @@ def test_year_of_daily_batches(lake, small, keys, tmp_path):
             year.forget()
         if day == FIRST_MEASURED:
             early_requests = year.requests_of_a_run(keys)
-        year.run(day)
+        if (FIRST + dt.timedelta(day)).weekday() < SATURDAY:
+            year.run(day)
         if day % 7 == 0:
             year.maintain()
     year.run()

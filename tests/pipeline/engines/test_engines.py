@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import tomllib
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,13 +23,20 @@ from lakehouse_utils import sample_data
 from lakehouse_utils.errors import EngineError, LakehouseError, SettingError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.context import NoProgress
+from lakehouse_utils.pipeline.engines.protocol import Engine
 from lakehouse_utils.pipeline.run import RunReport, open_engine
 
 SOME = ("products", "brands", "categories", "dim_products")  # a source with history and late rows, and its dimension
 
 
-def job(engine: str, lake: Lake, landing: Path, *described: Path, **selected) -> RunReport:
-    return lakes.job(lake, landing, *described, engine=open_engine(engine, lake), **selected)
+@pytest.fixture
+def job(engine_of: Callable[[str, Lake], Engine]) -> Callable[..., RunReport]:
+    """Runs the job on the engine of a name."""
+
+    def job(engine: str, lake: Lake, landing: Path, *described: Path, **selected) -> RunReport:
+        return lakes.job(lake, landing, *described, engine=engine_of(engine, lake), **selected)
+
+    return job
 
 
 @pytest.fixture
@@ -59,7 +67,7 @@ def unlike(one: dict[str, list], other: dict[str, list]) -> dict[str, list]:
 # -- equal results
 
 
-def test_every_table_of_the_shop_is_equal_on_both_engines(finished, lake):
+def test_every_table_of_the_shop_is_equal_on_both_engines(job, finished, lake):
     """Rows, schemas and reports of a complete run are the same, and neither engine then finds anything to do."""
     report = job("spark", lake, finished.landing)
     assert unlike(lakes.contents(finished.lake), lakes.contents(lake)) == {}
@@ -76,7 +84,7 @@ def test_every_table_of_the_shop_is_equal_on_both_engines(finished, lake):
 
 
 @pytest.mark.slow
-def test_every_table_of_a_hundred_shops_is_equal_on_both_engines(s3_state_dir, prefix, lake):
+def test_every_table_of_a_hundred_shops_is_equal_on_both_engines(job, s3_state_dir, prefix, lake):
     """At scale 100, every table has the same rows on both engines."""
     landing = s3_state_dir / "hundred"
     with FileLock(s3_state_dir / "hundred.lock"):
@@ -205,7 +213,7 @@ few = { type = "text", allowed = ["yes", "it's", 'a"b\\c/d'] }
 """
 
 
-def test_unusual_spellings_are_accepted_or_rejected_alike(tmp_path, s3_state_dir, prefix):
+def test_unusual_spellings_are_accepted_or_rejected_alike(job, tmp_path, s3_state_dir, prefix):
     """Each text in each type is a value or a quarantined row, the same on both engines."""
     (tmp_path / "sources.toml").write_text(KINDS, encoding="utf-8")
     (tmp_path / "landing" / "2026-01-01").mkdir(parents=True)
@@ -228,7 +236,7 @@ def test_unusual_spellings_are_accepted_or_rejected_alike(tmp_path, s3_state_dir
 
 
 @pytest.mark.parametrize("first", ["local", pytest.param("spark", marks=pytest.mark.slow)])
-def test_engines_taking_turns_give_the_same_rows(first, small, lake, tmp_path, s3_state_dir, prefix):
+def test_engines_taking_turns_give_the_same_rows(job, first, small, lake, tmp_path, s3_state_dir, prefix):
     """One batch per run, alternating engines; the third batch comes last: late rows meet the other's history."""
     days = sorted(path.name for path in small.iterdir())
     days.append(days.pop(2))
@@ -254,7 +262,7 @@ def test_engines_taking_turns_give_the_same_rows(first, small, lake, tmp_path, s
     ],
 )
 def test_job_killed_on_one_engine_is_completed_by_the_other(
-    killed, next_engine, before, small, s3_server, s3_state_dir, keys, lake, prefix, tmp_path
+    job, killed, next_engine, before, small, s3_server, s3_state_dir, keys, lake, prefix, tmp_path
 ):
     """`before` is the write before which the job is killed, in tables with history and MERGE."""
     landing, undisturbed = tmp_path / "landing", lakes.at(f"{prefix}/undisturbed", s3_state_dir)
@@ -309,7 +317,7 @@ raw = { type = "text" }
 
 
 @pytest.mark.parametrize("engine", ["local", "spark"])
-def test_columns_may_have_names_of_the_pipeline_and_zero_is_one_key(engine, lake, tmp_path):
+def test_columns_may_have_names_of_the_pipeline_and_zero_is_one_key(job, engine, lake, tmp_path):
     """Columns may be called as those of quarantine, and the keys 0, -0 and 0.0 are one key."""
     (tmp_path / "sources.toml").write_text(ALIASES, encoding="utf-8")
     for day, rows in enumerate(("0,30\n-0,31\n1.5,40", "-0,32\n1.5,39", "0.0,33\n1.5,50\n2,never"), start=1):
@@ -343,7 +351,7 @@ def test_job_on_a_sail_cluster_of_several_workers(small, small_expected, lake, m
     """With three worker processes the tables are as expected."""
     monkeypatch.setenv("SAIL_MODE", "local-cluster")
     monkeypatch.setenv("SAIL_CLUSTER__WORKER_INITIAL_COUNT", "3")
-    job("spark", lake, small)
+    lakes.job(lake, small, engine=open_engine("spark", lake))
     assert lakes.unlike(lake, small_expected) == {}
 
 
@@ -418,7 +426,7 @@ def kill_sail() -> None:
                 child.kill()
 
 
-def test_sail_killed_during_the_job_is_one_sentence_and_the_next_job_continues(small, small_expected, lake):
+def test_sail_killed_during_the_job_is_one_sentence_and_the_next_job_continues(job, small, small_expected, lake):
     """The error says that the server is gone and to start again, and the next job gives the expected rows."""
 
     class Killer(NoProgress):

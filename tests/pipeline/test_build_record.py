@@ -21,6 +21,7 @@ from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.delta_log import DeltaLog, live_files
 from lakehouse_utils.pipeline import build_record, commits, silver
 from lakehouse_utils.pipeline.build_record import Position
+from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.engines.protocol import Engine
 from lakehouse_utils.pipeline.run import RunReport
 
@@ -84,7 +85,7 @@ def pipeline(lake: Lake, tmp_path: Path, open_engine: Callable[[Lake], Engine]) 
 
 @pytest.fixture
 def local(lake: Lake, tmp_path: Path) -> Pipeline:
-    return Pipeline(lake, tmp_path, "local")
+    return Pipeline(lake, tmp_path, LocalEngine)
 
 
 def wait_for_the_next_second() -> None:

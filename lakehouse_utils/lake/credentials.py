@@ -8,11 +8,13 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.loaders
 import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError
@@ -147,6 +149,12 @@ class Account:
             self._clients.clear()
 
 
+@cache
+def _service_descriptions() -> botocore.loaders.Loader:
+    """The files in which botocore describes S3. Each session would read them again, which takes a tenth of a second."""
+    return botocore.loaders.create_loader()
+
+
 def _require_complete_answer(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:  # noqa: ANN401
     """Raise IncompleteReadError for an answer that is shorter than it should be.
 
@@ -199,6 +207,7 @@ class EmbeddedAccount(Account):
                 no_files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
                 core = botocore.session.Session({"profile": (None, None, None, None), **no_files})
                 core.set_credentials(server.access_key, server.secret_key)
+                core.register_component("data_loader", _service_descriptions())
                 self._session = boto3.Session(botocore_session=core, region_name=server.region)
             return self._session
 

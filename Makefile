@@ -41,7 +41,8 @@ test: set-up-with-spark ## run the tests, without the slow ones; ARGS="tests/lak
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: set-up-with-spark ## run all tests, then the main ones on every other supported Python that is installed
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) $(if $(ARGS),$(ARGS),-m "not slow")
+	@$(if $(ARGS),,$(PYTEST) -m slow)
 	@$(if $(ARGS),,$(VENV) scripts/test_other_pythons.py)
 
 torture: set-up ## kill and disturb the job in many rounds (about an hour); ARGS="kill --rounds 12" for one kind

@@ -7,8 +7,8 @@
 - Whole job: the shop's raw files to bronze, silver and gold. DuckDB writes the CSV files as Parquet, casts and
   deduplicates the nine tables by key, and joins the sales.
 
-Both take turns, each in its own process. The time to start Python is not included; that to open DuckDB is, because both
-need it. Medians are printed as a table: use the ratios, because the seconds depend on the machine and on its load. CPU
+Both take turns, each in its own process. Both open DuckDB within the measured time; starting Python is not measured.
+Medians are printed as a table: use the ratios, because the seconds depend on the machine and on its load. CPU
 seconds are those of the process itself.
 """
 

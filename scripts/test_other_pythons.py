@@ -3,7 +3,7 @@
 Each Python gets a copy of the checkout, with its own .venv and lake: a set-up, one run of the job, the main tests of
 the package, and two notebooks. Pythons are looked for on the PATH and among the versions of pyenv.
 
-If OTHER_PYTHONS_UNTIL is set, to seconds since 1970, those whose turn comes later are left out: see `.ci/run`.
+If OTHER_PYTHONS_UNTIL is set, to seconds since 1970, no Python is started after that time: see `.ci/run`.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip slow tests whose turn comes after SLOW_TESTS_UNTIL, in seconds since 1970: see `.ci/run`."""
+    """Start no slow test after SLOW_TESTS_UNTIL, in seconds since 1970: see `.ci/run`."""
     until = float(os.environ.get("SLOW_TESTS_UNTIL", "inf"))
     if item.get_closest_marker("slow") and time.time() > until:
         pytest.skip("the tests before this slow one have taken too long")

@@ -4,12 +4,14 @@ import contextlib
 import os
 from pathlib import Path
 
+import duckdb
 import pytest
 from support.s3_clients import NO_ENV_FILE, ROWS, open_lake, scan, use_with_every_client, write
 
 from lakehouse_utils import embedded_s3, settings
 from lakehouse_utils.errors import SettingError
 from lakehouse_utils.lake import Lake, TableRef, credentials
+from lakehouse_utils.lake.lake import extension_file
 
 
 def test_addresses_are_below_the_root_without_superfluous_slashes(prefix, s3_server):
@@ -82,6 +84,19 @@ def test_one_duckdb_connection_can_read_two_lakes(gateway, prefix, s3_server, s3
         other.authorize(db)
         other.authorize(db)
         assert len(db.sql("FROM duckdb_secrets()").fetchall()) == 2
+
+
+def test_duckdb_refuses_unsigned_extensions(s3_server, prefix, s3_state_dir, tmp_path):
+    """Only the extensions of the wheels are loaded without a look at their signatures."""
+    file = extension_file("httpfs")
+    if file is None:
+        pytest.skip("there is no wheel of the extension for this platform")
+    changed = bytearray(file.read_bytes())
+    changed[-1] ^= 1  # the signature is at the end
+    (tmp_path / "changed.duckdb_extension").write_bytes(changed)
+    lake = Lake.open(prefix, settings.Settings(state_dir=s3_state_dir))
+    with contextlib.closing(lake.duckdb()) as db, pytest.raises(duckdb.IOException, match="signature"):
+        db.load_extension(str(tmp_path / "changed.duckdb_extension"))
 
 
 def test_duckdb_draws_no_progress_bar(s3_server, prefix, s3_state_dir):

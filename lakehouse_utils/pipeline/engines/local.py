@@ -69,6 +69,8 @@ class LocalEngine:
             # Beyond the limit, DuckDB spills to disk.
             limit = f"{memory.query_limit_bytes()}B"
             self._connection = self.lake.duckdb(memory_limit=limit, preserve_insertion_order=False)
+            # No data file of a Delta table is ever changed, so one HEAD request for each is enough.
+            self._connection.execute("SET enable_http_metadata_cache = true")
             for create_function in statements("functions").values():
                 self._connection.execute(create_function)
         return self._connection

@@ -288,8 +288,7 @@ def _commit(logs: LogStates, ref: TableRef, source: Source, uploaded: Uploaded, 
     columns = dict.fromkeys([*source.columns, *uploaded.columns])
     schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
     if logs.of(ref) is None:
-        commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY)
-        logs.forget(ref)
+        logs.committed(ref, commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY))
     commits.append(logs, ref, schema, uploaded.files, transactions)
 
 

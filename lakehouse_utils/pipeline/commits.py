@@ -10,7 +10,7 @@ import random
 import time
 import uuid
 from collections.abc import Sequence
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +21,7 @@ from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import DamagedTableError, GoneError
 from lakehouse_utils.lake import TableRef, delta_log
+from lakehouse_utils.lake.compatibility import Table
 from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, file_statistics
@@ -129,14 +130,14 @@ def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:
         table.update_incremental()
 
 
-def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> DeltaTable:
+def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> Table:
     """Create the table without rows unless it exists: if two writers created it with rows, both would succeed.
 
     If another writer creates it at the same time, that table is returned, perhaps with other columns.
     """
     with translate_errors(f"create {ref.label}", ref.lake):
         try:
-            return DeltaTable.create(
+            table = Table.create(
                 ref.uri,
                 schema,
                 mode="ignore",
@@ -146,10 +147,11 @@ def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None =
                 post_commithook_properties=AFTER_COMMIT,
             )
         except CommitFailedError:
-            table = ref.open()
-            if table is None:
+            existing = ref.open()
+            if existing is None:
                 raise
-            return table
+            return existing
+        return cast("Table", table)  # `create` is a class method
 
 
 def commit_files(table: DeltaTable, files: Sequence[AddAction], commit: CommitRecord) -> None:

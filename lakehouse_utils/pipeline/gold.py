@@ -143,8 +143,6 @@ def refresh(run: RunContext, name: str, *, rebuild: str | None = None) -> TableC
     counts.rebuilt = why if has_rows or rebuild else None
     if table is not None:
         run.logs.committed(ref, table)
-    else:
-        run.logs.forget(ref)
     return counts
 
 
@@ -220,6 +218,7 @@ def _fill(run: RunContext, definition: GoldTable, table: DeltaTable | None, comm
     engine, ref = run.engine, run.lake.table("gold", definition.name)
     rows = KeyedRows(f"SELECT * FROM ({_all_rows(engine, definition)})", definition.key)
     table = engine.fill_table(ref, table, rows, commit)
+    run.logs.committed(ref, table)
     count = table.count()
     return TableCounts(read=count, added=count, version=table.version())
 

@@ -199,15 +199,17 @@ class LogStates:
         return table
 
     def committed(self, ref: TableRef, table: DeltaTable) -> None:
-        """Take into account that `table`, which is open, may have a newer version than the state."""
+        """Take into account that `table`, which is open, may be new, or have a newer version than the state."""
         state, version = self._current.get(ref.label), table.version()
         if state is not None and version < state.version:  # another table in its place
             self.forget(ref)
         elif state is None or version > state.version:
             self._committed[ref.label] = version
+        if isinstance(table, Table) and ref.label not in self._handles:
+            self._handles[ref.label] = _Handle(table, self.lake.credentials())
 
     def forget(self, ref: TableRef) -> None:
-        """Forget the state of a table that was created or replaced, so that its log is read again."""
+        """Forget the state of a table that was replaced, so that its log is read again."""
         for states in (self._current, self._committed, self._logs, self._handles):
             states.pop(ref.label, None)
 

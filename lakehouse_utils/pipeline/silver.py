@@ -94,8 +94,6 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
     counts.rebuilt = why if has_rows or rebuild else None
     if table is not None:
         run.logs.committed(ref, table)
-    else:
-        run.logs.forget(ref)
     return counts
 
 
@@ -224,6 +222,7 @@ def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, 
     newest_first = statement("silver", "newest_first", newest_first=_newest_first(source))
     if table is None or is_empty(table) or new.replaces_all:
         table = run.engine.fill_table(ref, table, KeyedRows(version, source.key, newest_first), new.commit)
+        run.logs.committed(ref, table)
         return TableCounts(read, table.count(), quarantined=quarantined, version=table.version())
     newest = statement("silver", "newest", version=version, key=_key(source), newest_first=newest_first)
     target = MergeTarget(table, source.key, new.commit)
@@ -343,6 +342,7 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
     all_versions = engine.define_view("all_versions", f"SELECT *, false AS _is_in_history FROM {new.accepted}")
     if table is None or is_empty(table) or new.replaces_all:
         table = engine.fill_table(ref, table, KeyedRows(_history(source, all_versions, new), key), new.commit)
+        run.logs.committed(ref, table)
         counts = TableCounts(added=table.count(), version=table.version())
     elif new.commit.rebuilds:
         desired = engine.materialize("desired_rows", _history(source, all_versions, new))

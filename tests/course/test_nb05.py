@@ -33,6 +33,7 @@ def run(lesson: dict[str, Any], code: str) -> Any:
     return variables.get("answer")
 
 
+@pytest.mark.slow
 def test_small_files_cost_requests(lesson: dict[str, Any]) -> None:
     """A scan needs about three requests for each file, and after compaction half of them, and fewer bytes."""
     small, compacted = lesson["scans"].values()

@@ -128,6 +128,7 @@ def test_numbers_of_numpy(lake: Lake) -> None:
     assert verdict("09.3", answer, lake).startswith("Version 3 was based on version 1.")
 
 
+@pytest.mark.slow
 def test_pairs_of_operations(lake: Lake) -> None:
     """The notebook's code finds the wrong pairs that its text names, and the conflicts that delta-rs reports."""
     names: dict[str, Any] = {"lake": lake, "S3": {"storage_options": lake.storage_options}, "pa": pa, "pd": pd}

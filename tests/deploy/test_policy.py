@@ -63,6 +63,7 @@ def vacuum(uri: str, options: dict[str, str]) -> list[str]:
     return table.vacuum(0, enforce_retention_duration=False, dry_run=False)
 
 
+@pytest.mark.slow
 def test_job_runs_checks_and_maintains_as_the_writer(job, role_with):
     """Under the policy, the job builds the lake, finds nothing new in a second run, checks it and maintains it."""
     role = role_with()
@@ -71,6 +72,7 @@ def test_job_runs_checks_and_maintains_as_the_writer(job, role_with):
         assert code == 0, f"{arguments}: {output}"
 
 
+@pytest.mark.slow
 def test_scheduled_job_reads_raw_files_as_the_writer(job, role_with, lake):
     """With the variables of the schedule, the job loads the landing folder, which is not a table of the lake."""
     names = {"${Bucket}": lake.bucket, "${LakePrefix}": lake.prefix}
@@ -101,6 +103,7 @@ def test_job_needs_to_put(job, role_with):
     assert code == 1 and "s3:PutObject" in output
 
 
+@pytest.mark.slow
 def test_job_needs_to_get(job, role_with):
     """Without s3:GetObject, the job cannot read the tables of an earlier run."""
     assert job(role_with())[0] == 0

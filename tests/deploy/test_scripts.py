@@ -43,6 +43,7 @@ def home(tmp_path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_lifecycle_script_returns_at_once_and_tries_again(home):
     """It starts the set-up in the background. If that fails, the environment is not marked as complete."""
     (home / "wheels").mkdir()
@@ -78,6 +79,7 @@ def test_start_up_script_of_a_notebook_job_does_not_end_its_shell(home):
     assert (home / "envs" / "lakehouse-job").is_dir()
 
 
+@pytest.mark.slow
 def test_notebook_runs_as_a_notebook_job(tmp_path, s3_state_dir):
     """The program that runs Notebook Jobs runs notebook 00 with a parameter, and writes the result."""
     notebook = tmp_path / "job" / "00_start_here.ipynb"

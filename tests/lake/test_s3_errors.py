@@ -191,6 +191,7 @@ def closed_port() -> int:
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIANOBODY", "AWS_SECRET_ACCESS_KEY": "nobodyssecret"}
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away(s3_server, prefix):
     """A server that stops raises ServerUnreachableError with each client."""
     with Gateway.start(s3_server) as gateway:
@@ -233,6 +234,7 @@ def test_an_address_without_a_network(address):
     assert (address or "AWS S3") in str(info.value)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(30)
 def test_a_server_that_accepts_no_connections():
     """A firewall that drops packets, so that nothing is refused and nothing answers, costs no minutes either."""

@@ -56,6 +56,7 @@ def test_import_without_the_package(copied):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_notebook_in_a_read_only_checkout(copied, s3_server, prefix, tmp_path):
     """With LAKEHOUSE_URI set, a notebook runs in a checkout in which its user can write nothing."""

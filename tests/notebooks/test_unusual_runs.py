@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from support.selected import slow_but
 
 from lakehouse_utils import embedded_s3
 from notebooks.books import PATHS, Book, compare, differences_in_new_kernel, errors, execute, plain_text, start_kernel
@@ -14,7 +15,7 @@ from notebooks.books import PATHS, Book, compare, differences_in_new_kernel, err
 QUICK_PATHS = [path for path in PATHS if path.name[:2] in ("00", "01", "03")]
 
 
-@pytest.mark.parametrize("path", QUICK_PATHS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", slow_but(QUICK_PATHS[:1], QUICK_PATHS), ids=lambda path: path.stem)
 def test_run_in_reverse_then_twice_in_order(path: Path, kernel_environment: None) -> None:
     """In reverse order only NameErrors occur, and after that two runs in order give the committed outputs."""
     book = Book(path)
@@ -42,12 +43,14 @@ def test_kernel_opens_no_ports(kernel_environment: None) -> None:
     assert not Path(path).parent.exists()
 
 
+@pytest.mark.slow
 def test_run_in_two_kernels_at_once(kernel_environment: None) -> None:
     """Two runs of the same notebook do not disturb each other."""
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(differences_in_new_kernel, [Book(QUICK_PATHS[0])] * 2)) == [[], []]
 
 
+@pytest.mark.slow
 def test_run_while_the_server_stops(kernel_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the server stops in the middle, the cells fail with connection errors, and Run All starts it again."""
     monkeypatch.setenv("LAKEHOUSE_STATE_DIR", str(tmp_path / "state"))

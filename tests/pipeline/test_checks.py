@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from deltalake import write_deltalake
 from support import lakes
+from support.selected import slow_but
 
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import checks, sources
@@ -90,45 +91,48 @@ def restore_an_input(lake: Lake) -> None:
     lake.delta("silver", "orders").restore(0)
 
 
+DAMAGES = [
+    (remove_a_file, [("bronze.orders", "files", "1 data file is missing from storage (part-")]),
+    (change_a_file, [("quarantine.orders", "files", "1 data file is larger or smaller than the log says (part-")]),
+    (damage_a_file, [("silver.brands", "files", "")]),
+    (damage_a_log, [("gold.dim_stores", "log", "gold.dim_stores is damaged: a commit file in its log is damaged")]),
+    (
+        append_rows_twice,
+        [
+            ("silver.stores", "keys", "3 surplus rows for 3 keys (store_id 1; store_id 2; store_id 3)."),
+            ("silver.stores", "progress", "it was changed by another program (WRITE at version"),
+        ],
+    ),
+    (compact_twice, [("bronze.stocks", "files", "did not take version")]),
+    (
+        make_versions_overlap,
+        [
+            ("silver.products_history", "keys", "or do not include exactly one current version (2)."),
+            ("silver.products_history", "progress", "it was changed by another program (UPDATE at version"),
+        ],
+    ),
+    (
+        remove_a_member,
+        [
+            ("gold.dim_stores", "progress", "DELETE at version"),
+            ("gold.fact_sales", "references", "rows have a store_sk that gold.dim_stores does not have"),
+            ("gold.fact_stocks", "references", "rows have a store_sk that gold.dim_stores does not have"),
+        ],
+    ),
+    (
+        remove_a_dimension,
+        [
+            ("gold.fact_sales", "references", "gold.dim_stores, which store_sk refers to, does not exist."),
+            ("gold.fact_stocks", "references", "gold.dim_stores, which store_sk refers to, does not exist."),
+        ],
+    ),
+    (restore_an_input, [("silver.orders", "progress", "it was restored to an earlier version")]),
+]
+
+
 @pytest.mark.parametrize(
     ("damage", "expected"),
-    [
-        (remove_a_file, [("bronze.orders", "files", "1 data file is missing from storage (part-")]),
-        (change_a_file, [("quarantine.orders", "files", "1 data file is larger or smaller than the log says (part-")]),
-        (damage_a_file, [("silver.brands", "files", "")]),
-        (damage_a_log, [("gold.dim_stores", "log", "gold.dim_stores is damaged: a commit file in its log is damaged")]),
-        (
-            append_rows_twice,
-            [
-                ("silver.stores", "keys", "3 surplus rows for 3 keys (store_id 1; store_id 2; store_id 3)."),
-                ("silver.stores", "progress", "it was changed by another program (WRITE at version"),
-            ],
-        ),
-        (compact_twice, [("bronze.stocks", "files", "did not take version")]),
-        (
-            make_versions_overlap,
-            [
-                ("silver.products_history", "keys", "or do not include exactly one current version (2)."),
-                ("silver.products_history", "progress", "it was changed by another program (UPDATE at version"),
-            ],
-        ),
-        (
-            remove_a_member,
-            [
-                ("gold.dim_stores", "progress", "DELETE at version"),
-                ("gold.fact_sales", "references", "rows have a store_sk that gold.dim_stores does not have"),
-                ("gold.fact_stocks", "references", "rows have a store_sk that gold.dim_stores does not have"),
-            ],
-        ),
-        (
-            remove_a_dimension,
-            [
-                ("gold.fact_sales", "references", "gold.dim_stores, which store_sk refers to, does not exist."),
-                ("gold.fact_stocks", "references", "gold.dim_stores, which store_sk refers to, does not exist."),
-            ],
-        ),
-        (restore_an_input, [("silver.orders", "progress", "it was restored to an earlier version")]),
-    ],
+    slow_but([case for case in DAMAGES if case[0] in (remove_a_file, damage_a_log, remove_a_member)], DAMAGES),
     ids=lambda value: value.__name__ if isinstance(value, Callable) else "",
 )
 def test_damage_is_found_and_named(right, damage, expected):

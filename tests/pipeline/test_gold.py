@@ -68,6 +68,7 @@ def test_unknown_members_are_used_only_for_unknown_ids(finished):
         assert {row["order_id"] for row in facts if row[key] == -1} == {UNKNOWN_ID}
 
 
+@pytest.mark.slow
 def test_rows_are_the_same_in_any_order_of_arrival(lake, finished, small, small_expected, tmp_path):
     """With the latest batch first, versions of dimensions appear behind facts that already point to others."""
     batches = [f"2026-01-0{day}" for day in range(1, 8)]
@@ -204,6 +205,7 @@ def test_an_incomplete_sql_file_is_refused(own_sql, text, message):
         gold.tables()
 
 
+@pytest.mark.slow
 def test_changed_sql_is_applied_to_tables_that_are_up_to_date(lake, tmp_path, own_sql):
     """A lake that was built with another formula for surrogate keys gets the current keys in every gold table."""
     landing = tmp_path / "landing"

@@ -1,16 +1,20 @@
 """What a run reads of the tables' logs: as little as has changed, and never a state that is no longer true."""
 
 import gzip
+import itertools
 import json
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, Transaction, write_deltalake
 from support import expected, lakes
 from support.s3_proxy import proxy_to
+from support.selected import slow_but
 
 from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake
@@ -92,10 +96,11 @@ def test_idle_run_sends_one_listing_per_table(counted, small):
     assert len(requests) <= MOST_REQUESTS_OF_AN_IDLE_RUN
 
 
+@pytest.mark.slow
 def test_requests_of_an_idle_run_do_not_grow(counted, tmp_path, described):
     """After many commits a run with nothing new sends as many requests as after one."""
     counts = []
-    for days in (1, 24):
+    for days in (1, 12):
         for day in range(days - len(counts)):
             deliver(tmp_path, len(list((tmp_path / "landing").glob("*"))) if day or counts else 0)
             lakes.job(counted.lake, tmp_path / "landing", described, layers=SILVER)
@@ -103,12 +108,13 @@ def test_requests_of_an_idle_run_do_not_grow(counted, tmp_path, described):
     assert counts[0] == counts[1]
 
 
+@pytest.mark.slow
 def test_requests_of_a_day_do_not_grow(counted, tmp_path, described):
-    """A day after thirty days sends no more requests than one after ten: both are as far from a checkpoint."""
+    """A day after twenty days sends no more requests than one after ten: both are as far from a checkpoint."""
     counts = []
-    for day in range(42):
+    for day in range(22):
         deliver(tmp_path, day)
-        if day in (20, 21, 40, 41):
+        if day in (10, 11, 20, 21):
             counts.append(len(counted.run(tmp_path / "landing", described=described, layers=SILVER)))
         else:
             lakes.job(counted.lake, tmp_path / "landing", described, layers=SILVER)
@@ -204,27 +210,47 @@ def clean_up(lake: Lake, label: str) -> None:
         lake.s3.delete_object(Bucket=lake.bucket, Key=key)
 
 
-@pytest.mark.parametrize("label", ["bronze.t", "silver.t", "silver.t_history", "quarantine.t"])
-@pytest.mark.parametrize("event", [restore, replace, clean_up])
-@pytest.mark.parametrize("kept", [0, 1])
-def test_an_event_after_the_states_were_kept_is_noticed(lake, tmp_path, described, label, event, kept):
-    """States from before a RESTORE, a new table or a clean-up, of the last run or an earlier one, hide none of them."""
-    states = []
+class Kept(NamedTuple):
+    """A lake after three runs with `folder` as its raw files, what it has, and the states that each run kept."""
+
+    lake: Lake
+    folder: Path
+    contents: dict[str, list[tuple]]
+    states: list[dict]
+
+
+@pytest.fixture(scope="module")
+def kept(s3_server, s3_state_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    lake = lakes.at(f"{s3_server.uri}/kept-{uuid.uuid4().hex}", s3_state_dir)
+    folder, states = tmp_path_factory.mktemp("kept"), []
+    (folder / "sources.toml").write_text(lakes.ONE_TABLE, encoding="utf-8")
     for day in range(3):
-        deliver(tmp_path, day, f"1,2026-01-0{day + 1},v{day},1\n{day + 10},2026-01-01,a,1\nbroken\n2,2026-01-01,a,x\n")
-        lakes.job(lake, tmp_path / "landing", described, layers=SILVER)
+        deliver(folder, day, f"1,2026-01-0{day + 1},v{day},1\n{day + 10},2026-01-01,a,1\nbroken\n2,2026-01-01,a,x\n")
+        lakes.job(lake, folder / "landing", folder / "sources.toml", layers=SILVER)
         states.append(stored(lake))
-    before = lakes.contents(lake)
+    return Kept(lake, folder, lakes.contents(lake), states)
+
+
+TABLES = ["bronze.t", "silver.t", "silver.t_history", "quarantine.t"]
+EVENTS = [restore, replace, clean_up]
+QUICK = [("bronze.t", replace, 1), ("silver.t", restore, 0), ("silver.t_history", clean_up, 1)]
+
+
+@pytest.mark.parametrize(("label", "event", "runs_ago"), slow_but(QUICK, itertools.product(TABLES, EVENTS, [0, 1])))
+def test_an_event_after_the_states_were_kept_is_noticed(lake, kept, label, event, runs_ago):
+    """States from before a RESTORE, a new table or a clean-up, of the last run or an earlier one, hide none of them."""
+    landing, described = kept.folder / "landing", kept.folder / "sources.toml"
+    lakes.copy(kept.lake, lake)
     event(lake, label)
-    store(lake, gzip.compress(json.dumps(states[-1 - kept]).encode()))
-    lakes.job(lake, tmp_path / "landing", described, layers=SILVER)
-    lakes.job(lake, tmp_path / "landing", described, layers=SILVER)
-    after = lakes.contents(lake)
+    store(lake, gzip.compress(json.dumps(kept.states[-1 - runs_ago]).encode()))
+    lakes.job(lake, landing, described, layers=SILVER)
+    lakes.job(lake, landing, described, layers=SILVER)
+    before, after = kept.contents, lakes.contents(lake)
     assert {name: rows for name, rows in after.items() if name != "quarantine.t"} == {
         name: rows for name, rows in before.items() if name != "quarantine.t"
     }
     assert (label == "quarantine.t" and event is replace) or after == before
-    assert not lakes.job(lake, tmp_path / "landing", described, layers=SILVER).changed_anything
+    assert not lakes.job(lake, landing, described, layers=SILVER).changed_anything
 
 
 def test_state_after_each_commit_is_that_of_the_whole_log(lake, tmp_path, described):

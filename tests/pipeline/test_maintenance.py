@@ -14,6 +14,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from support import crashes, expected, growth, lakes
+from support.selected import slow_but
 
 from lakehouse_utils.errors import DamagedTableError, FailedTablesError, SettingError
 from lakehouse_utils.lake import Lake, TableRef
@@ -248,7 +249,10 @@ def test_job_whose_tables_are_compacted_before_each_of_its_commits(years):
     require_no_double_rewrite(years)
 
 
-@pytest.mark.parametrize("step", ["append to bronze", "append to quarantine", "merge into t", "merge into t_history"])
+STEPS = ["append to bronze", "append to quarantine", "merge into t", "merge into t_history"]
+
+
+@pytest.mark.parametrize("step", slow_but(["merge into t"], STEPS))
 def test_job_with_a_compaction_before_one_commit(years, step):
     """Also if a table has many small files at just that moment."""
     years.deliver()
@@ -273,6 +277,7 @@ def test_rebuild_by_overwrite_with_a_compaction_before_its_commit(years):
     require_no_double_rewrite(years)
 
 
+@pytest.mark.slow
 def test_compaction_with_the_job_before_each_of_its_commits(years, monkeypatch):
     """A compaction of a table that has changed in the meantime is not committed, and is planned again."""
     original, refused = rewrite._put_commit, []
@@ -301,6 +306,7 @@ def test_compaction_with_the_job_before_each_of_its_commits(years, monkeypatch):
     assert {name for name in names if name.endswith(".parquet") and "checkpoint" not in name} <= in_log
 
 
+@pytest.mark.slow
 def test_maintenance_within_a_maintenance(years, monkeypatch):
     """Of two compactions of one version, one is committed; the other finds nothing left to do."""
     original, entered = rewrite._put_commit, []
@@ -363,7 +369,7 @@ STALE = {
 }
 
 
-@pytest.mark.parametrize("name", STALE)
+@pytest.mark.parametrize("name", slow_but(["compact", "append", "delete"], STALE))
 def test_stale_commit_of_another_program_is_refused(years, name):
     """What anyone does with a table that was opened before a compaction fails, instead of doubling rows."""
     contents, stale = lakes.contents(years.lake), years.lake.delta("silver", "t")
@@ -683,6 +689,7 @@ def test_table_that_vanishes_during_its_compaction_is_a_note(years, monkeypatch)
     assert "silver.t" not in report.tables and report.failed == {}
 
 
+@pytest.mark.slow
 def test_tables_of_other_engines_are_left_alone_or_keep_their_rows(lake, monkeypatch):
     """Every table that Spark made is either left alone, with the reason, or has the same rows after a maintenance."""
     monkeypatch.setattr(compaction_plan, "MIN_SAVED_FILES", 1)
@@ -718,7 +725,7 @@ def rows_of(lake: Lake, name: str) -> object:
 # -- doubled rows
 
 
-@pytest.mark.parametrize("second", ["compact", "z_order", "overwrite"])
+@pytest.mark.parametrize("second", slow_but(["compact"], ["compact", "z_order", "overwrite"]))
 def test_doubled_rows_of_two_other_programs_are_reported(years, second):
     """Two programs that compact with delta-rs at once duplicate rows; the error says so, and nothing is changed."""
     contents, stale = lakes.contents(years.lake), years.lake.delta("silver", "t")

@@ -47,6 +47,7 @@ def test_every_block_of_the_page_is_run_by_a_test():
     assert PAGE.count("\n```") + PAGE.count("\n   ```") == 2 * (len(BLOCKS) + 1)
 
 
+@pytest.mark.slow
 def test_cron_runs_the_job_and_logs_the_exit_code(operator):
     """Each line of the crontab runs as it is; a failure is in the log with its exit code."""
     for line in BLOCKS["cron"][1].splitlines():
@@ -75,6 +76,7 @@ def test_systemd_units_are_valid_and_run_the_job(operator):
         operator.call(["systemd-analyze", "verify", "--man=no", *units])
 
 
+@pytest.mark.slow
 def test_cell_of_a_notebook_job_fails_with_the_job(operator):
     """The cell runs the job, and raises if it fails. A refused file is not a failure, as for the systemd service."""
     operator.run("cell")
@@ -93,6 +95,7 @@ def test_runs_are_shown(operator):
     assert re.search(r"^silver\.orders +\d+ +1 .+ (WRITE|MERGE) ", operator.run("status"), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_alarms_are_raised_for_what_is_wrong_and_for_nothing_else(operator):
     """Silent while all is well; then one line each for a stale lake, a failure, a refused file, and odd volumes."""
     operator.job("--quiet")
@@ -128,6 +131,7 @@ def test_alarms_are_raised_for_what_is_wrong_and_for_nothing_else(operator):
     assert operator.run("alarms", code=1) == "no successful run for 26 hours\n"
 
 
+@pytest.mark.slow
 def test_check_and_recovery(operator):
     """A lost data file is named by the check, and the rebuild brings it back."""
     assert "No problems" in operator.run("check")
@@ -154,12 +158,14 @@ def test_corrected_file_replaces_its_problems(operator):
     assert operator.query("SELECT count(*) FROM silver.orders WHERE order_id = 900001") == [(1,)]
 
 
+@pytest.mark.slow
 def test_rebuild_is_followed_by_what_depends_on_the_table(operator):
     """The table is rebuilt, and the gold tables that read it follow."""
     output = operator.run("rebuild")
     assert "silver.orders is rebuilt" in output and "gold.fact_sales is rebuilt" in output
 
 
+@pytest.mark.slow
 def test_renamed_and_retyped_columns(operator):
     """Files with either name fill the column; another type is refused, with the command that makes the change."""
     described = operator.folder / "data" / "sources.toml"
@@ -193,6 +199,7 @@ def test_renamed_and_retyped_columns(operator):
     assert "zip_code" in [field.name for field in operator.lake.delta("gold", "dim_stores").schema().fields]
 
 
+@pytest.mark.slow
 def test_removed_person_is_nowhere(operator):
     """After the recipe, no object of the lake and no raw file has the name, and the rest is as before."""
     ((customer_id, email),) = operator.query("""
@@ -236,6 +243,7 @@ def others(*removed: int) -> str:
     return HEADER + "".join(line for number, line in PEOPLE.items() if number not in removed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "arguments"),
     [
@@ -251,6 +259,7 @@ def test_only_the_lines_of_the_person_are_removed(operator, people, number, argu
     assert people.read_text() == others(number)
 
 
+@pytest.mark.slow
 def test_lines_are_those_of_the_newest_delivery(operator, people):
     """A corrected file may have other line numbers than the one before it."""
     people.write_text(others(2))
@@ -259,6 +268,7 @@ def test_lines_are_those_of_the_newest_delivery(operator, people):
     assert people.read_text() == others(2, 4)
 
 
+@pytest.mark.slow
 def test_lines_of_a_file_that_has_changed_are_not_removed(operator, people):
     """Until the job has loaded the file again, the recorded line numbers are those of other people."""
     operator.run("forget lines", "900002", "joel@example.com")
@@ -278,6 +288,7 @@ def test_quarantine_is_cleared_of_old_rows(operator):
     assert operator.query("SELECT count(*) FROM quarantine.orders") == [(0,)]
 
 
+@pytest.mark.slow
 def test_other_programs_read_the_tables(operator):
     """DuckDB's command line and Polars read what the pipeline wrote, and the file for DuckDB has no keys."""
     assert "│ orders │" in operator.run("duckdb")

@@ -50,6 +50,7 @@ def test_duckdb_polars_and_pyarrow_read_the_same_rows(finished, db, layer):
         assert plain(polars.rows()) == rows, name
 
 
+@pytest.mark.slow
 def test_filters_on_any_column_find_their_rows(finished):
     """No reader skips a file by the log's statistics that has rows with the value, or without one."""
     assert filters.wrong_counts(finished.lake) == []

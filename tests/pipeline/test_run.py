@@ -64,6 +64,7 @@ def test_second_run_makes_no_commit(finished):
     assert versions == {name: version for name, version in before.items() if not name.startswith("quarantine")}
 
 
+@pytest.mark.slow
 def test_second_run_after_maintenance_makes_no_commit(lake, small, tmp_path):
     """Compaction, vacuum and checkpoints by others neither cause work nor change rows that come later."""
     lakes.job(lake, small)
@@ -83,6 +84,7 @@ def test_second_run_after_maintenance_makes_no_commit(lake, small, tmp_path):
             assert rows == contents[name], name
 
 
+@pytest.mark.slow
 def test_an_empty_landing_is_reported_and_can_be_filled_later(lake, tmp_path, small, small_expected):
     """Without raw files the tables are created empty, with a note; the next run fills them in a few commits."""
     progress = lakes.RecordingProgress()
@@ -96,9 +98,8 @@ def test_an_empty_landing_is_reported_and_can_be_filled_later(lake, tmp_path, sm
 # -- killed jobs
 
 
-@pytest.mark.parametrize(
-    "first", [pytest.param([], id="filling", marks=pytest.mark.slow), pytest.param(["2026-01-01"], id="merging")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [pytest.param([], id="filling"), pytest.param(["2026-01-01"], id="merging")])
 def test_job_killed_before_any_of_its_writes_is_completed_by_the_next(
     table, s3_server, s3_state_dir, keys, prefix, first
 ):
@@ -145,6 +146,7 @@ def test_whole_job_killed_three_times_is_completed_by_the_next(
     assert lakes.unlike(lake, small_expected) == {}
 
 
+@pytest.mark.slow
 def test_job_killed_between_gold_tables_is_completed_by_the_next(
     table, small, small_expected, s3_server, s3_state_dir, keys, lake
 ):
@@ -161,6 +163,7 @@ def test_job_killed_between_gold_tables_is_completed_by_the_next(
     assert lakes.unlike(lake, small_expected) == {}
 
 
+@pytest.mark.slow
 def test_job_whose_s3_server_is_killed_starts_it_again(small, small_expected, tmp_path):
     """If the embedded server ends in the middle of the job, it is started again, and the job finishes."""
     state_dir = tmp_path / "state"
@@ -359,6 +362,7 @@ def test_job_on_a_full_disk_ends_with_1_and_refuses_no_file(s3, s3_state_dir, ke
 # -- expiring tokens
 
 
+@pytest.mark.slow
 def test_a_role_is_asked_again_when_its_token_expires(small, small_expected, s3_server, s3_state_dir, tmp_path, prefix):
     """With a role, a token that expires several times during the job is renewed, and the job succeeds."""
     with Gateway.start(s3_server) as gateway:

@@ -16,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from support.selected import slow_but
 
 from lakehouse_utils.settings import CHECKOUT
 
@@ -289,7 +290,7 @@ def wait_for(path: Path) -> None:
 # -- the whole set-up, with a small lock
 
 
-@pytest.mark.parametrize("installer", ["pip", "uv", "uv that pip installs"])
+@pytest.mark.parametrize("installer", slow_but(["uv"], ["pip", "uv", "uv that pip installs"]))
 def test_real_set_up(real_checkout, installer):
     """With pip, with the uv of the machine, or with a uv that pip installs, the job can import what was locked."""
     uv = {"pip": "", "uv": OWN_UV, "uv that pip installs": "no-such-uv"}[installer]

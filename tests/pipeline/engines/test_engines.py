@@ -235,7 +235,8 @@ def test_unusual_spellings_are_accepted_or_rejected_alike(job, tmp_path, s3_stat
 # -- one engine continues where the other stopped
 
 
-@pytest.mark.parametrize("first", ["local", pytest.param("spark", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["local", "spark"])
 def test_engines_taking_turns_give_the_same_rows(job, first, small, lake, tmp_path, s3_state_dir, prefix):
     """One batch per run, alternating engines; the third batch comes last: late rows meet the other's history."""
     days = sorted(path.name for path in small.iterdir())
@@ -249,16 +250,17 @@ def test_engines_taking_turns_give_the_same_rows(job, first, small, lake, tmp_pa
     assert unlike(lakes.contents(undisturbed), lakes.contents(lake)) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("killed", "before", "next_engine"),
     [
         ("local", 4, "spark"),
-        pytest.param("local", 9, "spark", marks=pytest.mark.slow),
-        pytest.param("spark", 3, "local", marks=pytest.mark.slow),
-        pytest.param("spark", 6, "local", marks=pytest.mark.slow),
+        ("local", 9, "spark"),
+        ("spark", 3, "local"),
+        ("spark", 6, "local"),
         ("spark", 9, "local"),
-        pytest.param("spark", 12, "local", marks=pytest.mark.slow),
-        pytest.param("spark", 7, "spark", marks=pytest.mark.slow),
+        ("spark", 12, "local"),
+        ("spark", 7, "spark"),
     ],
 )
 def test_job_killed_on_one_engine_is_completed_by_the_other(
@@ -285,7 +287,8 @@ def test_job_killed_on_one_engine_is_completed_by_the_other(
         assert lakes.versions(lake) == before
 
 
-@pytest.mark.parametrize("second", [pytest.param("spark", marks=pytest.mark.slow), "local"])
+@pytest.mark.slow
+@pytest.mark.parametrize("second", ["spark", "local"])
 def test_jobs_of_both_engines_at_the_same_time_give_the_expected_rows(
     second, small, small_expected, s3_state_dir, lake, tmp_path
 ):
@@ -439,6 +442,7 @@ def test_sail_killed_during_the_job_is_one_sentence_and_the_next_job_continues(j
     assert lakes.unlike(lake, small_expected) == {}
 
 
+@pytest.mark.slow
 def test_sail_ignores_ctrl_c_and_aws_profile(small, small_expected, lake, monkeypatch):
     """Sail has its own process group, and uses the lake's credentials and not the profile of the shell."""
     groups = set()
@@ -459,6 +463,7 @@ def test_sail_ignores_ctrl_c_and_aws_profile(small, small_expected, lake, monkey
     assert lakes.unlike(lake, small_expected) == {}
 
 
+@pytest.mark.slow
 def test_a_server_that_stops_answering_is_one_sentence(lake, small):
     """The error names the address of the server."""
     from lakehouse_utils.spark.session import short_retry_policies

@@ -9,6 +9,7 @@ embedded S3 server, which starts when it is first needed.
 
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,8 +213,12 @@ def _read(env_file: Path) -> Mapping[str, str | None]:
 _set_from_env_file: dict[str, str] = {}  # in os.environ; a notebook reads `.env` again after a change
 
 
+_environment_lock = threading.Lock()  # the tasks of a Spark worker are threads of one process
+
+
 def _environment_without_env_file() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if _set_from_env_file.get(name) != value}
+    with _environment_lock:
+        return {name: value for name, value in os.environ.items() if _set_from_env_file.get(name) != value}
 
 
 def apply_to_process(settings: Settings, *, trust_ca_bundle: bool = False) -> None:
@@ -224,18 +229,19 @@ def apply_to_process(settings: Settings, *, trust_ca_bundle: bool = False) -> No
     - NO_PROXY gets the loopback addresses. All three libraries follow HTTP_PROXY, and none exempts the loopback.
     - With `trust_ca_bundle`, SSL_CERT_FILE gets the file of AWS_CA_BUNDLE, for delta-rs; boto3 reads AWS_CA_BUNDLE.
     """
-    for name, value in _set_from_env_file.items():
-        if os.environ.get(name) == value:
+    with _environment_lock:
+        for name, value in _set_from_env_file.items():
+            if os.environ.get(name) == value:
+                del os.environ[name]
+        _set_from_env_file.clear()
+        for name, value in settings.env_file_variables.items():
+            if name not in os.environ:
+                os.environ[name] = _set_from_env_file[name] = value
+        for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
             del os.environ[name]
-    _set_from_env_file.clear()
-    for name, value in settings.env_file_variables.items():
-        if name not in os.environ:
-            os.environ[name] = _set_from_env_file[name] = value
-    for name in [name for name, value in os.environ.items() if name.startswith("AWS_") and not value]:
-        del os.environ[name]
-    _exempt_from_proxies(_LOOPBACK_HOSTS)
-    if trust_ca_bundle and settings.ca_bundle and settings.ca_bundle.is_file():
-        os.environ.setdefault("SSL_CERT_FILE", str(settings.ca_bundle))
+        _exempt_from_proxies(_LOOPBACK_HOSTS)
+        if trust_ca_bundle and settings.ca_bundle and settings.ca_bundle.is_file():
+            os.environ.setdefault("SSL_CERT_FILE", str(settings.ca_bundle))
 
 
 def _exempt_from_proxies(hosts: tuple[str, ...]) -> None:

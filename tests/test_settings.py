@@ -2,6 +2,9 @@
 
 import os
 import re
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
@@ -126,6 +129,26 @@ def test_load_leaves_the_environment_as_it_is(load, monkeypatch):
 def test_the_settings_are_shown_without_the_variables_of_env_file(load):
     """`.env` holds keys, so neither `repr` nor `str` of the settings show its variables."""
     assert SECRET not in repr(load(f"AWS_SECRET_ACCESS_KEY={SECRET}"))
+
+
+def test_threads_may_read_and_apply_settings_at_the_same_time(apply):
+    """Each task of a Spark worker opens a lake, and the tasks are threads of one process."""
+    barrier, interval = threading.Barrier(8), sys.getswitchinterval()
+
+    def apply_with_others(_: int) -> None:
+        barrier.wait()
+        apply()
+
+    sys.setswitchinterval(1e-6)  # threads change places as often as they can
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            for _ in range(100):
+                for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION"):
+                    os.environ[name] = ""
+                list(threads.map(apply_with_others, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert "AWS_SESSION_TOKEN" not in os.environ
 
 
 @pytest.mark.parametrize("trust", [True, False])

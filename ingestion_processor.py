@@ -30,8 +30,9 @@ from lakehouse_utils.pipeline.describe import draft
 from lakehouse_utils.pipeline.landing import printable
 from lakehouse_utils.pipeline.maintenance import Options, maintain
 from lakehouse_utils.pipeline.report import SKIPPED, MaintenanceReport, ReportFile, RunReport, TableMaintenance, counted
-from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Selection, is_interrupted_query, open_engine, run
+from lakehouse_utils.pipeline.run import ENGINES, LAYERS, Selection, open_engine, run
 from lakehouse_utils.pipeline.status import HEADINGS, TableStatus, as_row, status
+from lakehouse_utils.pipeline.steps import is_interrupted_query
 
 NAME_WIDTH = 25  # characters, so that the counts of most tables are aligned
 EXIT_ERROR = 1

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 _FILE_NAME = "landing-contents.json"
@@ -45,6 +46,7 @@ class ContentHints:
         self._path = folder / _FILE_NAME if folder else None
         self._hints = self._load()
         self._is_changed = False
+        self._lock = Lock()  # tables are loaded in parallel
 
     def _load(self) -> dict[str, list[int]]:
         try:
@@ -63,18 +65,22 @@ class ContentHints:
     def put(self, path: str, state: FileState, fingerprint: int) -> None:
         """Remember the fingerprint of a file, unless the file was written only a moment ago."""
         if state.is_settled:
-            self._hints[path] = [*state, fingerprint]
-            self._is_changed = True
+            with self._lock:
+                self._hints[path] = [*state, fingerprint]
+                self._is_changed = True
 
     def save(self) -> None:
         """Write the hints for the next run. If that fails, the next run reads the files again."""
-        if self._path is None or not self._is_changed:
-            return
-        temporary = self._path.with_name(f"{_FILE_NAME}.{os.getpid()}")
+        with self._lock:
+            if self._path is not None and self._is_changed:
+                self._write(self._path)
+
+    def _write(self, path: Path) -> None:
+        temporary = path.with_name(f"{_FILE_NAME}.{os.getpid()}")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(self._hints), "utf-8")
-            temporary.replace(self._path)
+            temporary.replace(path)
         except (OSError, UnicodeError):
             temporary.unlink(missing_ok=True)
         self._is_changed = False

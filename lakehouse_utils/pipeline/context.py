@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline.engines.protocol import Engine
@@ -93,3 +93,9 @@ class RunContext:
     def logs(self) -> LogStates:
         """What the tables' logs say, and the open tables."""
         return LogStates(self.lake)
+
+    def for_step(self, engine: Engine, progress: Progress) -> Self:
+        """The same run for a step that uses this engine, and whose events go to `progress`."""
+        context = type(self)(self.lake, engine, progress, self.state_path)
+        context.__dict__["logs"] = self.logs  # shared, as a cached property keeps it
+        return context

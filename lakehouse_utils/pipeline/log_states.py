@@ -109,6 +109,13 @@ class _RememberingLog(DeltaLog):
         return [self._commits[version] for version in range(first, head + 1)]
 
 
+class _Unknown:
+    """The state of a table whose log has not been read; None is that of a table that does not exist."""
+
+
+_UNKNOWN = _Unknown()
+
+
 @dataclass(frozen=True)
 class _Handle:
     table: Table
@@ -142,17 +149,20 @@ class LogStates:
         """The state of a table; None if the table does not exist."""
         label = ref.label
         self._refs[label] = ref
-        if label not in self._current:
+        # Another thread may call `expire` at any time, so what was looked up once is not looked up again.
+        known, committed = self._current.get(label, _UNKNOWN), self._committed.get(label, -1)
+        if isinstance(known, _Unknown):
             with translate_errors(f"read the log of {label}", self.lake):
                 state = self._verified(ref, self._listed.get(label) or self._stored_state(label))
             self._current[label] = state
             if state is not None:
                 self._listed[label] = state
-        state, committed = self._current[label], self._committed.get(label, -1)
+        else:
+            state = known
         if state is None or state.version < committed:
             with translate_errors(f"read the log of {label}", self.lake):
                 if state is None:
-                    state = self._read(ref) if label in self._committed else None
+                    state = self._read(ref) if committed >= 0 else None
                 else:
                     try:
                         state = self._after(ref, state, range(state.version + 1, committed + 1))
@@ -236,9 +246,10 @@ class LogStates:
             self.lake.s3.put_object(Bucket=self.lake.bucket, Key=self.lake.key(*KEY), Body=body)
 
     def _log(self, ref: TableRef) -> _RememberingLog:
-        if ref.label not in self._logs:
-            self._logs[ref.label] = _RememberingLog.of_ref(ref)
-        return self._logs[ref.label]
+        log = self._logs.get(ref.label)
+        if log is None:
+            log = self._logs[ref.label] = _RememberingLog.of_ref(ref)
+        return log
 
     def _read_object(self) -> dict[str, Any]:
         # There may be none yet, or it may be damaged.

@@ -51,14 +51,9 @@ from lakehouse_utils.pipeline.compaction_plan import files_for, live_files, plan
 from lakehouse_utils.pipeline.keys import key_columns
 from lakehouse_utils.pipeline.report import SKIPPED, MaintenanceReport, TableMaintenance
 from lakehouse_utils.pipeline.rewrite import Layout, LiveFile
-from lakehouse_utils.pipeline.run import (
-    LAYERS,
-    Selection,
-    is_interrupted_query,
-    raise_failures,
-    repeat_passing_faults,
-)
+from lakehouse_utils.pipeline.run import LAYERS, Selection, repeat_passing_faults
 from lakehouse_utils.pipeline.sources import Source
+from lakehouse_utils.pipeline.steps import is_interrupted_query, raise_failures
 from lakehouse_utils.pipeline.table_objects import StoredObject, TableObjects, delete_objects, server_time
 
 _BRONZE_TARGET_BYTES = 64 << 20  # larger than elsewhere, because no MERGE rewrites files of bronze

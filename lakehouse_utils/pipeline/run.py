@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -13,32 +13,28 @@ from deltalake.exceptions import CommitFailedError
 from lakehouse_utils.errors import (
     ConflictError,
     DescriptionError,
-    EngineError,
     ExpiredCredentialsError,
-    FailedTablesError,
     GoneError,
     IncompleteAnswerError,
-    LakehouseError,
-    MachineError,
     MemoryLimitError,
     ServerBusyError,
     ServerUnreachableError,
     SettingError,
-    StorageError,
 )
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import bronze, commits, gold, rebuild, silver
 from lakehouse_utils.pipeline.commits import MAX_ATTEMPTS
 from lakehouse_utils.pipeline.content_hints import ContentHints
-from lakehouse_utils.pipeline.context import Progress, RunContext, TableCounts
+from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.engines.protocol import Engine
 from lakehouse_utils.pipeline.landing import Landing, LandingFile, printable
 from lakehouse_utils.pipeline.report import RunReport
 from lakehouse_utils.pipeline.sources import Source
+from lakehouse_utils.pipeline.steps import Step, Steps
 
-__all__ = ["ENGINES", "LAYERS", "RunReport", "Selection", "is_interrupted_query", "open_engine", "run"]
+__all__ = ["ENGINES", "LAYERS", "RunReport", "Selection", "open_engine", "run"]
 
 LAYERS = ("bronze", "silver", "gold")
 ENGINES = ("local", "spark")
@@ -48,8 +44,6 @@ _MAX_OUTAGE_S = 45.0
 _MIN_ATTEMPTS = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 _PASSING = (ServerBusyError, ServerUnreachableError, IncompleteAnswerError, GoneError)
-# Errors that concern the whole run: other tables would fail too.
-_END_THE_RUN = (StorageError, MachineError, SettingError, EngineError)
 
 _Result = TypeVar("_Result")
 
@@ -93,7 +87,7 @@ def run(
     started = time.monotonic()
     rebuild.require_known(selection.rebuild, sources)
     _require_selected(selection)
-    steps = _Steps(context, report)
+    steps = Steps(context, report, _retry)
     try:
         # A wrong address must not keep a user waiting, so a server that does not answer at all is not waited for. The
         # embedded one is started again.
@@ -105,21 +99,19 @@ def run(
                 raw_files = Landing(landing, context.lake, ContentHints(context.state_path))
             _start_again(context, raw_files, sources, selection)
             context.logs.load(_tables_to_read(context.lake, sources, selection))
+            plan: list[Step] = []
             if raw_files is not None:
-                _run_bronze(steps, raw_files, sources, selection)
+                plan += _bronze_steps(context, report, raw_files, sources, selection)
             if "silver" in selection.layers:
-                for source in sources.values():
-                    if selection.has_table(source.name):
-                        for name in silver.tables(source):
-                            label, needed = f"silver.{name}", {f"bronze.{source.name}"}
-                            why = selection.rebuild_reason(label)
-                            steps.run(label, partial(silver.refresh, context, source, name, rebuild=why), needed)
+                plan += _silver_steps(sources, selection)
             if "gold" in selection.layers:
-                for name in _gold_tables_of(sources, selection, context.progress):
-                    if selection.has_table(name):
-                        needed = {f"{layer}.{table}" for layer, table in gold.GoldTable.load(name).reads}
-                        why = selection.rebuild_reason(f"gold.{name}")
-                        steps.run(f"gold.{name}", partial(gold.refresh, context, name, rebuild=why), needed)
+                plan += _gold_steps(sources, selection)
+            steps.run(plan)
+            if "gold" in selection.layers and (missing := _missing_sources(sources)):
+                context.progress.on_note(
+                    "gold is left out: it is the star schema of the bicycle shop, and the source descriptions have no"
+                    f" tables {missing}"
+                )
         context.logs.save()
         steps.raise_failures()
     finally:
@@ -182,71 +174,9 @@ def _start_again(
             rebuild.start_again(context, label, sources.get(name), landing)
 
 
-def raise_failures(errors: Mapping[str, Exception], sentences: Mapping[str, str], what: str) -> None:
-    """Raise the error of the table that failed, or FailedTablesError if several have failed.
-
-    `sentences` has the text of each error, `what` says what could not be done with the tables.
-    """
-    if len(errors) == 1:
-        (error,) = errors.values()
-        raise error
-    if errors:
-        text = " ".join(f"{label}: {sentence}" for label, sentence in sentences.items())
-        raise FailedTablesError(f"{len(errors)} tables {what}. {text}", tables=list(errors))
-
-
-def is_interrupted_query(error: BaseException) -> bool:
-    """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that differs from others only in its text."""
-    return str(error) == "Query interrupted"
-
-
-class _Steps:
-    """Runs one step per table, and goes on with independent tables after one has failed."""
-
-    def __init__(self, context: RunContext, report: RunReport) -> None:
-        self.context = context
-        self.report = report
-        self._errors: dict[str, Exception] = {}
-
-    def run(self, label: str, step: Callable[[], TableCounts], needed: set[str], size_bytes: int | None = None) -> None:
-        """Bring one table up to date and report it, unless a table that it needs could not be brought up to date."""
-        progress, report = self.context.progress, self.report
-        if unavailable := sorted(needed & (self._errors.keys() | set(report.skipped))):
-            report.skipped.append(label)
-            progress.on_note(f"{label} is skipped, because it needs {', '.join(unavailable)}")
-            return
-        layer, _, table = label.partition(".")
-        progress.on_table_start(layer, table, size_bytes)
-        started = time.monotonic()
-        try:
-            counts = _retry(self.context, label, step)
-        except Exception as error:
-            if not self._is_about_one_table(error):
-                raise
-            self._errors[label] = error
-            report.failed[label] = " ".join(str(error).split())
-            progress.on_table_failed(layer, table)
-        else:
-            batches = [report.rows[name].last_batch for name in needed if name in report.rows]
-            counts.last_batch = counts.last_batch or max(filter(None, batches), default=None)
-            counts.seconds = round(time.monotonic() - started, 3)
-            report.rows[label] = counts
-            progress.on_table_end(layer, table, counts)
-
-    def _is_about_one_table(self, error: Exception) -> bool:
-        if isinstance(error, LakehouseError):
-            return not isinstance(error, _END_THE_RUN)
-        if is_interrupted_query(error):
-            return False
-        return self.context.engine.name == "local"  # a Spark server may be gone: the engine finds that out
-
-    def raise_failures(self) -> None:
-        """See the function of this name."""
-        raise_failures(self._errors, self.report.failed, "could not be brought up to date")
-
-
-def _run_bronze(steps: _Steps, landing: Landing, sources: dict[str, Source], selection: Selection) -> None:
-    context, report = steps.context, steps.report
+def _bronze_steps(
+    context: RunContext, report: RunReport, landing: Landing, sources: dict[str, Source], selection: Selection
+) -> Iterator[Step]:
     files_by_table, refused = _files_by_table(landing, sources, context)
     report.refused += refused
     for sentence in refused:
@@ -254,24 +184,49 @@ def _run_bronze(steps: _Steps, landing: Landing, sources: dict[str, Source], sel
     for source in sources.values():
         files = files_by_table.get(source.name)
         if files and selection.has_table(source.name):
-            step = _bronze_step(context, report, landing, source, files)
-            steps.run(f"bronze.{source.name}", step, set(), sum(file.size_bytes for file in files))
+            yield _bronze_step(landing, source, files)
 
 
-def _bronze_step(
-    context: RunContext, report: RunReport, landing: Landing, source: Source, files: list[LandingFile]
-) -> Callable[[], TableCounts]:
+def _bronze_step(landing: Landing, source: Source, files: list[LandingFile]) -> Step:
     """The step that loads these files into one bronze table. A further attempt adds to the counts of the last one."""
-    attempts = bronze.Attempts()
+    attempts, all_refused = bronze.Attempts(), list[str]()
 
-    def step() -> TableCounts:
-        counts, refused = bronze.refresh(context, landing, source, files, attempts)
-        report.refused += refused
+    def load(run: RunContext) -> TableCounts:
+        counts, refused = bronze.refresh(run, landing, source, files, attempts)
+        all_refused.extend(refused)
         for sentence in refused:
-            context.progress.on_refused_file(sentence)
+            run.progress.on_refused_file(sentence)
         return counts
 
-    return step
+    size_bytes = sum(file.size_bytes for file in files)
+    return Step(f"bronze.{source.name}", load, size_bytes=size_bytes, refused=all_refused)
+
+
+def _silver_steps(sources: dict[str, Source], selection: Selection) -> Iterator[Step]:
+    for source in sources.values():
+        if selection.has_table(source.name):
+            earlier: set[str] = set()  # the history must come first: see `silver.tables`
+            for name in silver.tables(source):
+                label = f"silver.{name}"
+                work = partial(_refresh_silver, source=source, name=name, why=selection.rebuild_reason(label))
+                yield Step(label, work, frozenset({silver.input_label(source)}), frozenset(earlier))
+                earlier.add(label)
+
+
+def _refresh_silver(run: RunContext, source: Source, name: str, why: str | None) -> TableCounts:
+    return silver.refresh(run, source, name, rebuild=why)
+
+
+def _gold_steps(sources: dict[str, Source], selection: Selection) -> Iterator[Step]:
+    for name in _gold_tables_of(sources, selection):
+        if selection.has_table(name):
+            needed = frozenset(f"{layer}.{table}" for layer, table in gold.GoldTable.load(name).reads)
+            work = partial(_refresh_gold, name=name, why=selection.rebuild_reason(f"gold.{name}"))
+            yield Step(f"gold.{name}", work, needed)
+
+
+def _refresh_gold(run: RunContext, name: str, why: str | None) -> TableCounts:
+    return gold.refresh(run, name, rebuild=why)
 
 
 def _files_by_table(
@@ -294,25 +249,24 @@ def _files_by_table(
     return by_table, refused
 
 
-def _gold_tables_of(sources: dict[str, Source], selection: Selection, progress: Progress) -> list[str]:
+def _gold_tables_of(sources: dict[str, Source], selection: Selection) -> list[str]:
     """The gold tables whose sources are all described; gold is the bicycle shop's, so other sources have none.
 
     Raises DescriptionError if only gold was asked for, or one of the tables without sources.
     """
-    missing_sources = {name: gold.needs(name) - sources.keys() for name in gold.TABLES}
-    incomplete = {name for name, missing in missing_sources.items() if missing}
-    if incomplete:
-        missing = ", ".join(sorted(set().union(*missing_sources.values())))
-        if selection.layers == ("gold",) or set(selection.tables) & incomplete:
-            raise DescriptionError(
-                "Gold is the star schema of the bicycle shop, and the source descriptions have no tables"
-                f" {missing}. Leave gold out (--layers bronze,silver), or describe these tables (--sources)."
-            )
-        progress.on_note(
-            f"gold is left out: it is the star schema of the bicycle shop, and the source descriptions have no tables"
-            f" {missing}"
+    incomplete = {name for name in gold.TABLES if gold.needs(name) - sources.keys()}
+    if incomplete and (selection.layers == ("gold",) or set(selection.tables) & incomplete):
+        raise DescriptionError(
+            "Gold is the star schema of the bicycle shop, and the source descriptions have no tables"
+            f" {_missing_sources(sources)}. Leave gold out (--layers bronze,silver), or describe these tables"
+            " (--sources)."
         )
     return [name for name in gold.TABLES if name not in incomplete]
+
+
+def _missing_sources(sources: dict[str, Source]) -> str:
+    """The tables that gold needs and the descriptions do not have, as a list in words; empty if there are none."""
+    return ", ".join(sorted(set().union(*map(gold.needs, gold.TABLES)) - sources.keys()))
 
 
 def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> TableCounts:
@@ -357,7 +311,11 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
                 ) from error
             attempt += 1
 
-    return repeat_passing_faults(attempts, context.lake.check_access)
+    def check_access() -> None:
+        context.progress.on_advance(0)  # which raises KeyboardInterrupt if a step in a thread is to stop
+        context.lake.check_access()
+
+    return repeat_passing_faults(attempts, check_access)
 
 
 def repeat_passing_faults(

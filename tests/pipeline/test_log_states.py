@@ -291,6 +291,23 @@ def test_state_that_mixes_two_tables_is_not_kept(lake):
     assert stored(lake)["tables"]["bronze.t"]["snapshot"]["transactions"] == {f"new {n}": 1 for n in range(3)}
 
 
+def test_states_may_be_read_while_another_step_expires_them(kept):
+    """A step that failed expires the states of all tables, also of those that other threads are reading."""
+
+    class Expired(dict):
+        """Expires the states at the worst moment: when one has just been kept."""
+
+        def __setitem__(self, label: str, state: LogState | None) -> None:
+            super().__setitem__(label, state)
+            states.expire()
+
+    states = LogStates(kept.lake)
+    states._current = Expired()
+    for label in TABLES:
+        ref = kept.lake.table(*label.split("."))
+        assert states.of(ref).version == states.open(ref).version() == ref.open().version()
+
+
 def test_states_of_tables_outside_the_run_are_kept(lake, two_tables):
     """A run of one table leaves the states of the others in the object, and removes none that it did not read."""
     landing, described = two_tables

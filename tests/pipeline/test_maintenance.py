@@ -214,6 +214,9 @@ class MaintainingEngine(LocalEngine):
         self._lock = threading.Lock()
         self.maintained: list[str] = []
 
+    def helpers(self) -> list["MaintainingEngine"]:
+        return []  # every step goes through this engine
+
     def _maintain(self, step: str) -> None:
         if step not in self.maintained:
             self.maintained.append(step)

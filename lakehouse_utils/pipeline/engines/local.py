@@ -36,6 +36,7 @@ _DUCKDB_ERRORS = {
     "IO Error": duckdb.IOException,
 }
 _BATCH_ROWS = 1 << 16  # rows of one Arrow batch
+_ENGINES = 2  # that work at the same time: while one waits for S3, the other one computes
 
 
 class LocalEngine:
@@ -43,8 +44,10 @@ class LocalEngine:
 
     name = "local"
 
-    def __init__(self, lake: Lake) -> None:
+    def __init__(self, lake: Lake, memory_shares: int = 1) -> None:
+        """With `memory_shares`, the queries may use this part of the memory limit: 2 is half of it."""
         self.lake = lake
+        self._memory_shares = memory_shares
         self._connection: DuckDBPyConnection | None = None
         self._is_open = False
 
@@ -67,7 +70,7 @@ class LocalEngine:
             if not self._is_open:
                 raise RuntimeError("The engine is not open: use it in a `with` statement.")
             # Beyond the limit, DuckDB spills to disk.
-            limit = f"{memory.query_limit_bytes()}B"
+            limit = f"{memory.query_limit_bytes() // self._memory_shares}B"
             self._connection = self.lake.duckdb(memory_limit=limit, preserve_insertion_order=False)
             # No data file of a Delta table is ever changed, so one HEAD request for each is enough.
             self._connection.execute("SET enable_http_metadata_cache = true")
@@ -79,6 +82,18 @@ class LocalEngine:
         """See Engine. The relations are kept."""
         if self._connection is not None:
             self.lake.authorize(self._connection)
+
+    def helpers(self) -> list[Self]:
+        """See Engine. One, because DuckDB uses all processors; none if half of the memory limit would be too little."""
+        if self._connection is not None or memory.query_limit_bytes() < _ENGINES * memory.LEAST_BYTES:
+            return []
+        self._memory_shares = _ENGINES
+        return [type(self)(self.lake, _ENGINES)]
+
+    def interrupt(self) -> None:
+        """See Engine."""
+        if self._connection is not None:
+            self._connection.interrupt()
 
     # -- relations
 

@@ -99,6 +99,15 @@ class Engine(Protocol):
     def name(self) -> str:
         """The engine's name on the command line and in reports."""
 
+    def helpers(self) -> list[Self]:
+        """Further engines for the same lake, to be opened, that may work at the same time, each in its own thread.
+
+        They share this engine's memory limit. An empty list if one engine makes full use of the machine or the server.
+        """
+
+    def interrupt(self) -> None:
+        """End the query that another thread is running in this engine, with an error."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(

@@ -134,6 +134,13 @@ class SparkEngine:
             if self._sail:  # there is no network in between that could recover
                 self._session.client.set_retry_policies(short_retry_policies())
 
+    def helpers(self) -> list[Self]:
+        """See Engine. None: the server spreads each query over its workers."""
+        return []
+
+    def interrupt(self) -> None:
+        """See Engine. Without helpers, no other thread uses this engine."""
+
     # -- relations
 
     def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> Relation:

@@ -120,6 +120,8 @@ def refresh(run: RunContext, name: str, *, rebuild: str | None = None) -> TableC
     table = run.logs.open(ref)
     opened = {label: _open_input(run, name, input_ref) for label, input_ref in inputs.items()}
     work = _find_work(run, ref, definition, inputs, rebuild)  # as of the versions that are open
+    for label, input_ref in inputs.items():
+        run.logs.require_current(input_ref, opened[label])
     if table is not None and not work.has_rows:
         if work.is_worth_recording:
             commits.record(table, work.commit)
@@ -165,8 +167,8 @@ def _find_work(
 ) -> _Work:
     record, transactions, changes = run.logs.record(ref), {DEFINITION: definition.fingerprint}, list[InputChange]()
     for label, input_ref in inputs.items():
-        changes.append(run.logs.changes_since(input_ref, record.covered(label)))
         transactions |= _record_input(label, run.logs.record(input_ref))
+        changes.append(run.logs.changes_since(input_ref, record.covered(label)))
     why = rebuild or build_record.why_rebuild(record, changes, definition.fingerprint, "its SQL")
     has_rows = why is not None or any(change.adds_rows for change in changes)
     is_worth_recording = any(change.is_worth_recording for change in changes)

@@ -17,11 +17,13 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from threading import Lock
 from typing import Any, Self
 
 import pyarrow as pa
 from botocore.exceptions import BotoCoreError, ClientError
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from lakehouse_utils.errors import LakehouseError
 from lakehouse_utils.lake import Lake, TableRef
@@ -139,6 +141,7 @@ class LogStates:
         self._committed: dict[str, int] = {}  # newer versions of these tables, whose commits are read when needed
         self._logs: dict[str, _RememberingLog] = {}
         self._handles: dict[str, _Handle] = {}
+        self._lock = Lock()  # of `_committed`: another thread may note a newer version while one is read
 
     def load(self, refs: Iterable[TableRef]) -> None:
         """Read the states of these tables in parallel. If a log cannot be read, `of` raises the error later."""
@@ -169,7 +172,9 @@ class LogStates:
                     except _DAMAGES:  # perhaps a clean-up has just removed these commits
                         state = self._read(ref)
             self._current[label] = state
-        self._committed.pop(label, None)
+        with self._lock:
+            if state is None or self._committed.get(label, -1) <= state.version:
+                self._committed.pop(label, None)
         return state
 
     def transactions(self, ref: TableRef) -> dict[str, int]:
@@ -208,13 +213,24 @@ class LogStates:
             self.forget(ref)
         return table
 
+    def require_current(self, ref: TableRef, table: DeltaTable | None) -> None:
+        """Raise CommitFailedError if the state is no longer that of `table`, which is open.
+
+        A step in another thread may have read the log again, and found a commit of another program. Then a commit that
+        is based on the state would record input rows that were not read.
+        """
+        state = self.of(ref)
+        if (table.version() if table else None) != (state.version if state else None):
+            raise CommitFailedError(f"Another program has changed {ref.label} in the meantime.")
+
     def committed(self, ref: TableRef, table: DeltaTable) -> None:
         """Take into account that `table`, which is open, may be new, or have a newer version than the state."""
         state, version = self._current.get(ref.label), table.version()
         if state is not None and version < state.version:  # another table in its place
             self.forget(ref)
         elif state is None or version > state.version:
-            self._committed[ref.label] = version
+            with self._lock:
+                self._committed[ref.label] = version
         if isinstance(table, Table) and ref.label not in self._handles:
             self._handles[ref.label] = _Handle(table, self.lake.credentials())
 

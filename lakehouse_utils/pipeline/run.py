@@ -278,6 +278,7 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
     """
 
     def try_once() -> TableCounts:
+        context.progress.on_advance(0)  # which raises KeyboardInterrupt if a step in a thread is to stop
         context.engine.authorize()
         try:
             return step()
@@ -288,11 +289,13 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
     def attempts() -> TableCounts:
         attempt = 1
         while True:
+            used = context.lake.credentials()
             try:
                 with translate_errors(f"bring {label} up to date", context.lake, objects_must_exist=True):
                     return try_once()
             except ExpiredCredentialsError:
-                if attempt == MAX_ATTEMPTS or not context.lake.renew_credentials():
+                was_renewed = used != context.lake.credentials()  # by a step in another thread
+                if attempt == MAX_ATTEMPTS or not (was_renewed or context.lake.renew_credentials()):
                     raise
             except CommitFailedError as error:
                 if attempt == MAX_ATTEMPTS:
@@ -312,7 +315,7 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
             attempt += 1
 
     def check_access() -> None:
-        context.progress.on_advance(0)  # which raises KeyboardInterrupt if a step in a thread is to stop
+        context.progress.on_advance(0)  # as in `try_once`
         context.lake.check_access()
 
     return repeat_passing_faults(attempts, check_access)

@@ -76,6 +76,7 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
             return TableCounts(version=state.version)
     table, bronze = run.logs.open(ref), run.logs.open(bronze_ref)
     work = _find_work(run, source, name, rebuild)  # as of the versions that are open
+    run.logs.require_current(bronze_ref, bronze)
     if table is not None and not work.has_rows(rebuild):
         if work.change.is_worth_recording:
             commits.record(table, work.commit)

@@ -8,11 +8,13 @@ only the thread that started the run uses the display.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
+
+import duckdb
 
 from lakehouse_utils.errors import (
     EngineError,
@@ -93,12 +95,24 @@ class Steps:
 
         def work(engine: Engine) -> None:
             while step := schedule.next_step():
-                result = self._result(self.context.for_step(engine, collected[step.label]), step)
-                schedule.finish(step, result, ends_the_run=not self._is_about_one_table(result))
+                try:
+                    result = self._result(self.context.for_step(engine, collected[step.label]), step)
+                    ends_the_run = not self._is_about_one_table(result)
+                except BaseException as error:  # noqa: BLE001 - otherwise `result` would be waited for
+                    result, ends_the_run = error, True
+                schedule.finish(step, result, ends_the_run=ends_the_run)
 
+        def interrupt() -> None:
+            for events in collected.values():
+                events.stop()
+            for engine in engines:
+                engine.interrupt()
+
+        reported: set[str] = set()
         with ThreadPoolExecutor(len(engines)) as threads:
-            working = [threads.submit(work, engine) for engine in engines]
+            working: list[Future[None]] = []
             try:
+                working += [threads.submit(work, engine) for engine in engines]
                 for step in steps:
                     if self._skip(step) or not schedule.wait_for_start(step):
                         continue
@@ -106,15 +120,23 @@ class Steps:
                     while (result := schedule.result(step)) is None:
                         collected[step.label].forward(progress)
                     collected[step.label].forward(progress)
+                    reported.add(step.label)
                     self._report(step, result)
                 schedule.raise_error()
-            except BaseException:
+            except BaseException as error:
                 schedule.stop()
-                while wait(working, _SHOWN_EVERY_S).not_done:  # a thread may have begun a query meanwhile
-                    for events in collected.values():
-                        events.stop()
-                    for engine in engines:
-                        engine.interrupt()
+                is_interrupted = not isinstance(error, Exception)
+                while True:
+                    try:
+                        if is_interrupted:
+                            interrupt()
+                        if not wait(working, _SHOWN_EVERY_S).not_done:
+                            break
+                    except KeyboardInterrupt:
+                        is_interrupted = True
+                for step in steps:  # that have ended meanwhile, or before it was their turn
+                    if step.label not in reported and (result := schedule.result_so_far(step)) is not None:
+                        self._keep(step, result)
                 raise
 
     def _skip(self, step: Step) -> bool:
@@ -136,19 +158,26 @@ class Steps:
         return counts
 
     def _report(self, step: Step, result: _Result) -> None:
-        progress, report = self.context.progress, self.report
+        """Put the result into the report, and show it. Raises an error that ends the run."""
+        self._keep(step, result)
+        if isinstance(result, TableCounts):
+            self.context.progress.on_table_end(*step.layer_and_table, result)
+        elif self._is_about_one_table(result):
+            self.context.progress.on_table_failed(*step.layer_and_table)
+        else:
+            raise result
+
+    def _keep(self, step: Step, result: _Result) -> None:
+        """Put the result into the report, unless it is an error that ends the run."""
+        report = self.report
         report.refused += step.refused
         if isinstance(result, TableCounts):
             batches = [report.rows[name].last_batch for name in step.needed if name in report.rows]
             result.last_batch = result.last_batch or max(filter(None, batches), default=None)
             report.rows[step.label] = result
-            progress.on_table_end(*step.layer_and_table, result)
-            return
-        if not isinstance(result, Exception) or not self._is_about_one_table(result):
-            raise result
-        self._errors[step.label] = result
-        report.failed[step.label] = " ".join(str(result).split())
-        progress.on_table_failed(*step.layer_and_table)
+        elif isinstance(result, Exception) and self._is_about_one_table(result):
+            self._errors[step.label] = result
+            report.failed[step.label] = " ".join(str(result).split())
 
     def _is_about_one_table(self, result: _Result) -> bool:
         if isinstance(result, LakehouseError):
@@ -215,6 +244,11 @@ class _Schedule:
             self._changed.wait_for(lambda: step.label in self._results, _SHOWN_EVERY_S)
             return self._results.get(step.label)
 
+    def result_so_far(self, step: Step) -> _Result | None:
+        """The result of a step; None if it has not ended, or not even started."""
+        with self._changed:
+            return self._results.get(step.label)
+
     def raise_error(self) -> None:
         """Raise the error that ended the run, if one did."""
         with self._changed:
@@ -277,4 +311,4 @@ def raise_failures(errors: Mapping[str, Exception], sentences: Mapping[str, str]
 
 def is_interrupted_query(error: BaseException) -> bool:
     """Whether DuckDB was interrupted by Ctrl+C. It raises a RuntimeError that differs from others only in its text."""
-    return str(error) == "Query interrupted"
+    return isinstance(error, duckdb.InterruptException) or str(error) == "Query interrupted"

@@ -19,6 +19,7 @@ from lakehouse_utils.errors import (
     AccessDeniedError,
     BucketNotFoundError,
     DamagedTableError,
+    ExpiredCredentialsError,
     FailedTablesError,
     GoneError,
     InvalidCredentialsError,
@@ -28,7 +29,7 @@ from lakehouse_utils.errors import (
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import run as run_module
 from lakehouse_utils.pipeline import sources
-from lakehouse_utils.pipeline.context import RunContext
+from lakehouse_utils.pipeline.context import RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.report import RunReport
 
@@ -323,6 +324,32 @@ def test_a_data_file_that_vanished_is_gone(lake, two):
         lake.s3.delete_object(Bucket=lake.bucket, Key=entry["Key"])
     with pytest.raises(GoneError, match=r"an object of a table no longer exists .* vacuum .*--rebuild LAYER\.TABLE"):
         lakes.job(lake, two / "landing", two / "sources.toml", layers=("silver",))
+
+
+def test_credentials_that_a_step_in_another_thread_has_renewed_are_used(gateway, prefix, tmp_path, monkeypatch):
+    """If two steps fail because a profile's keys have expired, both go on when its file has been rewritten."""
+
+    def write_profile() -> None:
+        names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        lines = [f"{name} = {value}" for name, value in zip(names, gateway.issue(), strict=True)]
+        (tmp_path / "credentials").write_text("\n".join(["[default]", *lines]), encoding="utf-8")
+
+    write_profile()
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", gateway.endpoint)
+    lake = Lake.open(prefix)
+    context, attempts = RunContext(lake, LocalEngine(lake), lakes.RecordingProgress()), []
+
+    def step() -> TableCounts:
+        attempts.append(lake.credentials())
+        if len(attempts) == 1:
+            write_profile()
+            assert lake.renew_credentials()  # by the other step
+            raise ExpiredCredentialsError("expired", server="", uri="")
+        return TableCounts()
+
+    run_module._retry(context, "bronze.a", step)
+    assert len(set(attempts)) == 2
 
 
 # -- a full disk

@@ -11,7 +11,7 @@ import pytest
 from support import expected, lakes
 
 from lakehouse_utils.errors import DescriptionError
-from lakehouse_utils.pipeline import commits, merge, silver
+from lakehouse_utils.pipeline import commits, gold, merge, silver
 
 LAYERS = ("bronze", "silver")
 BATCHES = [f"2026-01-0{day}" for day in range(1, 8)]
@@ -164,6 +164,67 @@ def test_a_late_batch_is_recognized_without_statistics_in_the_log(lake, landing,
     write(landing, "undated-a/t.csv", ",".join(columns) + "\n" + ",".join(["1"] * 40) + "\n")
     lakes.job(lake, landing, path, layers=LAYERS)
     assert silver_rows(lake, "t")[0]["c39"] == 3
+
+
+# -- other programs
+
+
+def disturb_second_look(monkeypatch, module, table: str, disturb) -> None:
+    """While a step compares the tables that it has opened with their logs, another job commits.
+
+    Another step has just failed: the run reads all logs again.
+    """
+    original, looks = module._find_work, []
+
+    def find_work(run, *args):
+        if table in map(str, args) or any(getattr(arg, "name", None) == table for arg in args):
+            looks.append(table)
+            if len(looks) == 2:
+                with monkeypatch.context() as undisturbed:
+                    undisturbed.setattr(module, "_find_work", original)
+                    disturb()
+                run.logs.expire()
+        return original(run, *args)
+
+    monkeypatch.setattr(module, "_find_work", find_work)
+
+
+def test_rows_that_another_job_appends_while_silver_looks_at_bronze_are_not_lost(lake, landing, described, monkeypatch):
+    """Silver never records that it covers a version of bronze whose rows it has not read."""
+    path = described('[t]\nkey=["k"]\n[t.columns]\nk={type="integer"}')
+    write(landing, "2026-01-01/t.csv", "k\n1\n")
+    lakes.job(lake, landing, path, layers=LAYERS)
+    write(landing, "2026-01-02/t.csv", "k\n2\n")
+
+    def append() -> None:
+        write(landing, "2026-01-03/t.csv", "k\n3\n")
+        lakes.job(lake, landing, path, layers=("bronze",))
+
+    disturb_second_look(monkeypatch, silver, "t", append)
+    lakes.job(lake, landing, path, layers=LAYERS)
+    assert [row["k"] for row in silver_rows(lake, "t")] == [1, 2, 3]
+
+
+def test_rows_that_another_job_changes_while_gold_looks_at_silver_are_not_lost(lake, small, landing, monkeypatch):
+    """The same for gold and its inputs."""
+    tables = ("brands", "categories", "products", "dim_products")
+    shutil.copytree(small / BATCHES[0], landing / BATCHES[0])
+    lakes.job(lake, landing, tables=tables)
+    header, first, *_ = (small / BATCHES[0] / "products.csv").read_text().splitlines()
+    for day, name in (("2027-01-01", "Renamed Once"), ("2027-01-02", "Renamed Twice")):
+        fields = dict(zip(header.split(","), first.split(","), strict=True)) | {"product_name": name}
+        fields |= {"updated_at": f"{day}T00:00:00Z"} if "updated_at" in fields else {}
+        write(landing, f"../{day}/products.csv", f"{header}\n{','.join(fields.values())}\n")
+    shutil.copytree(landing.parent / "2027-01-01", landing / "2027-01-01")
+
+    def change() -> None:
+        shutil.copytree(landing.parent / "2027-01-02", landing / "2027-01-02")
+        lakes.job(lake, landing, layers=LAYERS, tables=tables)
+
+    disturb_second_look(monkeypatch, gold, "dim_products", change)
+    lakes.job(lake, landing, tables=tables)
+    names = {row["product_name"] for row in lakes.rows(lake.delta("gold", "dim_products")) if row["is_current"]}
+    assert "Renamed Twice" in names and "Renamed Once" not in names
 
 
 # -- values

@@ -36,6 +36,7 @@ _DUCKDB_ERRORS = {
     "IO Error": duckdb.IOException,
 }
 _BATCH_ROWS = 1 << 16  # rows of one Arrow batch
+_LEAST_BYTES_FOR_EACH = 1_000_000_000  # of several engines: with less, queries would spill more than they gain
 _ENGINES = 2  # that work at the same time: while one waits for S3, the other one computes
 
 
@@ -48,6 +49,7 @@ class LocalEngine:
         """With `memory_shares`, the queries may use this part of the memory limit: 2 is half of it."""
         self.lake = lake
         self._memory_shares = memory_shares
+        self._is_interrupted = False
         self._connection: DuckDBPyConnection | None = None
         self._is_open = False
 
@@ -66,6 +68,8 @@ class LocalEngine:
     @property
     def _db(self) -> DuckDBPyConnection:
         """The connection, opened when it is first needed: often a run has nothing to compute."""
+        if self._is_interrupted:
+            raise duckdb.InterruptException("This engine was interrupted.")
         if self._connection is None:
             if not self._is_open:
                 raise RuntimeError("The engine is not open: use it in a `with` statement.")
@@ -85,13 +89,14 @@ class LocalEngine:
 
     def helpers(self) -> list[Self]:
         """See Engine. One, because DuckDB uses all processors; none if half of the memory limit would be too little."""
-        if self._connection is not None or memory.query_limit_bytes() < _ENGINES * memory.LEAST_BYTES:
+        if self._connection is not None or memory.query_limit_bytes() < _ENGINES * _LEAST_BYTES_FOR_EACH:
             return []
         self._memory_shares = _ENGINES
         return [type(self)(self.lake, _ENGINES)]
 
     def interrupt(self) -> None:
         """See Engine."""
+        self._is_interrupted = True
         if self._connection is not None:
             self._connection.interrupt()
 

@@ -8,7 +8,7 @@ import psutil
 from lakehouse_utils import settings
 
 _SHARE = 0.5  # Arrow and delta-rs need memory too, and other programs may run on this machine
-LEAST_BYTES = 400_000_000  # enough for any size of tables, by spilling to disk
+_LEAST_BYTES = 400_000_000  # enough for any size of tables, by spilling to disk
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -16,7 +16,7 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 def query_limit_bytes() -> int:
     """The memory limit for queries: LAKEHOUSE_MEMORY_LIMIT, or else half of the memory. Raises SettingError."""
     limit = settings.load().memory_limit
-    return limit if limit is not None else max(int(_SHARE * total_bytes()), LEAST_BYTES)
+    return limit if limit is not None else max(int(_SHARE * total_bytes()), _LEAST_BYTES)
 
 
 def total_bytes() -> int:

@@ -206,7 +206,7 @@ def test_two_jobs_at_the_same_time_give_the_expected_rows(
 # -- faults that pass
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
 def test_faults_that_pass_neither_stop_the_job_nor_change_its_result(table, s3_server, lake, keys, seed):
     """With a fault in one of ten requests, all rows arrive once, and the report counts each file once."""
     with faults.proxy(s3_server.endpoint, rate=0.1, seed=seed) as proxy:

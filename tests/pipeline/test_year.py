@@ -104,6 +104,12 @@ class Year:
         self.operator.job("--maintain", "--quiet")
 
     def requests_of_a_run(self, keys: dict[str, str]) -> int:
+        """The requests of a run on tables that have just got a checkpoint.
+
+        Otherwise it is a matter of chance how many commits, ten at most, a table has after its last checkpoint.
+        """
+        for _, table in lakes.opened(self.lake):
+            table.create_checkpoint()
         requests: list[str] = []
         with proxy_to(keys["AWS_ENDPOINT_URL"], lambda method, _: requests.append(method)) as endpoint:
             arguments = ["--lake", self.lake.root, "--landing", str(self.landing), "--quiet"]

@@ -6,16 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.selected import slow_but
 
 CRASH = "import os, pathlib, signal\n\ndef test_it():\n    mark = pathlib.Path(__file__).with_name('crashed')\n"
 ONCE = "    if not mark.exists():\n        mark.touch()\n        os.kill(os.getpid(), signal.SIGSEGV)\n"
 ALWAYS = "    os.kill(os.getpid(), signal.SIGSEGV)\n"
 
 
-@pytest.mark.parametrize(
-    ("crash", "code", "result"), slow_but([(ONCE, 0, "1 passed")], [(ONCE, 0, "1 passed"), (ALWAYS, 1, "1 failed")])
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("crash", "code", "result"), [(ONCE, 0, "1 passed"), (ALWAYS, 1, "1 failed")])
 def test_a_crashed_worker_is_replaced_once(tmp_path: Path, crash: str, code: int, result: str) -> None:
     """A test that crashes once passes in a new worker, and is named; one that crashes again fails."""
     (tmp_path / "test_crash.py").write_text(CRASH + crash, encoding="utf-8")

@@ -27,6 +27,7 @@ def test_run_in_reverse_then_twice_in_order(path: Path, kernel_environment: None
             assert not compare(book, kernel.run_all(book)).differences
 
 
+@pytest.mark.slow
 def test_run_from_another_folder(kernel_environment: None, tmp_path: Path) -> None:
     """A notebook gives the same outputs in any working directory."""
     executed = execute(QUICK_PATHS[0], tmp_path / "out.ipynb", cwd=tmp_path)

@@ -429,6 +429,7 @@ def kill_sail() -> None:
                 child.kill()
 
 
+@pytest.mark.slow
 def test_sail_killed_during_the_job_is_one_sentence_and_the_next_job_continues(job, small, small_expected, lake):
     """The error says that the server is gone and to start again, and the next job gives the expected rows."""
 

@@ -264,8 +264,8 @@ class Lake:
         `compatibility.check(table, "duckdb")` to find out whether DuckDB reads a table of another engine correctly.
         """
         extensions = {name: extension_file(name) for name in ("httpfs", "delta")}
-        # To verify their signatures takes 0.4 s. The installer has compared the wheels with the hashes of the lock, and
-        # whoever can change these files can change this one. Signatures are demanded again for what is loaded later.
+        # Verifying their signatures takes 0.4 s. The installer has compared the wheels with the hashes of the lock, and
+        # anyone who can change these files can change this one. Extensions that are loaded later must be signed.
         from_wheels = all(extensions.values()) and "allow_unsigned_extensions" not in config
         if from_wheels:
             config = {**config, "allow_unsigned_extensions": True}

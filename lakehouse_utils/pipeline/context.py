@@ -1,6 +1,6 @@
 """What every step of the pipeline works with: the lake, the engine, and the progress display."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, Self
@@ -82,20 +82,22 @@ class NoProgress:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What every step of one run shares. `state_path` is a folder for what one run leaves to the next, if any."""
+    """What every step of one run shares. `state_path` is a folder for what one run leaves to the next, if any.
+
+    The context of a single step has the `whole_run` that it is part of.
+    """
 
     lake: Lake
     engine: Engine
     progress: Progress
     state_path: Path | None = None
+    whole_run: Self | None = None
 
     @cached_property
     def logs(self) -> LogStates:
         """What the tables' logs say, and the open tables."""
-        return LogStates(self.lake)
+        return self.whole_run.logs if self.whole_run else LogStates(self.lake)
 
     def for_step(self, engine: Engine, progress: Progress) -> Self:
         """The same run for a step that uses this engine, and whose events go to `progress`."""
-        context = type(self)(self.lake, engine, progress, self.state_path)
-        context.__dict__["logs"] = self.logs  # shared, as a cached property keeps it
-        return context
+        return replace(self, engine=engine, progress=progress, whole_run=self)

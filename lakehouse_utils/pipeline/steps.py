@@ -42,8 +42,8 @@ class Step:
     """The work on one table, called <layer>.<table> in `label`.
 
     `needed` are its inputs: without one of them it is skipped. `after` are tables that only have to be finished,
-    whether they have failed or not. Both matter only if they are part of the run. `refused` gets a sentence for each
-    raw file that cannot be read at all; `size_bytes` is the total size of the raw files.
+    whether they have failed or not. Tables that are not part of the run do not count. `refused` gets a sentence for
+    each raw file that cannot be read at all; `size_bytes` is the total size of the raw files.
     """
 
     label: str
@@ -91,20 +91,20 @@ class Steps:
 
     def _run_in_threads(self, steps: Sequence[Step], engines: list[Engine]) -> None:
         schedule, progress = _Schedule(steps), self.context.progress
-        collected = {step.label: _CollectedProgress() for step in steps}
+        interrupted = threading.Event()
+        collected = {step.label: _CollectedProgress(interrupted) for step in steps}
 
         def work(engine: Engine) -> None:
             while step := schedule.next_step():
                 try:
                     result = self._result(self.context.for_step(engine, collected[step.label]), step)
                     ends_the_run = not self._is_about_one_table(result)
-                except BaseException as error:  # noqa: BLE001 - otherwise `result` would be waited for
+                except BaseException as error:  # noqa: BLE001 - the main thread waits for a result
                     result, ends_the_run = error, True
                 schedule.finish(step, result, ends_the_run=ends_the_run)
 
         def interrupt() -> None:
-            for events in collected.values():
-                events.stop()
+            interrupted.set()
             for engine in engines:
                 engine.interrupt()
 
@@ -117,7 +117,7 @@ class Steps:
                     if self._skip(step) or not schedule.wait_for_start(step):
                         continue
                     progress.on_table_start(*step.layer_and_table, step.size_bytes)
-                    while (result := schedule.result(step)) is None:
+                    while (result := schedule.result(step, _SHOWN_EVERY_S)) is None:
                         collected[step.label].forward(progress)
                     collected[step.label].forward(progress)
                     reported.add(step.label)
@@ -135,7 +135,7 @@ class Steps:
                     except KeyboardInterrupt:
                         is_interrupted = True
                 for step in steps:  # that have ended meanwhile, or before it was their turn
-                    if step.label not in reported and (result := schedule.result_so_far(step)) is not None:
+                    if step.label not in reported and (result := schedule.result(step)) is not None:
                         self._keep(step, result)
                 raise
 
@@ -238,15 +238,10 @@ class _Schedule:
             self._changed.wait_for(lambda: step.label in self._started or self._is_stopped)
             return step.label in self._started
 
-    def result(self, step: Step) -> _Result | None:
-        """The result of a step that has started; None if it is not there after a moment."""
+    def result(self, step: Step, timeout_s: float = 0) -> _Result | None:
+        """The result of a step, which is waited for; None if the step has not ended by then."""
         with self._changed:
-            self._changed.wait_for(lambda: step.label in self._results, _SHOWN_EVERY_S)
-            return self._results.get(step.label)
-
-    def result_so_far(self, step: Step) -> _Result | None:
-        """The result of a step; None if it has not ended, or not even started."""
-        with self._changed:
+            self._changed.wait_for(lambda: step.label in self._results, timeout_s)
             return self._results.get(step.label)
 
     def raise_error(self) -> None:
@@ -266,15 +261,18 @@ _Event = Callable[[Progress], None]
 
 
 class _CollectedProgress(NoProgress):
-    """Collects what happens in one step, in its thread, until `forward` hands it on."""
+    """Collects what happens in one step, in its thread, until `forward` hands it on.
 
-    def __init__(self) -> None:
+    When `interrupted` is set, the step ends as soon as it advances.
+    """
+
+    def __init__(self, interrupted: threading.Event) -> None:
         self._events: SimpleQueue[_Event] = SimpleQueue()
-        self._stopped = threading.Event()
+        self._interrupted = interrupted
 
     def on_advance(self, size_bytes: int) -> None:
-        """See Progress. Raises KeyboardInterrupt if the step is to stop: Ctrl+C interrupts only the main thread."""
-        if self._stopped.is_set():
+        """See Progress. Raises KeyboardInterrupt after Ctrl+C, which interrupts only the main thread."""
+        if self._interrupted.is_set():
             raise KeyboardInterrupt
         self._events.put(lambda progress: progress.on_advance(size_bytes))
 
@@ -290,10 +288,6 @@ class _CollectedProgress(NoProgress):
         """Hand on, in order, what was collected since the last call."""
         while not self._events.empty():
             self._events.get()(progress)
-
-    def stop(self) -> None:
-        """Let the step end as soon as it advances."""
-        self._stopped.set()
 
 
 def raise_failures(errors: Mapping[str, Exception], sentences: Mapping[str, str], what: str) -> None:

@@ -87,7 +87,7 @@ def test_one_duckdb_connection_can_read_two_lakes(gateway, prefix, s3_server, s3
 
 
 def test_duckdb_refuses_unsigned_extensions(s3_server, prefix, s3_state_dir, tmp_path):
-    """Only the extensions of the wheels are loaded without a look at their signatures."""
+    """Only the extensions of the wheels are loaded without a check of their signatures."""
     file = extension_file("httpfs")
     if file is None:
         pytest.skip("there is no wheel of the extension for this platform")

@@ -260,11 +260,7 @@ def test_job_with_a_compaction_before_one_commit(years, step):
     """Also if a table has many small files at just that moment."""
     years.deliver()
     engine = MaintainingEngine(years)
-    engine.maintained = [
-        other
-        for other in ("append to bronze", "append to quarantine", "merge into t", "merge into t_history")
-        if other != step
-    ]
+    engine.maintained = [other for other in STEPS if other != step]
     years.job(engine)
     assert engine.maintained[-1] == step
     years.require_expected()

@@ -105,7 +105,7 @@ def test_two_steps_run_at_the_same_time_and_are_shown_in_their_order(run):
     assert list(report.rows) == ["bronze.a", "bronze.b"]
 
 
-def test_each_step_has_an_engine_of_its_own(run):
+def test_each_step_has_its_own_engine(run):
     """Relations of the same name in two steps are not mixed up."""
     both = threading.Barrier(2)
 

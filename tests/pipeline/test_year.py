@@ -25,8 +25,7 @@ DAYS = 365
 RUN_ON = (0, 2, 4)  # Monday, Wednesday and Friday
 FIRST = dt.date(2026, 1, 1)
 KILLED, RESTORED, CORRECTED, REMOVED = (40, 170, 300), 100, 200, 250
-# A Thursday, with one new batch. The tables of the first days have no checkpoint: that takes more requests.
-FIRST_MEASURED = 14
+FIRST_MEASURED = 14  # a Thursday, with one new batch
 BAD = 180  # the day whose file is corrected on the day CORRECTED
 MOVED = REMOVED - 30  # the day on which the person who is removed gets an address that is easy to find
 PERSON = "forgotten.person@example.com"
@@ -106,7 +105,7 @@ class Year:
     def requests_of_a_run(self, keys: dict[str, str]) -> int:
         """The requests of a run on tables that have just got a checkpoint.
 
-        Otherwise it is a matter of chance how many commits, ten at most, a table has after its last checkpoint.
+        Otherwise the numbers of commits after the last checkpoints, up to ten for each table, would differ by chance.
         """
         for _, table in lakes.opened(self.lake):
             table.create_checkpoint()

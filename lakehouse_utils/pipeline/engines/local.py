@@ -36,7 +36,8 @@ _DUCKDB_ERRORS = {
     "IO Error": duckdb.IOException,
 }
 _BATCH_ROWS = 1 << 16  # rows of one Arrow batch
-_LEAST_BYTES_FOR_EACH = 1_000_000_000  # of several engines: with less, queries would spill more than they gain
+# Of several engines. With a smaller limit, a single engine gets all of it.
+_LEAST_BYTES_FOR_EACH = 1_000_000_000
 _ENGINES = 2  # that work at the same time: while one waits for S3, the other one computes
 
 

@@ -106,7 +106,7 @@ class Engine(Protocol):
         """
 
     def interrupt(self) -> None:
-        """End the query that another thread is running in this engine, with an error, and let it begin no other one."""
+        """End the query that another thread is running in this engine, with an error, and refuse further ones."""
 
     def __enter__(self) -> Self: ...
 

@@ -31,6 +31,7 @@ LakehouseError
 ├── FailedTablesError             several tables could not be brought up to date
 ├── IncompatibleReaderError       a reader would silently return wrong rows of a table
 └── EngineError                   the Spark server failed or is gone
+    └── LostAnswerError               the Spark server cannot say what became of a query
 
 The texts of storage errors are in `lakehouse_utils/lake/s3_errors.py`.
 """
@@ -224,3 +225,7 @@ class IncompatibleReaderError(LakehouseError):
 
 class EngineError(LakehouseError):
     """The Spark server failed or is gone."""
+
+
+class LostAnswerError(EngineError):
+    """The Spark server cannot say what became of a query, because its connection broke before the answer arrived."""

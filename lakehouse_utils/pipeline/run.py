@@ -16,6 +16,7 @@ from lakehouse_utils.errors import (
     ExpiredCredentialsError,
     GoneError,
     IncompleteAnswerError,
+    LostAnswerError,
     MemoryLimitError,
     ServerBusyError,
     ServerUnreachableError,
@@ -43,7 +44,7 @@ ENGINES = ("local", "spark")
 _MAX_OUTAGE_S = 45.0
 _MIN_ATTEMPTS = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
-_PASSING = (ServerBusyError, ServerUnreachableError, IncompleteAnswerError, GoneError)
+_PASSING = (ServerBusyError, ServerUnreachableError, IncompleteAnswerError, GoneError, LostAnswerError)
 
 _Result = TypeVar("_Result")
 
@@ -282,8 +283,10 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
         context.engine.authorize()
         try:
             return step()
-        except Exception:  # perhaps a commit succeeded, and only its answer was lost
+        except Exception as error:  # perhaps a commit succeeded, and only its answer was lost
             context.logs.expire()
+            if lost := context.engine.lost_answer(error):
+                raise lost from error
             raise
 
     def attempts() -> TableCounts:

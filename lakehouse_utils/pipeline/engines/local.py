@@ -101,6 +101,9 @@ class LocalEngine:
         if self._connection is not None:
             self._connection.interrupt()
 
+    def lost_answer(self, error: Exception) -> None:
+        """See Engine. None: DuckDB runs in this process."""
+
     # -- relations
 
     def define_files(self, name: str, uris: list[str], columns: dict[str, str]) -> Relation:

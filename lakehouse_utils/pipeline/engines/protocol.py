@@ -14,7 +14,7 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.transaction import AddAction
 
-from lakehouse_utils.errors import UnreadableFileError
+from lakehouse_utils.errors import LostAnswerError, UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.landing import Landing, LandingFile
@@ -107,6 +107,12 @@ class Engine(Protocol):
 
     def interrupt(self) -> None:
         """End the query that another thread is running in this engine, with an error, and refuse further ones."""
+
+    def lost_answer(self, error: Exception) -> LostAnswerError | None:
+        """The error for a query of which nobody knows what became of it; None for all other errors.
+
+        The connection broke before its answer arrived, so the step must find out in the tables' logs what was done.
+        """
 
     def __enter__(self) -> Self: ...
 

@@ -23,7 +23,7 @@ from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
-from lakehouse_utils.errors import EngineError, UnreadableFileError
+from lakehouse_utils.errors import EngineError, LostAnswerError, UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
@@ -140,6 +140,16 @@ class SparkEngine:
 
     def interrupt(self) -> None:
         """See Engine. Without helpers, no other thread uses this engine."""
+
+    def lost_answer(self, error: Exception) -> LostAnswerError | None:
+        """See Engine. Spark repeats the answer on a new connection; Sail often cannot."""
+        if not _is_lost_answer(error):
+            return None
+        server = "Sail" if self._sail else f"the Spark Connect server at {redact_address(self.remote or '')}"
+        return LostAnswerError(
+            f"The connection to {server} broke, and the answer to a query is lost. Start the job again: it continues"
+            f" where it stopped. The server says: {_summary(error)}"
+        )
 
     # -- relations
 
@@ -416,6 +426,12 @@ def _is_conflict(error: Exception) -> bool:
 def _is_unavailable(error: BaseException | None) -> bool:
     """Whether the server does not answer."""
     return "StatusCode.UNAVAILABLE" in str(error)
+
+
+def _is_lost_answer(error: BaseException) -> bool:
+    """Whether Sail refused to repeat an answer (`handle_reattach_execute` and `Executor::start` in Sail's source)."""
+    signs = ("operation not found", "task context not found", "task is already running", "task is being paused")
+    return isinstance(error, connect_error()) and any(sign in str(error) for sign in signs)
 
 
 def _ran_out_of_memory(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from filelock import FileLock
 from support import crashes, filters, lakes
+from support.cut_connections import cut_connections
 
 from lakehouse_utils import sample_data
 from lakehouse_utils.errors import EngineError, LakehouseError, SettingError
@@ -478,6 +479,18 @@ def test_a_server_that_stops_answering_is_one_sentence(lake, small):
             engine.session.client.set_retry_policies(short_retry_policies())  # it would ask again for ten minutes
             kill_sail()
             engine.query("SELECT 1")
+
+
+@pytest.mark.slow
+def test_answers_that_are_lost_cost_a_step_a_further_attempt(small, small_expected, lake):
+    """Sail cannot repeat an answer whose connection broke. The job repeats the step, and the rows are right."""
+    with open_engine("spark", lake) as first:
+        server_port = int(first._sail.address.rpartition(":")[2])
+        with cut_connections(server_port, at={40, 80, 120}) as proxy:
+            engine = open_engine("spark", lake, f"sc://127.0.0.1:{proxy.port}")
+            lakes.job(lake, small, engine=engine, tables=SOME)
+    assert proxy.cuts == 3
+    assert not lakes.unlike(lake, small_expected).keys() & {"silver.products", "gold.dim_products"}
 
 
 # -- errors

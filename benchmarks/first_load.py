@@ -175,11 +175,11 @@ def main() -> None:
 
 
 def print_table(results: list[Result]) -> None:
-    print(f"{'measure':52} {'seconds':>8} {'limit':>8} {'ratio':>6} {'CPU':>6} {'goal':>6} {'MB':>6}")
+    print(f"{'measure':60} {'seconds':>8} {'limit':>8} {'ratio':>6} {'CPU':>6} {'goal':>6} {'MB':>6}")
     for r in results:
         cpu = "" if r.cpu_ratio is None else f"{r.cpu_ratio:.2f}"
         print(
-            f"{r.name:52} {r.seconds:8.2f} {r.limit_seconds:8.2f} {r.ratio:6.2f} {cpu:>6} {r.goal:6.2f}"
+            f"{r.name:60} {r.seconds:8.2f} {r.limit_seconds:8.2f} {r.ratio:6.2f} {cpu:>6} {r.goal:6.2f}"
             f" {r.peak_mb:6.0f}",
             flush=True,
         )

@@ -83,12 +83,20 @@ def checks(source: Source, name: str) -> Iterator[Check]:
 
 def all_conditions(source: Source) -> str:
     """SQL for a row that meets every rule of its table; never NULL."""
-    return "\n    AND ".join(check.condition for check in _all_checks(source))
+    return "\n    AND ".join(condition for name in source.columns for condition in _conditions(source, name))
 
 
 def all_problems(source: Source) -> str:
     """SQL for the problems of a row, one expression per rule, separated by commas; NULL for a rule that is met."""
     return ", ".join(f"CASE WHEN NOT ({check.condition}) THEN {check.problem} END" for check in _all_checks(source))
+
+
+def _conditions(source: Source, name: str) -> list[str]:
+    """The conditions of the rules on one column, without those that follow from others: an engine computes each."""
+    conditions = [check.condition for check in checks(source, name)]
+    if source.is_required(name) and source.columns[name].type != "text":
+        conditions[:2] = [Reader(source, name).is_valid()]  # which is false where the value is missing
+    return conditions
 
 
 def _all_checks(source: Source) -> Iterator[Check]:

@@ -31,7 +31,7 @@ LakehouseError
 ├── FailedTablesError             several tables could not be brought up to date
 ├── IncompatibleReaderError       a reader would silently return wrong rows of a table
 └── EngineError                   the Spark server failed or is gone
-    └── LostAnswerError               the Spark server cannot say what became of a query
+    └── LostAnswerError               the Spark server cannot say whether a query succeeded
 
 The texts of storage errors are in `lakehouse_utils/lake/s3_errors.py`.
 """
@@ -228,4 +228,4 @@ class EngineError(LakehouseError):
 
 
 class LostAnswerError(EngineError):
-    """The Spark server cannot say what became of a query, because its connection broke before the answer arrived."""
+    """The Spark server cannot say whether a query succeeded: the connection broke before the answer arrived."""

@@ -344,12 +344,30 @@ def test_unknown_names_are_refused(job):
             ["--layers", "gold"],
             "Gold is the star schema of the bicycle shop, and the source descriptions have no tables brands",
         ),
+        (["--tables", "t,dim_date"], "Gold is the star schema of the bicycle shop, and the source descriptions have"),
         (["--landing", "/[red]no[/red]:apple:"], "The landing folder /[red]no[/red]:apple: does not exist. Check"),
     ],
 )
 def test_errors_are_one_line_that_names_the_setting(job, arguments, sentence):
     """Wrong options end the job with one line that names the option or setting to change."""
     assert error(job(*arguments)).startswith(sentence)
+
+
+def test_a_rebuild_is_refused_before_anything_is_changed(job, prefix, s3_state_dir):
+    """If the rest of the command cannot work, the table that is to be rebuilt stays as it is."""
+    job()
+    assert error(job("--rebuild", "bronze.t", "--tables", "t,dim_date")).startswith("Gold is the star schema")
+    assert lakes.at(prefix, s3_state_dir).delta("bronze", "t").count() == 3
+
+
+def test_tables_that_only_have_names_of_the_shop_have_no_gold(job, shop):
+    """Another shop's orders are not the bicycle shop's: its gold is left out completely."""
+    (shop / "sources.toml").write_text(DESCRIPTION.replace("[t", "[orders"), encoding="utf-8")
+    (shop / "landing" / "t.csv").rename(shop / "landing" / "orders.csv")
+    result = job()
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith("Note: gold is left out: ")
+    assert "gold." not in result.stdout
 
 
 def test_an_unwritable_report_fails_before_the_work(job, prefix, monkeypatch):

@@ -125,9 +125,10 @@ class _Handle:
 
 
 class LogStates:
-    """The log states of one run. Each table's log is read at most once, and each table is opened at most once.
+    """The log states of one run. A log is read, and a table opened, once, and again only after what is said here.
 
     Code that commits to a table must call `committed`. After a failure, `expire` makes the run read the logs again.
+    Several threads may use it, because a step only starts when those that commit to its inputs have ended.
     Methods raise StorageError if a log cannot be read, and DamagedTableError if it is inconsistent.
     """
 
@@ -173,7 +174,7 @@ class LogStates:
                         state = self._read(ref)
             self._current[label] = state
         with self._lock:
-            if state is None or self._committed.get(label, -1) <= state.version:
+            if self._committed.get(label, -1) <= (state.version if state else committed):
                 self._committed.pop(label, None)
         return state
 
@@ -221,7 +222,7 @@ class LogStates:
         """
         state = self.of(ref)
         if (table.version() if table else None) != (state.version if state else None):
-            raise CommitFailedError(f"Another program has changed {ref.label} in the meantime.")
+            raise CommitFailedError(f"Another writer changed {ref.label} first.")
 
     def committed(self, ref: TableRef, table: DeltaTable) -> None:
         """Take into account that `table`, which is open, may be new, or have a newer version than the state."""
@@ -230,7 +231,7 @@ class LogStates:
             self.forget(ref)
         elif state is None or version > state.version:
             with self._lock:
-                self._committed[ref.label] = version
+                self._committed[ref.label] = max(version, self._committed.get(ref.label, -1))
         if isinstance(table, Table) and ref.label not in self._handles:
             self._handles[ref.label] = _Handle(table, self.lake.credentials())
 
@@ -268,8 +269,9 @@ class LogStates:
         return log
 
     def _read_object(self) -> dict[str, Any]:
-        # There may be none yet, or it may be damaged.
-        with suppress(ClientError, OSError, EOFError, zlib.error, ValueError, LookupError, TypeError):
+        # There may be none yet, it may be damaged, or the server may not answer, which each table's step handles.
+        unavailable = (ClientError, BotoCoreError, LakehouseError, OSError)
+        with suppress(*unavailable, EOFError, zlib.error, ValueError, LookupError, TypeError):
             answer = self.lake.s3.get_object(Bucket=self.lake.bucket, Key=self.lake.key(*KEY))
             content = json.loads(gzip.decompress(answer["Body"].read()))
             if content["format"] == _FORMAT:

@@ -1,8 +1,8 @@
 """The rules on the values of a source table, and the reasons that quarantine gives for values that break them.
 
 Bronze holds text. `Rules` has the SQL for the rules of one table: `notation.py` reads a column's text as a value, and
-`_checks` are the rules on one column in the order in which they are reported: a condition in SQL that a valid value
-meets, and SQL for the reason that quarantine stores otherwise. To change a rule or its wording, change `_checks`; both
+`checks` are the rules on one column in the order in which they are reported: a condition in SQL that a valid value
+meets, and SQL for the reason that quarantine stores otherwise. To change a rule or its wording, change `checks`; both
 engines run the same SQL.
 """
 

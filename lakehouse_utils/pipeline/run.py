@@ -39,8 +39,8 @@ __all__ = ["ENGINES", "LAYERS", "RunReport", "Selection", "open_engine", "run"]
 
 LAYERS = ("bronze", "silver", "gold")
 ENGINES = ("local", "spark")
-# A step that failed because of the server or the network is repeated until an outage has lasted this long, and at least
-# so often, because one attempt of a large table may take longer than that.
+# A step that failed because of the server or the network is repeated until an outage has lasted this long. If the
+# server answers again, it is tried at least so often, because one attempt of a large table may take longer than that.
 _MAX_OUTAGE_S = 45.0
 _MIN_ATTEMPTS = 3
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
@@ -87,7 +87,8 @@ def run(
     report = report or RunReport(context.engine.name, context.lake.root)
     started = time.monotonic()
     rebuild.require_known(selection.rebuild, sources)
-    _require_selected(selection)
+    _require_rebuilds_in_run(selection)
+    gold_tables, left_out = _gold_tables(sources, selection)
     steps = Steps(context, report, _retry)
     try:
         # A wrong address must not keep a user waiting, so a server that does not answer at all is not waited for. The
@@ -98,21 +99,17 @@ def run(
             raw_files = None
             if "bronze" in selection.layers:  # the other layers do not need the landing folder
                 raw_files = Landing(landing, context.lake, ContentHints(context.state_path))
-            _start_again(context, raw_files, sources, selection)
-            context.logs.load(_tables_to_read(context.lake, sources, selection))
+            _prepare_rebuilds(context, raw_files, sources, selection)
+            context.logs.load(_tables_to_read(context.lake, sources, selection, gold_tables))
             plan: list[Step] = []
             if raw_files is not None:
                 plan += _bronze_steps(context, report, raw_files, sources, selection)
             if "silver" in selection.layers:
                 plan += _silver_steps(sources, selection)
-            if "gold" in selection.layers:
-                plan += _gold_steps(sources, selection)
+            plan += _gold_steps(gold_tables, selection)
             steps.run(plan)
-            if "gold" in selection.layers and (missing := _missing_sources(sources)):
-                context.progress.on_note(
-                    "gold is left out: it is the star schema of the bicycle shop, and the source descriptions have no"
-                    f" tables {missing}"
-                )
+            if left_out:
+                context.progress.on_note(left_out)
         context.logs.save()
         steps.raise_failures()
     finally:
@@ -120,7 +117,9 @@ def run(
     return report
 
 
-def _tables_to_read(lake: Lake, sources: dict[str, Source], selection: Selection) -> list[TableRef]:
+def _tables_to_read(
+    lake: Lake, sources: dict[str, Source], selection: Selection, gold_tables: list[str]
+) -> list[TableRef]:
     """The tables whose logs say what a run has to do."""
     names: dict[tuple[str, str], None] = {}
     for source in sources.values():
@@ -128,10 +127,8 @@ def _tables_to_read(lake: Lake, sources: dict[str, Source], selection: Selection
             names |= dict.fromkeys([("bronze", source.name), ("quarantine", source.name)])
             if "silver" in selection.layers:
                 names |= dict.fromkeys(("silver", name) for name in silver.tables(source))
-    if "gold" in selection.layers:
-        for name in gold.TABLES:
-            if selection.has_table(name) and gold.needs(name) <= sources.keys():
-                names |= dict.fromkeys([("gold", name), *gold.GoldTable.load(name).reads])
+    for name in gold_tables:
+        names |= dict.fromkeys([("gold", name), *gold.GoldTable.load(name).reads])
     return [lake.table(*name) for name in names]
 
 
@@ -151,7 +148,7 @@ def open_engine(name: str, lake: Lake, spark_remote: str | None = None) -> Engin
     return LocalEngine(lake)
 
 
-def _require_selected(selection: Selection) -> None:
+def _require_rebuilds_in_run(selection: Selection) -> None:
     """Raise SettingError if a table is to be rebuilt that is not part of the run."""
     for label in selection.rebuild:
         layer, _, name = label.partition(".")
@@ -165,7 +162,7 @@ def _require_selected(selection: Selection) -> None:
             )
 
 
-def _start_again(
+def _prepare_rebuilds(
     context: RunContext, landing: Landing | None, sources: dict[str, Source], selection: Selection
 ) -> None:
     for label in selection.rebuild:
@@ -218,12 +215,11 @@ def _refresh_silver(run: RunContext, source: Source, name: str, why: str | None)
     return silver.refresh(run, source, name, rebuild=why)
 
 
-def _gold_steps(sources: dict[str, Source], selection: Selection) -> Iterator[Step]:
-    for name in _gold_tables_of(sources, selection):
-        if selection.has_table(name):
-            needed = frozenset(f"{layer}.{table}" for layer, table in gold.GoldTable.load(name).reads)
-            work = partial(_refresh_gold, name=name, why=selection.rebuild_reason(f"gold.{name}"))
-            yield Step(f"gold.{name}", work, needed)
+def _gold_steps(names: list[str], selection: Selection) -> Iterator[Step]:
+    for name in names:
+        needed = frozenset(f"{layer}.{table}" for layer, table in gold.GoldTable.load(name).reads)
+        work = partial(_refresh_gold, name=name, why=selection.rebuild_reason(f"gold.{name}"))
+        yield Step(f"gold.{name}", work, needed)
 
 
 def _refresh_gold(run: RunContext, name: str, why: str | None) -> TableCounts:
@@ -250,32 +246,32 @@ def _files_by_table(
     return by_table, refused
 
 
-def _gold_tables_of(sources: dict[str, Source], selection: Selection) -> list[str]:
-    """The gold tables whose sources are all described; gold is the bicycle shop's, so other sources have none.
+def _gold_tables(sources: dict[str, Source], selection: Selection) -> tuple[list[str], str | None]:
+    """The gold tables of a run, and a sentence about them if gold is left out.
 
-    Raises DescriptionError if only gold was asked for, or one of the tables without sources.
+    Gold is the bicycle shop's: it is left out unless all of its sources are described, because tables with a few of
+    their names, such as orders, may be of another shop. Raises DescriptionError if the selection asks for it then.
     """
-    incomplete = {name for name in gold.TABLES if gold.needs(name) - sources.keys()}
-    if incomplete and (selection.layers == ("gold",) or set(selection.tables) & incomplete):
+    missing = ", ".join(sorted(set().union(*map(gold.needs, gold.TABLES)) - sources.keys()))
+    if "gold" not in selection.layers:
+        return [], None
+    if not missing:
+        return [name for name in gold.TABLES if selection.has_table(name)], None
+    reason = f"the star schema of the bicycle shop, and the source descriptions have no tables {missing}"
+    to_rebuild = {label.removeprefix("gold.") for label in selection.rebuild}
+    if selection.layers == ("gold",) or (to_rebuild | set(selection.tables)) & set(gold.TABLES):
         raise DescriptionError(
-            "Gold is the star schema of the bicycle shop, and the source descriptions have no tables"
-            f" {_missing_sources(sources)}. Leave gold out (--layers bronze,silver), or describe these tables"
-            " (--sources)."
+            f"Gold is {reason}. Leave gold out (--layers bronze,silver), or describe these tables (--sources)."
         )
-    return [name for name in gold.TABLES if name not in incomplete]
-
-
-def _missing_sources(sources: dict[str, Source]) -> str:
-    """The tables that gold needs and the descriptions do not have, as a list in words; empty if there are none."""
-    return ", ".join(sorted(set().union(*map(gold.needs, gold.TABLES)) - sources.keys()))
+    return [], f"gold is left out: it is {reason}"
 
 
 def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> TableCounts:
     """Run a step. Run it again from the start if credentials expired or another writer committed first.
 
     The same is done for faults that pass, such as a reset connection (see `repeat_passing_faults`). A repeated step
-    reads from the tables' logs what has been done. A commit fails only if another writer's commit succeeded, so two
-    jobs that run at the same time both make progress.
+    reads from the tables' logs what has been done. Of two writers that disturb each other, one has committed, so jobs
+    that run at the same time do not stop each other for good.
     """
 
     def try_once() -> TableCounts:
@@ -329,24 +325,25 @@ def repeat_passing_faults(
     check_access: Callable[[], object],
     passing: tuple[type[Exception], ...] = _PASSING,
 ) -> _Result:
-    """Call `action` again if the server was busy, or did not answer, or an object was gone, for a limited time.
+    """Call `action` again after a fault that may pass: of the server, of the network, of an object that was gone.
 
     Before each further attempt this waits, longer each time, until `check_access` succeeds. The clients have repeated
     single requests already. Raises the last error if an outage lasts too long; other errors are raised at once.
     """
     first_failure: float | None = None
-    attempt = 0
+    failures = attempts = 0
     while True:
-        attempt += 1
+        answers = False
         try:
-            if attempt > 1:
+            if failures:
                 check_access()
+            answers, attempts = True, attempts + 1
             return action()
         except passing as error:
-            now = time.monotonic()
+            failures, now = failures + 1, time.monotonic()
             first_failure = first_failure or now
             is_over = isinstance(error, GoneError) or now - first_failure > _MAX_OUTAGE_S
-            if is_over and attempt >= _MIN_ATTEMPTS:
+            if is_over and (attempts >= _MIN_ATTEMPTS or not answers):
                 raise
-        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt)
+        longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**failures)
         time.sleep(random.uniform(longest / 2, longest))  # noqa: S311 - no secret

@@ -1,8 +1,8 @@
-"""The steps of a run, one per table: in which order they run, several at a time, and what becomes of their errors.
+"""The steps of a run, one per table: in which order they run, several at a time, and how their errors are handled.
 
-A step starts when the tables that it needs are up to date. If the engine has helpers, as many steps run at the same
-time, each in a thread: while one waits for S3, another one computes. They are shown and reported in their order, and
-only the thread that started the run uses the display.
+A step starts when the tables that it needs are up to date. If the engine has helpers, the engine and each helper run
+one step at a time, each in its own thread: while one waits for S3, another one computes. The steps are shown and
+reported in their order, and only the thread that started the run uses the display.
 """
 
 import threading
@@ -31,6 +31,7 @@ from lakehouse_utils.pipeline.report import RunReport
 # Errors that concern the whole run: other tables would fail too.
 _END_THE_RUN = (StorageError, MachineError, SettingError, EngineError)
 _SHOWN_EVERY_S = 0.1
+_SAID_AFTER_S = 1.0  # when a run that was interrupted still works
 
 # Brings a table up to date, with further attempts: (context, label, work) -> what was done.
 Attempt = Callable[[RunContext, str, Callable[[], TableCounts]], TableCounts]
@@ -108,11 +109,10 @@ class Steps:
             for engine in engines:
                 engine.interrupt()
 
-        reported: set[str] = set()
         with ThreadPoolExecutor(len(engines)) as threads:
             working: list[Future[None]] = []
             try:
-                working += [threads.submit(work, engine) for engine in engines]
+                working.extend(threads.submit(work, engine) for engine in engines)
                 for step in steps:
                     if self._skip(step) or not schedule.wait_for_start(step):
                         continue
@@ -120,22 +120,24 @@ class Steps:
                     while (result := schedule.result(step, _SHOWN_EVERY_S)) is None:
                         collected[step.label].forward(progress)
                     collected[step.label].forward(progress)
-                    reported.add(step.label)
                     self._report(step, result)
                 schedule.raise_error()
             except BaseException as error:
                 schedule.stop()
-                is_interrupted = not isinstance(error, Exception)
+                is_interrupted, pause_s = not isinstance(error, Exception), _SAID_AFTER_S
                 while True:
                     try:
                         if is_interrupted:
                             interrupt()
-                        if not wait(working, _SHOWN_EVERY_S).not_done:
+                        if not wait(working, pause_s).not_done:
                             break
+                        if is_interrupted and pause_s == _SAID_AFTER_S:
+                            progress.on_note("interrupted; the run ends when the commits that have begun are finished")
+                        pause_s = _SHOWN_EVERY_S
                     except KeyboardInterrupt:
                         is_interrupted = True
                 for step in steps:  # that have ended meanwhile, or before it was their turn
-                    if step.label not in reported and (result := schedule.result(step)) is not None:
+                    if (result := schedule.result(step)) is not None:
                         self._keep(step, result)
                 raise
 
@@ -168,9 +170,9 @@ class Steps:
             raise result
 
     def _keep(self, step: Step, result: _Result) -> None:
-        """Put the result into the report, unless it is an error that ends the run."""
+        """Put the result into the report, unless it is there already or is an error that ends the run."""
         report = self.report
-        report.refused += step.refused
+        report.refused += [sentence for sentence in step.refused if sentence not in report.refused]
         if isinstance(result, TableCounts):
             batches = [report.rows[name].last_batch for name in step.needed if name in report.rows]
             result.last_batch = result.last_batch or max(filter(None, batches), default=None)
@@ -180,6 +182,7 @@ class Steps:
             report.failed[step.label] = " ".join(str(result).split())
 
     def _is_about_one_table(self, result: _Result) -> bool:
+        """Whether the run goes on with other tables after this result."""
         if isinstance(result, LakehouseError):
             return not isinstance(result, _END_THE_RUN)
         if isinstance(result, TableCounts):

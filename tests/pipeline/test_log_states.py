@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, Transaction, write_deltalake
-from support import expected, lakes
+from support import expected, faults, lakes
 from support.s3_proxy import proxy_to
 from support.selected import slow_but
 
@@ -187,6 +187,19 @@ def test_states_that_make_no_sense_are_ignored(lake, tmp_path, described, spoil:
     deliver(tmp_path, 2)
     lakes.job(lake, tmp_path / "landing", described, layers=SILVER)
     assert lakes.unlike(lake, expected.tables(tmp_path / "landing", described)) == {}
+
+
+def test_states_that_cannot_be_fetched_are_read_from_the_logs(lake, tmp_path, described, keys, monkeypatch):
+    """If each answer with the states is cut off, the run reads more, and ends well."""
+    deliver(tmp_path, 0)
+    lakes.job(lake, tmp_path / "landing", described, layers=SILVER)
+    with faults.proxy(lake.endpoint, rate=1.0, seed=1, path=log_states.KEY[-1]) as proxy:
+        proxy.kinds = ("cut off",)
+        for name, value in (keys | {"AWS_ENDPOINT_URL": proxy.endpoint, "LAKEHOUSE_URI": lake.root}).items():
+            monkeypatch.setenv(name, value)
+        report = lakes.job(Lake.open(None, settings.load()), tmp_path / "landing", described, layers=SILVER)
+    assert not report.changed_anything
+    assert proxy.counts["cut off"] > 0
 
 
 def restore(lake: Lake, label: str) -> None:

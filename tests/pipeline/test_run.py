@@ -235,6 +235,27 @@ def test_a_server_that_stays_away_ends_the_job_after_a_limited_time(table, lake,
     assert len(calls) >= 3
 
 
+def test_a_step_is_tried_three_times_if_the_server_answers_again(monkeypatch):
+    """While it does not answer, no attempt is used up."""
+    monkeypatch.setattr(run_module, "_FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(run_module, "_LONGEST_PAUSE_S", 0.001)
+    attempts, checks = [], []
+
+    def fail() -> None:
+        attempts.append(1)
+        raise ServerUnreachableError("nothing answers", server="", uri="")
+
+    def check_access() -> None:
+        checks.append(1)
+        if len(checks) < 5:
+            raise ServerUnreachableError("nothing answers", server="", uri="")
+        monkeypatch.setattr(run_module, "_MAX_OUTAGE_S", 0.0)
+
+    with pytest.raises(ServerUnreachableError):
+        run_module.repeat_passing_faults(fail, check_access)
+    assert len(attempts) == 3
+
+
 @pytest.mark.parametrize("error_class", [InvalidCredentialsError, AccessDeniedError, BucketNotFoundError])
 def test_errors_that_stay_are_not_repeated(error_class):
     """What the user has to change is reported at once."""

@@ -210,6 +210,21 @@ def test_ctrl_c_ends_running_queries_and_uploads(run, shown):
     assert threading.active_count() == threads
 
 
+def test_a_commit_that_has_begun_is_finished_after_ctrl_c(run, lake):
+    """It cannot be interrupted; the user learns why the run has not ended yet, and the table is in the report."""
+
+    def commit(context: RunContext) -> TableCounts:
+        context.progress.on_advance(1)
+        time.sleep(1.3)
+        return TableCounts(read=3)
+
+    report, progress = RunReport("local", lake.root), Interrupted("1 bytes")
+    with pytest.raises(KeyboardInterrupt):
+        run(step("silver.a", commit), step("silver.b", needed=["silver.a"]), progress=progress, report=report)
+    assert progress.shown[-1] == "interrupted; the run ends when the commits that have begun are finished"
+    assert list(report.rows) == ["silver.a"]
+
+
 def test_what_is_finished_is_reported_after_ctrl_c(run, lake):
     """A table whose turn to be shown had not come is in the report, because its rows are in the lake."""
     is_finished = threading.Event()
@@ -261,11 +276,14 @@ def test_with_little_memory_one_engine_works_alone(lake, monkeypatch):
     monkeypatch.setenv("LAKEHOUSE_MEMORY_LIMIT", "1900MB")
     assert LocalEngine(lake).helpers() == []
     monkeypatch.setenv("LAKEHOUSE_MEMORY_LIMIT", "2GB")
-    engine = LocalEngine(lake)
-    (helper,) = engine.helpers()
-    for one in (engine, helper):
-        with one:
-            assert one.query("SELECT current_setting('memory_limit')") == [("953.6 MiB",)]
+    for is_in_use in (False, True):
+        with LocalEngine(lake) as engine:
+            if is_in_use:
+                engine.query("SELECT 1")
+            (helper,) = engine.helpers()
+            with helper:
+                for one in (engine, helper):
+                    assert one.query("SELECT current_setting('memory_limit')") == [("953.6 MiB",)]
 
 
 @pytest.mark.slow

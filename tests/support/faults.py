@@ -68,15 +68,18 @@ class _CutOff:
 
 
 @contextmanager
-def proxy(endpoint: str, rate: float, seed: int) -> Iterator[FaultyProxy]:
-    """A proxy to the server at `endpoint` that makes a fault of every `1 / rate`-th request, at random."""
+def proxy(endpoint: str, rate: float, seed: int, path: str = "") -> Iterator[FaultyProxy]:
+    """A proxy to the server at `endpoint` that makes a fault of every `1 / rate`-th request, at random.
+
+    Only requests whose URL contains `path` are counted, and can be faults.
+    """
     faulty = FaultyProxy(rate, seed)
 
     class Handler(ForwardingHandler):
         upstream = urlsplit(endpoint).netloc
 
         def answer_request(self) -> None:
-            kind = faulty.draw()
+            kind = faulty.draw() if path in self.path else "none"
             if kind == "none":
                 self.forward()
             elif kind == "reset":

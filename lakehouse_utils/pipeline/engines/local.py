@@ -74,14 +74,17 @@ class LocalEngine:
         if self._connection is None:
             if not self._is_open:
                 raise RuntimeError("The engine is not open: use it in a `with` statement.")
-            # Beyond the limit, DuckDB spills to disk.
-            limit = f"{memory.query_limit_bytes() // self._memory_shares}B"
+            limit = self._memory_limit()
             self._connection = self.lake.duckdb(memory_limit=limit, preserve_insertion_order=False)
             # No data file of a Delta table is ever changed, so one HEAD request for each is enough.
             self._connection.execute("SET enable_http_metadata_cache = true")
             for create_function in statements("functions").values():
                 self._connection.execute(create_function)
         return self._connection
+
+    def _memory_limit(self) -> str:
+        """The share of the memory limit that this engine has. Beyond it, DuckDB spills to disk."""
+        return f"{memory.query_limit_bytes() // self._memory_shares}B"
 
     def authorize(self) -> None:
         """See Engine. The relations are kept."""
@@ -90,9 +93,11 @@ class LocalEngine:
 
     def helpers(self) -> list[Self]:
         """See Engine. One, because DuckDB uses all processors; none if half of the memory limit would be too little."""
-        if self._connection is not None or memory.query_limit_bytes() < _ENGINES * _LEAST_BYTES_FOR_EACH:
+        if memory.query_limit_bytes() < _ENGINES * _LEAST_BYTES_FOR_EACH:
             return []
         self._memory_shares = _ENGINES
+        if self._connection is not None:  # a rebuild has looked into bronze
+            self._connection.execute(f"SET memory_limit = '{self._memory_limit()}'")
         return [type(self)(self.lake, _ENGINES)]
 
     def interrupt(self) -> None:
@@ -186,9 +191,9 @@ class LocalEngine:
             table = table or commits.create(ref, schema)
             if not commit.rebuilds:
                 if not is_empty(table):
-                    raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
+                    raise CommitFailedError(f"Another writer filled {ref.label} first.")
                 if table.schema() != schema:
-                    raise CommitFailedError(f"Another writer has created {ref.label} with other columns.")
+                    raise CommitFailedError(f"Another writer created {ref.label} with other columns.")
             streamed = _with_duckdb_errors(batches)
             newest = sorted_files.first_of_each_key(streamed, rows.key) if rows.newest_first else streamed
             files = sorted_files.write(ref, newest)

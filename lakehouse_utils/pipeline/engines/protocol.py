@@ -100,7 +100,7 @@ class Engine(Protocol):
         """The engine's name on the command line and in reports."""
 
     def helpers(self) -> list[Self]:
-        """Further engines for the same lake, to be opened, that may work at the same time, each in its own thread.
+        """More engines for the same lake, not yet opened, that may work in parallel, each in its own thread.
 
         They share this engine's memory limit. An empty list if one engine makes full use of the machine or the server.
         """
@@ -109,7 +109,7 @@ class Engine(Protocol):
         """End the query that another thread is running in this engine, with an error, and refuse further ones."""
 
     def lost_answer(self, error: Exception) -> LostAnswerError | None:
-        """The error for a query of which nobody knows what became of it; None for all other errors.
+        """The error for a query whose outcome is unknown; None for all other errors.
 
         The connection broke before its answer arrived, so the step must find out in the tables' logs what was done.
         """
@@ -179,9 +179,9 @@ class Engine(Protocol):
     def fill_table(self, ref: TableRef, table: DeltaTable | None, rows: KeyedRows, commit: CommitRecord) -> DeltaTable:
         """Write rows into a table that is empty or does not exist yet (None), in one commit.
 
-        If the commit rebuilds the table, they take the place of the table's rows and columns. The rows are sorted by
-        their key, so that each file holds a range of keys. Raises CommitFailedError if another writer has filled or
-        changed the table.
+        If the commit rebuilds the table, the new rows and columns replace those of the table, which need not be empty.
+        The rows are sorted by their key, so that each file holds a range of keys. Raises CommitFailedError if another
+        writer filled the table first, or created it with other columns.
         """
 
     def merge(
@@ -189,8 +189,9 @@ class Engine(Protocol):
     ) -> MergeCounts:
         """MERGE the rows of `source` into a table; an update or insert takes `columns` from the source.
 
-        `on` is the condition for a match; SQL calls the two sides `source` and `target`. Raises CommitFailedError if
-        another writer committed first.
+        `on` is the condition for a match; SQL calls the two sides `source` and `target`. What the target's `commit`
+        records is in the commit of the rows, or in one right after it. Raises CommitFailedError if another writer
+        committed first.
         """
 
 

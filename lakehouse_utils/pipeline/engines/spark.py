@@ -269,8 +269,11 @@ class SparkEngine:
         schema = _nullable(self._frame(sql).limit(0).toArrow().schema)
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, Schema.from_arrow(schema))
-            if not commit.rebuilds and not is_empty(table):
-                raise CommitFailedError(f"Another writer has filled {ref.label} in the meantime.")
+            if not commit.rebuilds:
+                if not is_empty(table):
+                    raise CommitFailedError(f"Another writer filled {ref.label} first.")
+                if table.schema() != Schema.from_arrow(schema):
+                    raise CommitFailedError(f"Another writer created {ref.label} with other columns.")
             files = self.write_files(ref, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=rows.key[0])
             if commit.rebuilds:
                 commits.replace_files(table, files, Schema.from_arrow(schema), commit)

@@ -196,9 +196,9 @@ def main(
     that break a rule go to quarantine/<table> in the lake, with their file, line and reason.
     """
     if describe != bool(files):
-        raise click.UsageError("Give files after --describe, and only then: --describe FILE...")
+        raise click.UsageError("--describe needs at least one FILE, and FILE needs --describe.")
     if dry_run and not is_maintenance:
-        raise click.UsageError("--dry-run requires --maintain: add it.")
+        raise click.UsageError("Add --maintain to use --dry-run.")
     of_a_run = {
         "--rebuild": rebuilt_tables,
         "--describe": describe,
@@ -315,7 +315,7 @@ def sentence_of(error: BaseException) -> str:
         return message
     if machine_error := machine_errors.recognize(error, "finish"):
         return str(machine_error)
-    return f"Unexpected {type(error).__name__}: {message} (--verbose shows where.)"
+    return f"Unexpected {type(error).__name__}: {message} (Run again with --verbose to see where.)"
 
 
 def require_known_tables(names: tuple[str, ...], known: list[str]) -> None:
@@ -395,7 +395,7 @@ class Output:
         """Raise SettingError if a part of the output was lost, unless its reader ended."""
         if self._error and not isinstance(self._error, BrokenPipeError):
             raise SettingError(
-                f"The tables are up to date, but the output could not be written: {self._error.strerror}. Redirect"
+                f"The command finished, but its output could not be written: {self._error.strerror}. Redirect"
                 " it to another place.",
                 setting="stdout",
             )
@@ -509,8 +509,8 @@ class RunDisplay:
             return
         if report.quarantined:
             self._output.print(
-                f"{report.quarantined:,} rows or files were quarantined: {report.lake}/quarantine/<table> has each with"
-                " the reason."
+                f"{report.quarantined:,} rows or files were quarantined: see {report.lake}/quarantine/<table> for each,"
+                " with the reason."
             )
         if not report.changed_anything:
             self._output.print("Nothing new: every table was up to date already.")

@@ -20,7 +20,7 @@ LakehouseError
 │       ├── MissingCredentialsError    no credentials were found, or their source did not provide any
 │       ├── InvalidCredentialsError    the server does not accept a key or the session token
 │       └── ExpiredCredentialsError    the session token has expired
-├── MachineError                  a disk of this machine is full or broken, or memory or open files ran out
+├── MachineError                  a disk of this machine is full or broken, or memory or file handles ran out
 ├── LocalServerError              the embedded S3 server or the Spark cluster could not be started or stopped
 ├── DescriptionError              sources.toml is invalid, or does not match the tables built so far
 ├── UnreadableFileError           a raw file cannot be read at all
@@ -145,7 +145,7 @@ class ExpiredCredentialsError(CredentialsError):
 
 
 class MachineError(LakehouseError):
-    """A disk of this machine is full or broken, or its memory or open files ran out, so the work cannot go on.
+    """A disk of this machine is full or broken, or its memory or file handles ran out, so the work cannot go on.
 
     `code` is the operating system's name for the problem, such as "ENOSPC".
     """

@@ -66,7 +66,7 @@ def test_output_to_a_pipe_has_one_line_per_table(job, prefix):
         "bronze.t: 4 read, 3 added, 1 quarantined",
         "silver.t: 3 read, 2 added, 1 quarantined",
         "silver.other: nothing new",
-        f"2 rows or files were quarantined: {prefix}/quarantine/<table> has each with the reason.",
+        f"2 rows or files were quarantined: see {prefix}/quarantine/<table> for each, with the reason.",
     ]
     assert re.fullmatch(rf"{prefix} is up to date after \d+\.\d s\.", last)
     assert result.stderr.startswith(
@@ -383,7 +383,8 @@ def test_an_unexpected_error_is_one_line_and_verbose_adds_the_traceback(job, mon
         raise ZeroDivisionError("[bold]7[/bold]\nis not 0")
 
     monkeypatch.setattr(ingestion_processor, "run", fails)
-    assert error(job()) == "Unexpected ZeroDivisionError: [bold]7[/bold] is not 0 (--verbose shows where.)"
+    sentence = "Unexpected ZeroDivisionError: [bold]7[/bold] is not 0 (Run again with --verbose to see where.)"
+    assert error(job()) == sentence
     loud = job("--verbose")
     assert loud.exit_code == 1
     assert "Traceback" in loud.stderr and "in fails" in loud.stderr
@@ -435,7 +436,7 @@ def test_output_that_cannot_be_written(shop, prefix, s3_state_dir):
     assert (done.returncode, done.stderr) == (
         1,
         (
-            "Error: The tables are up to date, but the output could not be written: No space left on device. Redirect"
+            "Error: The command finished, but its output could not be written: No space left on device. Redirect"
             " it to another place.\n"
         ),
     )
@@ -491,7 +492,7 @@ def test_output_to_a_terminal_shows_each_table_once(shop, prefix, s3_state_dir):
         "✓ silver.t                  3 read, 2 added, 1 quarantined",
         "✓ silver.other              nothing new",
     ]
-    assert quarantine == f"2 rows or files were quarantined: {prefix}/quarantine/<table> has each with the reason."
+    assert quarantine == f"2 rows or files were quarantined: see {prefix}/quarantine/<table> for each, with the reason."
     assert re.fullmatch(rf"{prefix} is up to date after \d+\.\d s\.", end)
     assert next_step == "Next: `make lab` opens the notebooks, which read these tables."
 

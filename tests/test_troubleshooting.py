@@ -49,7 +49,7 @@ def without_server(gateway: Gateway, prefix: str) -> None:
 
 
 S3: dict[str, Callable[[Gateway, str], None]] = {
-    "does not know the access key": partial(with_keys, access_key="ASIANOSUCHKEY"),
+    "does not recognize the access key": partial(with_keys, access_key="ASIANOSUCHKEY"),
     "rejected the secret key": partial(with_keys, secret_key="wrong" * 8),
     "the temporary credentials have expired": with_expired_keys,
     "denied access to": partial(with_answer, status=403, code="AccessDenied"),

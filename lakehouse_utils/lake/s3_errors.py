@@ -141,7 +141,7 @@ _EXPIRED = _Problem(
 )
 _INVALID_ACCESS_KEY = _Problem(
     InvalidCredentialsError,
-    "{server} does not know the access key",
+    "{server} does not recognize the access key",
     "Check AWS_ACCESS_KEY_ID (or AWS_PROFILE), that AWS_SESSION_TOKEN is set if the key is a temporary one, and that"
     " the key is for the server in AWS_ENDPOINT_URL.",
 )
@@ -247,7 +247,7 @@ _UNREACHABLE_BY_PROXY = _Problem(
 _UNREACHABLE_EMBEDDED = _Problem(
     ServerUnreachableError,
     "{server} cannot be reached",
-    "Try again: it is started again when it is next needed.",
+    "Run the command again, which starts the server.",
 )
 _NOT_S3 = _Problem(
     NotAnS3ServerError,

@@ -117,7 +117,7 @@ def append(
 
 
 def pause_after_conflict(attempt: int) -> None:
-    """Wait before the next attempt, for a random time: two jobs that lost a race must not meet again."""
+    """Wait before the next attempt, for a random time, so that two jobs that collided do not collide again."""
     time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret
 
 
@@ -131,9 +131,10 @@ def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:
 
 
 def create(ref: TableRef, schema: Schema, configuration: dict[str, str] | None = None) -> Table:
-    """Create the table without rows unless it exists: if two writers created it with rows, both would succeed.
+    """Create the table without rows, unless it exists.
 
-    If another writer creates it at the same time, that table is returned, perhaps with other columns.
+    Rows are added in a later commit, because two writers that both create the table would not conflict. If another
+    writer creates it at the same time, that table is returned, perhaps with other columns.
     """
     with translate_errors(f"create {ref.label}", ref.lake):
         try:

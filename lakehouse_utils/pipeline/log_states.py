@@ -125,7 +125,7 @@ class _Handle:
 
 
 class LogStates:
-    """The log states of one run. A log is read, and a table opened, once, and again only after what is said here.
+    """The log states of one run. Logs and open tables are kept, and read or opened again only if something is new.
 
     Code that commits to a table must call `committed`. After a failure, `expire` makes the run read the logs again.
     Several threads may use it, because a step only starts when those that commit to its inputs have ended.

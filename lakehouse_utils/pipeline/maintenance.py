@@ -359,7 +359,7 @@ class _TableStep:
             restore = f"restore version {first.version - 1}, or " if first.version else ""
             raise DamagedTableError(
                 f"{label} has duplicate rows, or rows that had already been replaced, because two programs rewrote it"
-                f" at the same time: {sentences}. The table was not changed. To repair it, {restore}use"
+                f" at the same time: {sentences}. This run did not change it. To repair it, {restore}use"
                 f" --rebuild {label}.",
                 table=label,
             )

@@ -144,7 +144,7 @@ def open_engine(name: str, lake: Lake, spark_remote: str | None = None) -> Engin
     if name not in ENGINES:
         raise SettingError(f"--engine: {name!r} is not one of {', '.join(ENGINES)}.", setting="--engine")
     if spark_remote:
-        raise SettingError("--spark-remote requires --engine spark: add it.", setting="--spark-remote")
+        raise SettingError("--spark-remote needs --engine spark: add it.", setting="--spark-remote")
     return LocalEngine(lake)
 
 
@@ -307,7 +307,7 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
             except duckdb.OutOfMemoryException as error:
                 raise MemoryLimitError(
                     f"Could not bring {label} up to date: DuckDB needs more memory than its limit"
-                    f" ({str(error).splitlines()[0]}). Set LAKEHOUSE_MEMORY_LIMIT to more, look for very long values in"
+                    f" ({str(error).splitlines()[0]}). Raise LAKEHOUSE_MEMORY_LIMIT, look for very long values in"
                     " the raw files, or use --engine spark.",
                     table=label,
                 ) from error

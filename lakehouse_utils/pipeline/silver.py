@@ -354,7 +354,7 @@ def _refresh_history(run: RunContext, source: Source, table: DeltaTable | None, 
     else:
         if engine.query(f"SELECT 1 FROM {new.accepted} WHERE _version_at IS NULL LIMIT 1"):
             run.progress.on_note(
-                f"{ref.label} keeps no versions of rows without a date: new values replace the earlier ones. Name"
+                f"{ref.label} keeps only the newest values of rows without a date. Name"
                 f" batches by date, such as 2026-01-31, or set order_by for [{source.name}]"
             )
         history = engine.define_snapshot("history_rows", table)

@@ -59,10 +59,10 @@ from lakehouse_utils.lake.s3_errors import translate_errors
 
 
 REFUSALS = {
-    "unknown access key": ({"access_key": "ASIANOSUCHKEY"}, ["does not know the access key", "AWS_ACCESS_KEY_ID"]),
+    "unknown access key": ({"access_key": "ASIANOSUCHKEY"}, ["does not recognize the access key", "AWS_ACCESS_KEY_ID"]),
     "wrong secret": ({"secret_key": "wrong" * 8}, ["rejected the secret key", "AWS_SECRET_ACCESS_KEY"]),
     "wrong token": ({"token": "junktoken"}, ["rejected the session token", "AWS_SESSION_TOKEN"]),
-    "no token": ({"token": ""}, ["does not know the access key", "AWS_SESSION_TOKEN is set"]),
+    "no token": ({"token": ""}, ["does not recognize the access key", "AWS_SESSION_TOKEN is set"]),
 }
 
 
@@ -217,8 +217,7 @@ def test_the_embedded_server_stops_during_a_request(tmp_path):
     finally:
         embedded_s3.stop(state_dir)
     assert str(info.value) == (
-        "Could not read t: the embedded S3 server cannot be reached. Try again: it is started again when it is next"
-        " needed."
+        "Could not read t: the embedded S3 server cannot be reached. Run the command again, which starts the server."
     )
 
 

@@ -386,7 +386,7 @@ def test_history_without_order_by_and_dates_has_the_last_delivery(lake, landing,
     assert [(row["k"], row["v"], row["is_current"]) for row in history] == [("a", "1", True), ("b", "22", True)]
     assert {row["valid_from"].isoformat() for row in history} == {"1900-01-01T00:00:00+00:00"}
     (note,) = progress.sentences
-    assert note.startswith("silver.t_history keeps no versions of rows without a date: new values replace the earlier")
+    assert note.startswith("silver.t_history keeps only the newest values of rows without a date")
     assert note.endswith("Name batches by date, such as 2026-01-31, or set order_by for [t]")
 
 

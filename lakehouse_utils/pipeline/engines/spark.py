@@ -179,7 +179,7 @@ class SparkEngine:
         return self._register(name, self._frame(sql))
 
     def materialize(self, name: str, sql: str) -> Relation:
-        """See Engine. A few rows are fetched and sent back; more remain a view: not every server can store them."""
+        """See Engine. A small result is fetched and sent back; a larger one stays a view: few servers can store it."""
         frame = self._frame(sql)
         rows = frame.limit(_FEW_ROWS + 1).toArrow()
         if len(rows) > _FEW_ROWS:

@@ -66,7 +66,9 @@ def read_parquet(stream: BinaryIO, source: Source, _file_format: Format) -> Iter
         first_line = str(error).split("\n")[0]
         raise UnreadableFileError(f"invalid Parquet file: damaged from row {row} on ({first_line})") from None
     if row - 1 != file.metadata.num_rows:
-        raise UnreadableFileError(f"invalid Parquet file: {row - 1:,} of its {file.metadata.num_rows:,} rows were read")
+        raise UnreadableFileError(
+            f"invalid Parquet file: only {row - 1:,} of its {file.metadata.num_rows:,} rows could be read"
+        )
 
 
 class _UnreadRows(NamedTuple):

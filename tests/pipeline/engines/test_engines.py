@@ -566,7 +566,7 @@ def test_an_unknown_engine_is_refused(lake):
 
 def test_a_spark_address_for_the_local_engine_is_refused(lake):
     """The error says which option to add."""
-    with pytest.raises(SettingError, match="requires --engine spark: add it"):
+    with pytest.raises(SettingError, match="needs --engine spark: add it"):
         open_engine("local", lake, "sc://127.0.0.1:1")
 
 

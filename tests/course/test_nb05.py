@@ -1,6 +1,7 @@
 """Notebook 05: what its prose and figures say is true, and right answers are accepted in other spellings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,16 @@ from lakehouse_utils.lake.delta_log import DeltaLog
 
 
 @pytest.fixture(scope="module")
-def lesson(s3_server: object) -> dict[str, Any]:
+def lesson(s3_server: object, s3_state_dir: Path) -> Iterator[dict[str, Any]]:
     """The variables after all cells before the exercises, and `new_table`."""
     book = Book.of_number("05")
     variables: dict[str, Any] = {"display": lambda *_: None}
-    for cell in book.code_cells:
-        if "answer = ..." not in cell.source and not cell.source.startswith("summary("):
-            exec(compile(cell.source, book.path.name, "exec"), variables)
-    return variables
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("LAKEHOUSE_STATE_DIR", str(s3_state_dir))  # otherwise it starts the server of the checkout
+        for cell in book.code_cells:
+            if "answer = ..." not in cell.source and not cell.source.startswith("summary("):
+                exec(compile(cell.source, book.path.name, "exec"), variables)
+        yield variables
 
 
 def run(lesson: dict[str, Any], code: str) -> Any:

@@ -231,7 +231,7 @@ def test_the_command_prints_a_draft(landing):
     for arguments in (["--describe"], [str(path)]):
         result = run(ingestion_processor.main, arguments)
         assert result.exit_code == 2
-        assert "--describe FILE..." in result.stderr
+        assert "--describe needs at least one FILE, and FILE needs --describe." in result.stderr
     result = run(ingestion_processor.main, ["--describe", str(landing / "none.csv")])
     assert (result.exit_code, result.stderr.startswith("Error: ")) == (1, True)
     assert "none.csv: could not read the file: No such file or directory" in result.stderr

@@ -76,8 +76,13 @@ def _environment_as_before(_no_settings_of_the_developer) -> Iterator[None]:
     """What a test, or a `.env` read in it, sets in the environment ends with the test."""
     before = dict(os.environ)
     yield
-    os.environ.clear()
-    os.environ.update(before)
+    # Only what has changed is set: threads of libraries, such as Polars', may read the environment at any time, and the
+    # process crashes if a variable disappears meanwhile.
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    for name, value in before.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 @pytest.fixture(scope="session")

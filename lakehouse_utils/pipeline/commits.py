@@ -121,6 +121,14 @@ def pause_after_conflict(attempt: int) -> None:
     time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret
 
 
+def require_unfilled(ref: TableRef, table: DeltaTable, schema: Schema) -> None:
+    """Raise CommitFailedError if another writer filled the table first, or created it with other columns."""
+    if not delta_log.is_empty(table):
+        raise CommitFailedError(f"Another writer filled {ref.label} first.")
+    if table.schema() != schema:
+        raise CommitFailedError(f"Another writer created {ref.label} with other columns.")
+
+
 def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:
     """Give `table` the columns of `schema` that it lacks."""
     existing = {field.name.lower() for field in table.schema().fields}

@@ -252,9 +252,9 @@ def _gold_tables(sources: dict[str, Source], selection: Selection) -> tuple[list
     Gold is the bicycle shop's: it is left out unless all of its sources are described, because tables with a few of
     their names, such as orders, may be of another shop. Raises DescriptionError if the selection asks for it then.
     """
-    missing = ", ".join(sorted(set().union(*map(gold.needs, gold.TABLES)) - sources.keys()))
     if "gold" not in selection.layers:
         return [], None
+    missing = ", ".join(sorted(set().union(*map(gold.needs, gold.TABLES)) - sources.keys()))
     if not missing:
         return [name for name in gold.TABLES if selection.has_table(name)], None
     reason = f"the star schema of the bicycle shop, and the source descriptions have no tables {missing}"

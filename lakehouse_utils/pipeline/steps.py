@@ -124,16 +124,17 @@ class Steps:
                 schedule.raise_error()
             except BaseException as error:
                 schedule.stop()
-                is_interrupted, pause_s = not isinstance(error, Exception), _SAID_AFTER_S
+                is_interrupted, is_said = not isinstance(error, Exception), False
+                stopped_at = time.monotonic()
                 while True:
                     try:
                         if is_interrupted:
                             interrupt()
-                        if not wait(working, pause_s).not_done:
+                        if not wait(working, _SHOWN_EVERY_S).not_done:
                             break
-                        if is_interrupted and pause_s == _SAID_AFTER_S:
+                        if is_interrupted and not is_said and time.monotonic() > stopped_at + _SAID_AFTER_S:
                             progress.on_note("interrupted; the run ends when the commits that have begun are finished")
-                        pause_s = _SHOWN_EVERY_S
+                            is_said = True
                     except KeyboardInterrupt:
                         is_interrupted = True
                 for step in steps:  # that have ended meanwhile, or before it was their turn

@@ -3,8 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 _WITHHELD_S = 0.5  # long enough for the server to finish a small query whose answer does not arrive
 
@@ -49,13 +48,3 @@ class CutConnections:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
-
-
-@contextmanager
-def cut_connections(target_port: int, at: set[int]) -> Iterator[CutConnections]:
-    """A CutConnections that is closed at the end."""
-    proxy = CutConnections(target_port, at)
-    try:
-        yield proxy
-    finally:
-        proxy.close()

@@ -7,13 +7,11 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
-from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 from duckdb import DuckDBPyConnection
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef, compatibility
-from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, sorted_files
 from lakehouse_utils.pipeline.build_record import CommitRecord
@@ -190,10 +188,7 @@ class LocalEngine:
         with translate_errors(f"write {ref.label}", self.lake):
             table = table or commits.create(ref, schema)
             if not commit.rebuilds:
-                if not is_empty(table):
-                    raise CommitFailedError(f"Another writer filled {ref.label} first.")
-                if table.schema() != schema:
-                    raise CommitFailedError(f"Another writer created {ref.label} with other columns.")
+                commits.require_unfilled(ref, table, schema)
             streamed = _with_duckdb_errors(batches)
             newest = sorted_files.first_of_each_key(streamed, rows.key) if rows.newest_first else streamed
             files = sorted_files.write(ref, newest)

@@ -25,7 +25,6 @@ from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import EngineError, LostAnswerError, UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
-from lakehouse_utils.lake.delta_log import is_empty
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, file_statistics
 from lakehouse_utils.pipeline.build_record import CommitRecord
@@ -266,17 +265,14 @@ class SparkEngine:
         sql, order = rows.sql, ", ".join(map(quoted, rows.key))
         if rows.newest_first:
             sql += f" QUALIFY row_number() OVER (PARTITION BY {order} ORDER BY {rows.newest_first}) = 1"
-        schema = _nullable(self._frame(sql).limit(0).toArrow().schema)
+        schema = Schema.from_arrow(_nullable(self._frame(sql).limit(0).toArrow().schema))
         with translate_errors(f"write {ref.label}", self.lake):
-            table = table or commits.create(ref, Schema.from_arrow(schema))
+            table = table or commits.create(ref, schema)
             if not commit.rebuilds:
-                if not is_empty(table):
-                    raise CommitFailedError(f"Another writer filled {ref.label} first.")
-                if table.schema() != Schema.from_arrow(schema):
-                    raise CommitFailedError(f"Another writer created {ref.label} with other columns.")
+                commits.require_unfilled(ref, table, schema)
             files = self.write_files(ref, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=rows.key[0])
             if commit.rebuilds:
-                commits.replace_files(table, files, Schema.from_arrow(schema), commit)
+                commits.replace_files(table, files, schema, commit)
             else:
                 commits.commit_files(table, files, commit)
             return table

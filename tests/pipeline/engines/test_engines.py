@@ -10,7 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import psutil
 import pytest
 from filelock import FileLock
 from support import crashes, filters, lakes
-from support.cut_connections import cut_connections
+from support.cut_connections import CutConnections
 from support.selected import slow_but
 
 from lakehouse_utils import sample_data
@@ -496,7 +496,7 @@ def test_answers_that_are_lost_cost_a_step_a_further_attempt(small, small_expect
     """Sail cannot repeat an answer whose connection broke. The job repeats the step, and the rows are right."""
     with open_engine("spark", lake) as first:
         server_port = int(first._sail.address.rpartition(":")[2])
-        with cut_connections(server_port, at={40, 80, 120}) as proxy:
+        with closing(CutConnections(server_port, at={40, 80, 120})) as proxy:
             engine = open_engine("spark", lake, f"sc://127.0.0.1:{proxy.port}")
             lakes.job(lake, small, engine=engine, tables=SOME)
     assert proxy.cuts == 3

@@ -167,8 +167,8 @@ def _find_work(
 ) -> _Work:
     record, transactions, changes = run.logs.record(ref), {DEFINITION: definition.fingerprint}, list[InputChange]()
     for label, input_ref in inputs.items():
-        transactions |= _record_input(label, run.logs.record(input_ref))
         changes.append(run.logs.changes_since(input_ref, record.covered(label)))
+        transactions |= _record_input(label, run.logs.record(input_ref))
     why = rebuild or build_record.why_rebuild(record, changes, definition.fingerprint, "its SQL")
     has_rows = why is not None or any(change.adds_rows for change in changes)
     is_worth_recording = any(change.is_worth_recording for change in changes)

@@ -189,8 +189,15 @@ class LogStates:
         return state.record if state else BuildRecord()
 
     def changes_since(self, ref: TableRef, covered: Position | None, *, accept_appends: bool = False) -> InputChange:
-        """What happened to an input after the position that a table covers: see `build_record.changes_since`."""
-        state, record = self.of(ref), self.record(ref)
+        """What happened to an input after the position that a table covers: see `build_record.changes_since`.
+
+        The input's log is read again if its state is older than this position: another job may have committed since.
+        """
+        state = self.of(ref)
+        if state is not None and covered is not None and covered.version > state.version:
+            self.forget(ref)
+            state = self.of(ref)
+        record = self.record(ref)
         if state is not None and covered is not None and covered in state.unchanged_since:
             return InputChange(None, commits=state.version - covered.version)
         return build_record.changes_since(ref, record, covered, accept_appends=accept_appends, log=self._log(ref))

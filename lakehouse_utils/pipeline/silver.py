@@ -116,9 +116,9 @@ class _Work:
 
 def _find_work(run: RunContext, source: Source, name: str, rebuild: str | None) -> _Work:
     label, bronze_ref = input_label(source), run.lake.table("bronze", source.name)
-    record, bronze_record = run.logs.record(run.lake.table("silver", name)), run.logs.record(bronze_ref)
-    definition = definition_digest(source, name)
+    record, definition = run.logs.record(run.lake.table("silver", name)), definition_digest(source, name)
     change = run.logs.changes_since(bronze_ref, record.covered(label), accept_appends=True)
+    bronze_record = run.logs.record(bronze_ref)
     why = rebuild or build_record.why_rebuild(record, [change], definition, "its description or the SQL")
     if why is None and name == source.name and quarantine.lost_rejected_rows(run.logs, source):
         why = f"quarantine.{source.name} lost rows by a RESTORE or a rebuild"

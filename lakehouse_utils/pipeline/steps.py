@@ -5,6 +5,7 @@ one step at a time, each in its own thread: while one waits for S3, another one 
 reported in their order, and only the thread that started the run uses the display.
 """
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
+from types import FrameType
+from typing import Self
 
 import duckdb
 
@@ -109,34 +112,38 @@ class Steps:
             for engine in engines:
                 engine.interrupt()
 
-        with ThreadPoolExecutor(len(engines)) as threads:
+        with ThreadPoolExecutor(len(engines)) as threads, _CtrlC() as ctrl_c:
             working: list[Future[None]] = []
             try:
                 working.extend(threads.submit(work, engine) for engine in engines)
                 for step in steps:
-                    if self._skip(step) or not schedule.wait_for_start(step):
+                    if self._skip(step):
+                        continue
+                    while (has_started := schedule.has_started(step, _SHOWN_EVERY_S)) is None:
+                        ctrl_c.raise_if_pressed()
+                    if not has_started:
                         continue
                     progress.on_table_start(*step.layer_and_table, step.size_bytes)
                     while (result := schedule.result(step, _SHOWN_EVERY_S)) is None:
+                        ctrl_c.raise_if_pressed()
                         collected[step.label].forward(progress)
                     collected[step.label].forward(progress)
                     self._report(step, result)
                 schedule.raise_error()
+                ctrl_c.raise_if_pressed()
             except BaseException as error:
                 schedule.stop()
                 is_interrupted, is_said = not isinstance(error, Exception), False
                 stopped_at = time.monotonic()
                 while True:
-                    try:
-                        if is_interrupted:
-                            interrupt()
-                        if not wait(working, _SHOWN_EVERY_S).not_done:
-                            break
-                        if is_interrupted and not is_said and time.monotonic() > stopped_at + _SAID_AFTER_S:
-                            progress.on_note("interrupted; the run ends when the commits that have begun are finished")
-                            is_said = True
-                    except KeyboardInterrupt:
-                        is_interrupted = True
+                    is_interrupted = is_interrupted or ctrl_c.is_pressed
+                    if is_interrupted:
+                        interrupt()
+                    if not wait(working, _SHOWN_EVERY_S).not_done:
+                        break
+                    if is_interrupted and not is_said and time.monotonic() > stopped_at + _SAID_AFTER_S:
+                        progress.on_note("interrupted; the run ends when the commits that have begun are finished")
+                        is_said = True
                 for step in steps:  # that have ended meanwhile, or before it was their turn
                     if (result := schedule.result(step)) is not None:
                         self._keep(step, result)
@@ -236,11 +243,11 @@ class _Schedule:
                     self._error, self._is_stopped = self._error or result, True
             self._changed.notify_all()
 
-    def wait_for_start(self, step: Step) -> bool:
-        """Wait until the step has started; False if it never will."""
+    def has_started(self, step: Step, timeout_s: float) -> bool | None:
+        """Whether the step has started, which is waited for; None if that is not decided by then."""
         with self._changed:
-            self._changed.wait_for(lambda: step.label in self._started or self._is_stopped)
-            return step.label in self._started
+            self._changed.wait_for(lambda: step.label in self._started or self._is_stopped, timeout_s)
+            return True if step.label in self._started else False if self._is_stopped else None
 
     def result(self, step: Step, timeout_s: float = 0) -> _Result | None:
         """The result of a step, which is waited for; None if the step has not ended by then."""
@@ -259,6 +266,38 @@ class _Schedule:
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
+
+
+class _CtrlC:
+    """Remembers, while it is entered, that Ctrl+C was pressed: Python then raises no KeyboardInterrupt.
+
+    A KeyboardInterrupt can be raised at any instruction of the main thread. Between locking a Condition and the `try`
+    that unlocks it, it would leave the other threads waiting for ever
+    (https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions).
+    """
+
+    def __init__(self) -> None:
+        self.is_pressed = False
+        self._is_handled = False
+
+    def __enter__(self) -> Self:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._press)
+            self._is_handled = True
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._is_handled:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _press(self, _signal: int, _frame: FrameType | None) -> None:
+        self.is_pressed = True  # nothing that locks: it is called at any instruction
+
+    def raise_if_pressed(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl+C was pressed."""
+        if self.is_pressed:
+            raise KeyboardInterrupt
 
 
 _Event = Callable[[Progress], None]

@@ -19,7 +19,9 @@ from support.selected import slow_but
 from lakehouse_utils import settings
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.lake.delta_log import DeltaLog
-from lakehouse_utils.pipeline import build_record, log_states
+from lakehouse_utils.pipeline import build_record, log_states, silver
+from lakehouse_utils.pipeline.context import NoProgress, RunContext
+from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.log_states import LogState, LogStates
 from lakehouse_utils.pipeline.sources import load
 
@@ -319,6 +321,20 @@ def test_states_may_be_read_while_another_step_expires_them(kept):
     for label in TABLES:
         ref = kept.lake.table(*label.split("."))
         assert states.of(ref).version == states.open(ref).version() == ref.open().version()
+
+
+def test_a_job_that_is_overtaken_does_not_take_back_what_the_other_one_did(lake, tmp_path, described):
+    """It has opened bronze before another job committed to bronze and silver, and reads silver's log after that."""
+    deliver(tmp_path, 0)
+    lakes.job(lake, tmp_path / "landing", described, layers=SILVER)
+    overtaken = RunContext(lake, LocalEngine(lake), NoProgress())
+    overtaken.logs.open(lake.table("bronze", "t"))
+    deliver(tmp_path, 1)
+    lakes.job(lake, tmp_path / "landing", described, layers=SILVER)
+    before = lakes.versions(lake)
+    with overtaken.engine:
+        counts = silver.refresh(overtaken, load(described)["t"], "t")
+    assert (counts.rebuilt, counts.changed, lakes.versions(lake)) == (None, 0, before)
 
 
 def test_states_of_tables_outside_the_run_are_kept(lake, two_tables):

@@ -198,8 +198,6 @@ def test_two_jobs_at_the_same_time_give_the_expected_rows(
         job.join()
         assert job.exitcode == 0, (tmp_path / f"output{number}").read_text()
     assert lakes.unlike(lake, small_expected) == {}
-    # A job may have built a mart from inputs to which the other one committed again: then this run records them.
-    assert not lakes.job(lake, small).changed_anything
     before = lakes.versions(lake)
     assert not lakes.job(lake, small).changed_anything
     assert lakes.versions(lake) == before

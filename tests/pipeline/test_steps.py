@@ -1,7 +1,10 @@
 """The steps of a run: several at a time, in an order that is always right, and shown one after the other."""
 
+import signal
+import sys
 import threading
 import time
+from types import FrameType
 
 import pytest
 from support import lakes
@@ -52,7 +55,7 @@ class Interrupted(Events):
     def _show(self, text: str) -> None:
         super()._show(text)
         if text == self._text:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.fixture
@@ -208,6 +211,31 @@ def test_ctrl_c_ends_running_queries_and_uploads(run, shown):
     with pytest.raises(KeyboardInterrupt):
         run(step("silver.a", query), step("bronze.b", upload), progress=Interrupted(shown))
     assert threading.active_count() == threads
+
+
+def test_ctrl_c_leaves_no_lock_behind(run, monkeypatch):
+    """Wherever in the main thread's work with the threads it is pressed, the run ends."""
+    is_pressed = threading.Event()
+
+    def press_in_a_lock(frame: FrameType, event: str, _value: object):
+        """As if Ctrl+C were pressed just after the main thread has locked the schedule."""
+        locks = frame.f_code is threading.Condition.__enter__.__code__ and event == "return"
+        if locks and "_Schedule" in frame.f_back.f_code.co_qualname and not is_pressed.is_set():
+            is_pressed.set()
+            signal.raise_signal(signal.SIGINT)
+        return press_in_a_lock
+
+    def work(_run: RunContext) -> TableCounts:
+        assert is_pressed.wait(timeout=60)
+        return TableCounts()
+
+    monkeypatch.setattr(Events, "on_table_start", lambda *_: sys.settrace(press_in_a_lock))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(step("bronze.a", work), step("bronze.b", work))
+    finally:
+        sys.settrace(None)
+    assert is_pressed.is_set()
 
 
 def test_a_commit_that_has_begun_is_finished_after_ctrl_c(run, lake):

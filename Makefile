@@ -1,10 +1,10 @@
-# `make` lists the targets. Needs a POSIX shell and GNU make 3.81 or newer; README.md says how to work without make.
+# `make` lists the targets. Needs a POSIX shell and GNU make 3.81 or newer; docs/setup.md says how to work without make.
 
 # PYTHON=python3.12   create .venv with this Python; empty: the first supported one, or one that uv downloads
 # UV=/path/to/uv      set up with this uv; UV= (empty): set up with pip
 # ARGS="..."          passed to the program that runs
 # OPTS="..."          passed to JupyterLab
-# ENGINE=spark        run the job on Spark, or open the notebooks; adds the packages of the Spark engine to .venv
+# ENGINE=spark        with run: run the job on Spark; with run and lab: add the packages of the Spark engine to .venv
 ENGINE ?= local
 PYTHON ?=
 UV ?= uv

@@ -93,7 +93,7 @@ class StateFolder:
         except Timeout:
             raise LocalServerError(
                 f"{self.server} in {self.path} is being started or stopped by another process, which has not finished "
-                f"for {timeout_s:.0f} seconds. End that process and try again."
+                f"within {timeout_s:.0f} seconds. End that process, and try again."
             ) from None
         except OSError as error:
             raise LocalServerError(

@@ -70,8 +70,8 @@ def test_output_to_a_pipe_has_one_line_per_table(job, prefix):
     ]
     assert re.fullmatch(rf"{prefix} is up to date after \d+\.\d s\.", last)
     assert result.stderr.startswith(
-        "Note: gold is left out: it is the star schema of the bicycle shop, and the source descriptions have no tables"
-        " brands, categories,"
+        "Note: gold is left out: it is the star schema of the bicycle shop, and these tables are not described: brands,"
+        " categories,"
     )
     again = job("--layers", "bronze,silver")
     assert "Nothing new: every table was up to date already." in again.stdout.splitlines()
@@ -342,9 +342,9 @@ def test_unknown_names_are_refused(job):
         (["--report", "/no/such/folder/r.json"], "Could not write the report to /no/such/folder/r.json: No such file "),
         (
             ["--layers", "gold"],
-            "Gold is the star schema of the bicycle shop, and the source descriptions have no tables brands",
+            "Gold cannot be built: it is the star schema of the bicycle shop, and these tables are not described: br",
         ),
-        (["--tables", "t,dim_date"], "Gold is the star schema of the bicycle shop, and the source descriptions have"),
+        (["--tables", "t,dim_date"], "Gold cannot be built: it is the star schema of the bicycle shop, and these ta"),
         (["--landing", "/[red]no[/red]:apple:"], "The landing folder /[red]no[/red]:apple: does not exist. Check"),
     ],
 )
@@ -356,7 +356,7 @@ def test_errors_are_one_line_that_names_the_setting(job, arguments, sentence):
 def test_a_rebuild_is_refused_before_anything_is_changed(job, prefix, s3_state_dir):
     """If the rest of the command cannot work, the table that is to be rebuilt stays as it is."""
     job()
-    assert error(job("--rebuild", "bronze.t", "--tables", "t,dim_date")).startswith("Gold is the star schema")
+    assert error(job("--rebuild", "bronze.t", "--tables", "t,dim_date")).startswith("Gold cannot be built")
     assert lakes.at(prefix, s3_state_dir).delta("bronze", "t").count() == 3
 
 

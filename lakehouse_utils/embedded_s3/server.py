@@ -202,7 +202,7 @@ def _check_disk(path: Path) -> None:
     free, needed = _free_and_needed(path)
     if free < needed:
         raise LocalServerError(
-            f"The disk of {path} is full: {free >> 20} MB are free, and the S3 server needs {needed >> 20} MB. "
+            f"There is too little free space for {path}: {free >> 20} MB, and the S3 server needs {needed >> 20} MB. "
             "Free some space, or set LAKEHOUSE_STATE_DIR to a folder on another disk."
         )
 

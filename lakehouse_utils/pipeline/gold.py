@@ -230,8 +230,8 @@ def _require_columns(engine: Engine, table: DeltaTable, definition: GoldTable) -
     existing = {field.name for field in table.schema().fields}
     if different := sorted(set(engine.columns(desired)) ^ existing):
         raise LakehouseError(
-            f"The columns of gold.{definition.name} are not those of sql/gold/{definition.name}.sql:"
-            f" {', '.join(different)}. Change the table with --rebuild gold.{definition.name}."
+            f"gold.{definition.name} and sql/gold/{definition.name}.sql do not have the same columns; only one of them"
+            f" has {', '.join(different)}. Apply the change with --rebuild gold.{definition.name}."
         )
 
 

@@ -137,7 +137,7 @@ class Landing:
             elif not _is_utf8(entry.path):
                 reason = "its name is not valid UTF-8"
             elif entry.size_bytes is None or not (match := _FILE_NAME.fullmatch(name)):
-                reason = "it is not a file <batch>/<table>.csv, .jsonl (both also .gz) or .parquet"
+                reason = "its name is not <table> with .csv, .jsonl, .ndjson, one of these and .gz, or .parquet"
             else:
                 file_format = match["format"].lower().replace("ndjson", "jsonl")
                 batch, gzipped = folders[0] if folders else ".", bool(match["gz"])

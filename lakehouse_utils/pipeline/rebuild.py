@@ -101,7 +101,8 @@ def _require_raw_files(ref: TableRef, table: DeltaTable, files: list[LandingFile
         with suppress(DeltaError, OSError, pa.ArrowException):  # unreadable rows do not say their file
             missing &= commits.source_files(table)
     if missing:
-        raise _refusal(ref, "raw files are no longer in the landing folder", missing, "Put these files back")
+        what = "raw files that it was loaded from are missing from the landing folder, and their rows would be lost"
+        raise _refusal(ref, what, missing, "Put these files back, and run the job again")
 
 
 def _require_last_deliveries(
@@ -118,8 +119,9 @@ def _require_last_deliveries(
         deliveries = f"SELECT {SOURCE_FILE} FROM {rows} GROUP BY 1 HAVING count(DISTINCT {INGESTED_AT}) > 1"
         replaced |= {path for (path,) in run.engine.query(deliveries)}
     if replaced:
-        what = "it has rows of earlier deliveries of files"
-        raise _refusal(ref, what, replaced, f"Keep it as it is, or, to do without these rows, delete {ref.uri}")
+        what = "it has rows from earlier deliveries of these files, and a rebuild would lose them"
+        advice = f"Leave out --rebuild to keep these rows. To do without them, delete {ref.uri} and run the job again"
+        raise _refusal(ref, what, replaced, advice)
 
 
 def _require_readable(ref: TableRef, landing: Landing, source: Source, files: list[LandingFile]) -> None:
@@ -140,10 +142,7 @@ def _loaded_paths(recorded: dict[str, int]) -> set[str]:
 
 def _refusal(ref: TableRef, reason: str, paths: set[str], advice: str) -> LakehouseError:
     shown = ", ".join(map(printable, sorted(paths)[:_SHOWN_FILES])) + (", ..." if len(paths) > _SHOWN_FILES else "")
-    return LakehouseError(
-        f"{ref.label} cannot be rebuilt: {reason} ({len(paths):,}: {shown}), and their rows would be lost. {advice},"
-        " and run again."
-    )
+    return LakehouseError(f"{ref.label} cannot be rebuilt: {reason} ({len(paths):,}: {shown}). {advice}.")
 
 
 def _expect_broken_records_again(run: RunContext, source: Source) -> None:

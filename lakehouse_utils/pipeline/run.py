@@ -257,13 +257,13 @@ def _gold_tables(sources: dict[str, Source], selection: Selection) -> tuple[list
     missing = ", ".join(sorted(set().union(*map(gold.needs, gold.TABLES)) - sources.keys()))
     if not missing:
         return [name for name in gold.TABLES if selection.has_table(name)], None
-    reason = f"the star schema of the bicycle shop, and the source descriptions have no tables {missing}"
+    reason = f"it is the star schema of the bicycle shop, and these tables are not described: {missing}"
     to_rebuild = {label.removeprefix("gold.") for label in selection.rebuild}
     if selection.layers == ("gold",) or (to_rebuild | set(selection.tables)) & set(gold.TABLES):
         raise DescriptionError(
-            f"Gold is {reason}. Leave gold out (--layers bronze,silver), or describe these tables (--sources)."
+            f"Gold cannot be built: {reason}. Leave gold out (--layers bronze,silver), or describe them (--sources)."
         )
-    return [], f"gold is left out: it is {reason}"
+    return [], f"gold is left out: {reason}"
 
 
 def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> TableCounts:
@@ -299,8 +299,8 @@ def _retry(context: RunContext, label: str, step: Callable[[], TableCounts]) -> 
             except CommitFailedError as error:
                 if attempt == MAX_ATTEMPTS:
                     raise ConflictError(
-                        f"Could not commit to {label}: other writers committed first in all {MAX_ATTEMPTS} attempts."
-                        f" Run again when they have finished ({error}).",
+                        f"Could not commit to {label}: other writers committed first in all {MAX_ATTEMPTS} attempts"
+                        f" (last error: {error}). Run the job again when they have finished.",
                         table=label,
                     ) from error
                 commits.pause_after_conflict(attempt)

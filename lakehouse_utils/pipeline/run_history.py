@@ -6,7 +6,8 @@ This query shows what failed:
     FROM runs, UNNEST(runs.tables) AS entries(entry)
     WHERE entry.status = 'failed'
 
-A run writes its row when it ends. A run that was killed, or that could not reach the lake, leaves no row.
+A run writes its row when it ends. It leaves no row if it was killed, if it failed before it opened the lake, or if an
+error of S3 ended it.
 """
 
 from datetime import datetime

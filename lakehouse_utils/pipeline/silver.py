@@ -449,8 +449,9 @@ def _require_described_columns(ref: TableRef, schema: str, source: Source) -> No
     different += [name for name in existing if name not in expected]
     if different:
         raise DescriptionError(
-            f"The columns of {ref.label} are not those of [{source.name}] in the source descriptions:"
-            f" {', '.join(different)}. Change the description back, or change the table with --rebuild {ref.label}.",
+            f"{ref.label} and [{source.name}] in the source descriptions do not have the same columns; these differ in"
+            f" name or type: {', '.join(different)}. Undo the change in the description, or apply it with --rebuild"
+            f" {ref.label}.",
             entry=source.name,
         )
 

@@ -125,8 +125,8 @@ class Steps:
                         continue
                     progress.on_table_start(*step.layer_and_table, step.size_bytes)
                     while (result := schedule.result(step, _SHOWN_EVERY_S)) is None:
-                        ctrl_c.raise_if_pressed()
                         collected[step.label].forward(progress)
+                        ctrl_c.raise_if_pressed()
                     collected[step.label].forward(progress)
                     self._report(step, result)
                 schedule.raise_error()

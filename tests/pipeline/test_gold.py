@@ -235,7 +235,7 @@ def test_a_table_with_other_columns_than_its_sql_is_refused(lake, tmp_path, own_
     stores.write_text(text.replace("    zip_code\n", "    zip_code, 1 AS n\n").replace("NULL\n", "NULL, 1\n"))
     with pytest.raises(
         LakehouseError,
-        match=r"^The columns of gold\.dim_stores are not those of .+: n\. .+ --rebuild gold\.dim_stores\.",
+        match=r"^gold\.dim_stores and .+ do not have the same columns; only .+ has n\. .+ --rebuild gold\.dim_stores\.",
     ):
         lakes.job(lake, landing)
 

@@ -422,7 +422,7 @@ def test_a_changed_description_of_columns_is_refused(lake, landing, described):
     for more in ('v={type="text"}', 'v={type="decimal(4, 1)"}'):
         with pytest.raises(
             DescriptionError,
-            match=r"^The columns of silver\.t are not those of \[t\] .+: v\. Change .+ --rebuild silver\.t\.",
+            match=r"^silver\.t and \[t\] .+ do not have the same columns; .+: v\. Undo .+ --rebuild silver\.t\.",
         ):
             lakes.job(lake, landing, described(columns + more), layers=LAYERS)
     assert lakes.versions(lake) == before

@@ -58,6 +58,14 @@ class Interrupted(Events):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heeded():
+    """pytest-xdist ignores SIGINT in its workers."""
+    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, ignored)
+
+
 @pytest.fixture
 def run(lake):
     """Run steps on the local engine; returns the report and what was shown."""
@@ -243,7 +251,7 @@ def test_a_commit_that_has_begun_is_finished_after_ctrl_c(run, lake):
 
     def commit(context: RunContext) -> TableCounts:
         context.progress.on_advance(1)
-        time.sleep(1.3)
+        time.sleep(2)
         return TableCounts(read=3)
 
     report, progress = RunReport("local", lake.root), Interrupted("1 bytes")

@@ -25,7 +25,8 @@ _CHOICES = {
 
 _LAST_BATCH = "2026-03-07"
 
-_TIMES = {1: 10, 2: 20, 3: 5, 4: 30, 5: 40}  # of the rows that exercise 08.3 inserts; id 3 is late
+# Of the rows that exercise 08.3 inserts; id 3 is late.
+_TIMES = {1: 10, 2: 20, 3: 5, 4: 30, 5: 40, 6: 50, 7: 60, 8: 70, 9: 80}
 
 Load = Callable[[DeltaTable, DeltaTable], Any]
 
@@ -117,18 +118,34 @@ _SURPLUS = {
 
 @exercise("08.3", "Find the fault in an incremental load", expects=FunctionType)
 def check_load(answer: Load, lake: Lake) -> Right:
-    """The function loads the versions, one of them late and one an update, and does nothing if nothing is new."""
+    """The function loads late rows, no updates, and nothing twice, and does nothing if nothing is new."""
     tables = _Tables(lake)
     tables.insert(1, 2)
     tables.load(answer, [1, 2], "Both rows of the first version")
     tables.load(answer, [1, 2], "A second call without a new version", may_commit=False)
     tables.insert(3)
     tables.load(answer, [1, 2, 3], "A late row: its time is before those that were copied. It")
-    tables.update()
+    tables.update(1)
     tables.load(answer, [1, 2, 3], "An update in source", may_commit=None)
     tables.insert(4)
     tables.insert(5)
     tables.load(answer, [1, 2, 3, 4, 5], "Two new versions")
+    tables.insert(6)
+    opened = tables.open("source")
+    tables.insert(7)
+    tables.call(answer, opened, "A version that another writer adds while `source` is open")
+    added = "A version that another writer added while `source` was open"
+    try:
+        tables.load(answer, [1, 2, 3, 4, 5, 6, 7], added, may_commit=None)
+    except Wrong as wrong:
+        raise Wrong(f"{wrong} Without `ending_version`, load_cdf reads more than source.version() says.") from None
+    tables.insert(8, 9)
+    tables.update(8)
+    tables.delete(9)
+    try:
+        tables.load(answer, [1, 2, 3, 4, 5, 6, 7, 8, 9], "A row that was inserted and deleted between two calls")
+    except Wrong as wrong:
+        raise Wrong(f"{wrong} Read the feed: a snapshot has only what is left.") from None
     tables = _Tables(lake, 1, 2)
     try:
         tables.load(answer, [1, 2], "Both rows of a source whose only version is 0")
@@ -157,17 +174,21 @@ class _Tables:
         self._write("source", *ids)
         self._inserted_until.append(self._inserted_until[-1] + len(ids))
 
-    def update(self) -> None:
-        """Change the row with id 1 in source."""
-        self.open("source").update({"time": "99"}, predicate="id = 1")
+    def update(self, id: int) -> None:
+        """Change a row in source."""
+        self.open("source").update({"time": "99"}, predicate=f"id = {id}")
+        self._inserted_until.append(self._inserted_until[-1])
+
+    def delete(self, id: int) -> None:
+        """Delete a row from source."""
+        self.open("source").delete(f"id = {id}")
         self._inserted_until.append(self._inserted_until[-1])
 
     def open(self, table: str) -> DeltaTable:
         return open_table(self._lake, "exercises", self._name, table)
 
-    def load(self, function: Load, expected: list[int], case: str, may_commit: bool | None = True) -> None:
-        """Call the learner's function, and look at the target. Raises Wrong."""
-        before, source = self.open("target").version(), self.open("source")
+    def call(self, function: Load, source: DeltaTable, case: str, may_commit: bool | None = True) -> None:
+        """Call the learner's function. Raises Wrong if it fails in a way that has a hint."""
         try:
             function(source, self.open("target"))
         except pa.ArrowException as error:
@@ -181,6 +202,11 @@ class _Tables:
             if may_commit is not False:
                 raise
             raise Wrong(f"{case} raised {error}. If source has no new version, your function should return.") from None
+
+    def load(self, function: Load, expected: list[int], case: str, may_commit: bool | None = True) -> None:
+        """Call the learner's function, and look at the target. Raises Wrong."""
+        before, source = self.open("target").version(), self.open("source")
+        self.call(function, source, case, may_commit)
         target = self.open("target")
         rows = target.to_pyarrow_table().to_pylist()
         ids = sorted(row["id"] for row in rows)

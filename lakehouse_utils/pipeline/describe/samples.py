@@ -49,7 +49,9 @@ def read(path: Path) -> Sample:
     """A sample of the file. Raises UnreadableFileError if it has another format or no rows."""
     match = _NAME.fullmatch(path.name)
     if not match:
-        raise UnreadableFileError(f"{path}: it is not a .csv, .jsonl (both also .gz) or .parquet file")
+        raise UnreadableFileError(
+            f"{path}: its name does not end in .csv, .jsonl, .ndjson, one of these and .gz, or .parquet"
+        )
     readers = {"csv": _read_csv, "parquet": _read_parquet}
     try:
         sample = readers.get(match["format"].lower(), _read_json_lines)(path, match["table"])

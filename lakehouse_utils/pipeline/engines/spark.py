@@ -93,7 +93,9 @@ class SparkEngine:
             raise EngineError(f"{server_gone} Start the job again: it continues where it stopped.") from error
         if isinstance(error, connect_error()):
             advice = MEMORY_ADVICE if self._sail and _ran_out_of_memory(error) else ""
-            raise EngineError(f"The Spark server could not run a query. {advice}It says: {_summary(error)}") from error
+            raise EngineError(
+                f"The Spark server could not run a query. {advice}The server says: {_summary(error)}"
+            ) from error
 
     @property
     def session(self) -> "SparkSession":

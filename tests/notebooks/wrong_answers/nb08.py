@@ -19,7 +19,8 @@ _LOAD = """def load(source, target):
     begin = 0 if cursor is None else cursor + 1
     if begin > source.version():
         return
-    changes = pa.table(source.load_cdf(starting_version=begin).read_all()).to_pandas()
+    rows = source.load_cdf(starting_version=begin, ending_version=source.version())
+    changes = pa.table(rows).to_pandas()
     inserted = changes.loc[changes["_change_type"] == "insert", ["id", "time"]]
     done = CommitProperties(app_transactions=[Transaction("source", source.version())])
     new = pa.Table.from_pandas(inserted, preserve_index=False)
@@ -111,7 +112,7 @@ answer = {"bronze.customers", "silver.customers"} | {name for name, is_new in ne
         "08.3",
         _with(
             _LOAD,
-            (".read_all()).to_pandas()", ".read_all())"),
+            ("pa.table(rows).to_pandas()", "pa.table(rows)"),
             (
                 """inserted = changes.loc[changes["_change_type"] == "insert", ["id", "time"]]""",
                 """new = changes.filter(pc.equal(changes["_change_type"], "insert")).select(["id", "time"])""",
@@ -125,7 +126,7 @@ answer = {"bronze.customers", "silver.customers"} | {name for name, is_new in ne
         "08.3",
         _with(
             _LOAD,
-            (".read_all()).to_pandas()", ".read_all()).sort_by('_change_type').to_pandas()"),
+            ("pa.table(rows).to_pandas()", "pa.table(rows.read_all()).sort_by('_change_type').to_pandas()"),
         ),
         "string_view: cast it to string",
     ),
@@ -167,9 +168,27 @@ answer = load""",
         "08.3",
         _with(
             _LOAD,
-            ("load_cdf(starting_version=begin)", "load_cdf(starting_version=begin, ending_version=begin)"),
+            ("ending_version=source.version()", "ending_version=begin"),
         ),
         "id 1 is missing",
+    ),
+    (
+        "08.3",
+        _with(_LOAD, (", ending_version=source.version()", "")),
+        "id 7 is in target more than once. Without `ending",
+    ),
+    (
+        "08.3",
+        """def load(source, target):
+    if target.transaction_version("source") != source.version():
+        copied, rows = target.to_pyarrow_table().to_pandas(), source.to_pyarrow_table().to_pandas()
+        new = pa.Table.from_pandas(rows[~rows["id"].isin(copied["id"])], preserve_index=False)
+        done = CommitProperties(app_transactions=[Transaction("source", source.version())])
+        write_deltalake(target, new, mode="append", commit_properties=done)
+
+
+answer = load""",
+        "id 9 is missing. Read the feed",
     ),
     (
         "08.3",

@@ -205,7 +205,7 @@ def test_the_draft_of_two_files_of_one_table(landing, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.xlsx", b"PK", "it is not a .csv, .jsonl (both also .gz) or .parquet file"),
+        ("t.xlsx", b"PK", "its name does not end in .csv, .jsonl, .ndjson, one of these and .gz, or .parquet"),
         ("t.csv", b"", "the file has no rows; describe a file with at least one"),
         ("t.csv", b"a,b\n", "the file has no rows"),
         ("t.parquet", b"PAR1", "could not read the file"),

@@ -552,7 +552,7 @@ def test_characters_that_spark_servers_encode_are_refused(odd, lake, tmp_path):
 def test_a_failed_query_is_one_sentence(lake):
     """The error has what the server says, without its stack trace."""
     with (
-        pytest.raises(EngineError, match=r"^The Spark server could not run a query\. It says: .*missing"),
+        pytest.raises(EngineError, match=r"^The Spark server could not run a query\. The server says: .*missing"),
         open_engine("spark", lake) as engine,
     ):
         engine.query("SELECT missing FROM range(1)")

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -100,11 +101,20 @@ def check_put_if_absent(answer: Callable[[str, bytes], object], lake: Lake) -> R
             "Another writer wrote the object after your function had looked for it, and your PUT replaced it. Do not"
             " look first: with IfNoneMatch, the server checks and writes in one request."
         )
-    with _before_put(lake, lambda **_: _BUSY):
+    attempts = count(1)
+
+    def refuse(**_: object) -> object:
+        if next(attempts) > _MAX_ATTEMPTS:
+            raise Wrong("The server stayed busy, and your function sends its request again and again: set a limit.")
+        return _BUSY
+
+    with _before_put(lake, refuse):
         try:
             fourth = answer(f"{folder}/busy", b"fourth")
         except ClientError:
             pass
+        except Wrong:
+            raise
         except Exception as error:  # noqa: BLE001 - a learner's function may raise anything
             raise Wrong(
                 f"The server was busy, and its ClientError became {type(error).__name__}: use `raise` alone."
@@ -127,6 +137,7 @@ def check_put_if_absent(answer: Callable[[str, bytes], object], lake: Lake) -> R
     return Right("It returned True, then False, overwrote nothing, and takes no other error for a refusal.")
 
 
+_MAX_ATTEMPTS = 20
 _PATH_STYLE = Config(s3={"addressing_style": "path"})
 
 
@@ -183,6 +194,7 @@ class _Probe:
 def _probes(lake: Lake) -> list[_Probe]:
     table, neighbour = lake.key(*_TABLE, ""), lake.key(*_NEIGHBOUR, "")
     commit = "_delta_log/00000000000000000000.json"
+    data_file = next(key for key in _sizes(lake, table) if key.endswith(".parquet"))
     return [
         _Probe(
             True,
@@ -228,6 +240,20 @@ def _probes(lake: Lake) -> list[_Probe]:
         _Probe(
             False,
             "s3:GetObject",
+            lake.key("bronze", "orders", commit),
+            "That policy allows reading bronze/orders too. Name one table, silver/customers/, in the Resource of"
+            " GetObject.",
+        ),
+        _Probe(
+            True,
+            "s3:GetObject",
+            data_file,
+            "A reader could not get the data files of silver/customers, only its log. The Resource of GetObject is the"
+            " whole folder of the table.",
+        ),
+        _Probe(
+            False,
+            "s3:GetObject",
             neighbour + commit,
             "That policy allows reading silver/customers_history too: its keys begin with the same letters. Put a slash"
             " before the *.",
@@ -238,6 +264,13 @@ def _probes(lake: Lake) -> list[_Probe]:
             f"{neighbour}_delta_log/",
             "That policy allows listing silver/customers_history too. Restrict s3:prefix to silver/customers/, with a"
             " slash before the *.",
+        ),
+        _Probe(
+            False,
+            "s3:ListBucket",
+            lake.key(*_TABLE),
+            "That policy allows a LIST of the prefix silver/customers, without the slash, which shows the keys of"
+            " silver/customers_history too.",
         ),
     ]
 

@@ -135,6 +135,12 @@ def check_repeated_batches(answer: _Load, lake: Lake) -> Right:
             f"Five deliveries were new, and there are {writes} commits with rows. Between two commits, a reader sees a"
             " table that is neither the old nor the new one. Replace a batch in one commit, and only if it is new."
         )
+    _call(answer, uri, middle, 85, _stocks(middle, 10))
+    if _counts(lake, uri)[middle] != 10:
+        raise Wrong(
+            "A batch went back to an earlier content, and load skipped it. Compare with the fingerprint of the batch's"
+            " last load."
+        )
     _require_refusal(answer, lake)
     return Right("What was new was loaded, in one commit each. What another program had loaded was not overwritten.")
 

@@ -47,6 +47,10 @@ def check_order_lines(answer: object, lake: Lake) -> Right:
             f"Line {item} of order {order} has quantity {quantities[order, item]}, but {new[order, item]} in the batch."
             " Is there a clause for rows that match, and is its predicate true if target.updated_at is NULL?"
         )
+    if any(row["updated_at"] is None for row in rows if _line(row) in new):
+        raise Wrong(
+            "Lines of the batch have no updated_at, so a late row would replace them. Take every column of the source."
+        )
     if quantities != old | new:
         raise Wrong("The table has lines, or quantities, that are neither in the full load nor in the batch.")
     _require_one_merge(lake, "my_lines", "An upsert needs no second commit: one merge updates and inserts.")

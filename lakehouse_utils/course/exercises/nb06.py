@@ -11,6 +11,7 @@ from lakehouse_utils.course.exercises import Right, Wrong, exercise
 from lakehouse_utils.lake import Lake
 
 _TABLES = ("fact_sales", "dim_customers", "dim_products", "dim_stores", "dim_staffs", "dim_date")
+_CENT_FRACTION = 0.005  # a smaller difference between two sums is one of rounding
 
 
 @exercise(
@@ -74,7 +75,7 @@ def check_moved_customers(answer: pd.DataFrame, lake: Lake) -> Right:
             ) WHERE city IS NOT NULL GROUP BY store_name, city
         """).fetchall()
     everywhere = {(store, city): (at_sale, today) for store, city, at_sale, today in rows}
-    expected = {key: sums for key, sums in everywhere.items() if abs(sums[0] - sums[1]) > 0.005}
+    expected = {key: sums for key, sums in everywhere.items() if abs(sums[0] - sums[1]) > _CENT_FRACTION}
     if answer["city"].isna().any():
         raise Wrong("A row has no city. Leave out sales without a known customer.")
     if answer[["at_sale", "today"]].isna().any(axis=None):
@@ -93,6 +94,11 @@ def check_moved_customers(answer: pd.DataFrame, lake: Lake) -> Right:
         raise Wrong("In a city, at_sale is too high. Take the city from the view sales, which has no rejected orders.")
     if any(given[key][1] > everywhere[key][1] + 0.01 for key in shared):
         raise Wrong("In a city, today is too high. Without is_current, a sale counts once per address of its customer.")
+    if any(0 < abs(at_sale - today) < _CENT_FRACTION for at_sale, today in given.values()):
+        raise Wrong(
+            "Some rows differ only by rounding: a sum of DOUBLE depends on the order of the rows. Compare sums of"
+            " DECIMAL, or round."
+        )
     if all(key in given for key in expected) and len(given) > len(expected):
         raise Wrong(f"{len(given)} rows are too many. Keep only rows where the two columns differ.")
     if missing := sorted(set(expected) - set(given)):
@@ -151,7 +157,10 @@ def check_staff_mart(answer: DeltaTable, lake: Lake) -> Right:
         of_all_stores = " Yours is of all stores together." if (abs(sums - 1) < 0.01).all() else ""
         raise Wrong(f"The share should be of the same store's revenue in the same year.{of_all_stores}")
     if others := [name for name in ("staff_id", "year", "orders", "pieces") if types[name] != "long"]:
-        raise Wrong(f"{others[0]} has the type {types[others[0]]} in the log. Cast it to BIGINT.")
+        raise Wrong(
+            f"{others[0]} has the type {types[others[0]]} in the log. Cast it to BIGINT, and write with"
+            ' schema_mode="overwrite": otherwise the table keeps its types.'
+        )
     if _never_replaces(table):
         raise Wrong('A second run would add every row again, or fail. Write with mode="overwrite", or merge.')
     return Right(f"{len(rows)} rows that any engine can read; the shares of each store and year add up to 1.")

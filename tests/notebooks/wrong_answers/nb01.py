@@ -131,6 +131,31 @@ WRONG_ANSWERS = [
         raise ValueError("no")""",
         "its ClientError became ValueError",
     ),
+    (
+        "01.2",
+        """def answer(key, body):
+    while True:
+        try:
+            s3.put_object(Bucket=lake.bucket, Key=key, Body=body, IfNoneMatch="*")
+            return True
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "PreconditionFailed":
+                return False""",
+        "again and again: set a limit",
+    ),
+    (
+        "01.3",
+        _POLICY
+        + """name = lake.key("silver", "customers")
+listing["Condition"] = {"StringLike": {"s3:prefix": [name, f"{name}/*"]}}""",
+        "without the slash, which shows the keys",
+    ),
+    ("01.3", _POLICY + 'getting["Resource"] = f"{table}/_delta_log/*"', "could not get the data files"),
+    (
+        "01.3",
+        _POLICY + 'getting["Resource"] = [f"{table}/*", table.replace("silver/customers", "bronze/orders") + "/*"]',
+        "reading bronze/orders too",
+    ),
     ("01.3", _POLICY + 'listing["Resource"] += "/*"', "is the bucket, without /*"),
     ("01.3", _POLICY + 'getting["Resource"] = table', "so it ends with /*"),
     ("01.3", _POLICY + 'getting["Action"] = ["s3:GetObject", "s3:PutObject"]', "allows writing a commit"),

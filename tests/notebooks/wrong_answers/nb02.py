@@ -97,6 +97,20 @@ answer.update(new_values={"quantity": "0"})""",
     ),
     (
         "02.3",
+        """def load(uri, batch, fingerprint, rows):
+    table = DeltaTable(uri, storage_options=options)
+    name = f"{batch}:{fingerprint}"
+    if table.transaction_version(name) is None:
+        note = CommitProperties(app_transactions=[Transaction(name, 1)])
+        predicate = f"_batch = '{batch}'"
+        write_deltalake(table, rows, mode="overwrite", predicate=predicate, commit_properties=note)
+
+
+answer = load""",
+        "went back to an earlier content",
+    ),
+    (
+        "02.3",
         _LOAD
         % """if known is None:
         write_deltalake(table, rows, **replace, **note)""",

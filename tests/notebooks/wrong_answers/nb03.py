@@ -63,6 +63,16 @@ WRONG_ANSWERS = [
     ),
     (
         "03.1",
+        _LINES
+        + f"""answer = (
+    my_lines.merge(lines, {_LINE})
+    .when_matched_update({{"quantity": "source.quantity"}})
+    .when_not_matched_insert_all().execute()
+)""",
+        "have no updated_at",
+    ),
+    (
+        "03.1",
         _LINES + 'answer = my_lines.merge(lines, "false", "source", "target").when_not_matched_insert_all().execute()',
         "is in the table twice",
     ),

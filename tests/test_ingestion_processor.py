@@ -499,8 +499,8 @@ def test_output_to_a_terminal_shows_each_table_once(shop, prefix, s3_state_dir):
 
 def test_ctrl_c_exits_with_130_and_one_line(shop, prefix, s3_state_dir):
     """Ctrl+C in the middle of a load exits with 130, with one line and no traceback."""
-    (shop / "landing" / "t.csv").write_text("k\n" + "".join(f"{n}\n" for n in range(3_000_000)), encoding="utf-8")
-    (shop / "landing" / "other.csv").write_text("k\n1\n", encoding="utf-8")
+    many = "".join(f"{n}\n" for n in range(4_000_000))  # seconds of work are left when bronze.t is ready
+    (shop / "landing" / "other.csv").write_text(f"k\n{many}", encoding="utf-8")
     process = subprocess.Popen(
         command(shop, prefix, "--tables", "other,t"),
         stdout=subprocess.PIPE,

@@ -22,6 +22,7 @@ from duckdb import DuckDBPyConnection
 
 from lakehouse_utils import embedded_s3, settings
 from lakehouse_utils.errors import SettingError
+from lakehouse_utils.interrupts import uninterrupted
 from lakehouse_utils.lake import spill_folders
 from lakehouse_utils.lake.compatibility import Table
 from lakehouse_utils.lake.credentials import Account, Credentials, EmbeddedAccount, StorageOptions
@@ -132,7 +133,11 @@ class Lake:
 
         Folders whose names start with `_` are not searched.
         """
-        with translate_errors(f"list {self.root}", self), ThreadPoolExecutor(_PARALLEL_LISTINGS) as pool:
+        with (
+            translate_errors(f"list {self.root}", self),
+            uninterrupted(),
+            ThreadPoolExecutor(_PARALLEL_LISTINGS) as pool,
+        ):
             layers = [name for name in self.folders(self.key("")) if not name.startswith("_")]
             names = pool.map(lambda layer: self.folders(self.key(layer, "")), layers)
             refs = [

@@ -33,7 +33,7 @@ from lakehouse_utils.pipeline.parsing.column_names import refuse_too_many_column
 from lakehouse_utils.pipeline.sources import Source
 
 _READING = "reading"  # the app id under which bronze's log records the digest of the settings for reading files
-_APPEND_ONLY = {"delta.appendOnly": "true"}
+APPEND_ONLY = {"delta.appendOnly": "true"}
 _WORKERS = 2  # each holds one block in memory; Arrow uses all cores for a block anyway
 
 _Result = TypeVar("_Result")
@@ -179,6 +179,7 @@ def refresh(
         else:
             run.progress.on_advance(file.size_bytes)
     if loaded.to_record and (table := run.logs.open(ref)) is not None:
+        commits.require_not_restored(run.logs, ref)
         with translate_errors(f"commit to {ref.label}", run.lake):
             commits.record(table, CommitRecord(loaded.to_record))
         run.logs.committed(ref, table)
@@ -232,7 +233,7 @@ def _reading_digest(source: Source) -> int:
 def _quarantine_broken(run: RunContext, source: Source, file: LandingFile, uploaded: Uploaded) -> None:
     if uploaded.broken_files:
         upload_broken = partial(_already_uploaded, uploaded.broken_files)
-        quarantine.append(run.logs, source, _app_id(file.path), uploaded.fingerprint, upload_broken)
+        quarantine.append(run.logs, source, CommitRecord({_app_id(file.path): uploaded.fingerprint}), upload_broken)
 
 
 def _quarantine_again(
@@ -285,11 +286,16 @@ def _already_uploaded(files: list[AddAction]) -> list[AddAction]:
 
 
 def _commit(logs: LogStates, ref: TableRef, source: Source, uploaded: Uploaded, transactions: dict[str, int]) -> None:
-    columns = dict.fromkeys([*source.columns, *uploaded.columns])
-    schema = pa.schema([*(pa.field(name, pa.string()) for name in columns), *lineage.BRONZE_FIELDS])
+    columns = schema(source, uploaded.columns)
     if logs.of(ref) is None:
-        logs.committed(ref, commits.create(ref, Schema.from_arrow(schema), _APPEND_ONLY))
-    commits.append(logs, ref, schema, uploaded.files, transactions)
+        logs.committed(ref, commits.create(ref, Schema.from_arrow(columns), APPEND_ONLY))
+    commits.append(logs, ref, columns, uploaded.files, CommitRecord(transactions))
+
+
+def schema(source: Source, columns: Iterable[str] = ()) -> pa.Schema:
+    """The columns of a bronze table: the described ones, further `columns` of the raw files, and the lineage."""
+    names = dict.fromkeys([*source.columns, *columns])
+    return pa.schema([*(pa.field(name, pa.string()) for name in names), *lineage.BRONZE_FIELDS])
 
 
 def _transactions(landing: Landing, file: LandingFile, uploaded: Uploaded) -> dict[str, int]:

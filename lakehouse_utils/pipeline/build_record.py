@@ -53,11 +53,18 @@ class Position:
 class CommitRecord:
     """What a commit of the pipeline records: transactions by app id, and whether it rebuilds the table.
 
-    A commit that rebuilds a table may remove rows for other reasons than that newer rows replace them.
+    A commit that rebuilds a table may remove rows for other reasons than that newer rows replace them. `read_version`
+    is given if the commit is only right directly after this version (-1: if there was no table).
     """
 
     transactions: Transactions
     rebuilds: bool = False
+    read_version: int | None = None
+
+    @property
+    def first(self) -> tuple[str, int]:
+        """The app id and the version of the first transaction, by which a commit of rows is recognized."""
+        return next(iter(self.transactions.items()))
 
     def properties(self, table: DeltaTable | None, engine_commit: int | None = None) -> CommitProperties:
         """The properties of the next commit to `table` (None: of the commit that creates it).
@@ -73,7 +80,7 @@ class CommitRecord:
         if engine_commit is not None:
             own[_ENGINE_COMMIT] = engine_commit
         # A stale overwrite would keep the rows of the other commit, and a stale creation would replace its columns.
-        retries = 0 if self.rebuilds or table is None else None
+        retries = 0 if self.rebuilds or self.read_version is not None or table is None else None
         transactions = [Transaction(app_id, value) for app_id, value in {**self.transactions, **own}.items()]
         return CommitProperties(max_commit_retries=retries, app_transactions=transactions)
 

@@ -25,7 +25,7 @@ from lakehouse_utils.lake.compatibility import Table
 from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import build_record, file_statistics
-from lakehouse_utils.pipeline.build_record import CommitRecord, Transactions
+from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.lineage import SOURCE_FILE, SOURCE_LINE
 from lakehouse_utils.pipeline.log_states import LogStates
 
@@ -89,31 +89,45 @@ def is_repetitive(column: "pa.ChunkedArray[Any]") -> bool:
     return distinct < len(sample) / _SAMPLE_ROWS_PER_VALUE
 
 
-def append(
-    logs: LogStates, ref: TableRef, schema: pa.Schema, files: list[AddAction], transactions: Transactions
-) -> None:
-    """Commit uploaded `files` to a table unless its log already has the first of these `transactions`.
+def append(logs: LogStates, ref: TableRef, schema: pa.Schema, files: list[AddAction], commit: CommitRecord) -> None:
+    """Commit uploaded `files` to a table unless its log already has the first of the commit's transactions.
 
-    The table is created if it does not exist, and gets the columns of `schema` that it lacks. Raises
-    CommitFailedError if other writers committed first in every attempt.
+    The table is created if it does not exist, and gets the columns of `schema` that it lacks.
+
+    Raises CommitFailedError if the step has to be repeated from the start: another program restored the table or
+    committed after the commit's `read_version`, or other writers committed first in every attempt.
     """
     table = logs.open(ref) or create(ref, Schema.from_arrow(schema))
-    app_id, version = next(iter(transactions.items()))
+    (app_id, version), read_version = commit.first, commit.read_version
     with translate_errors(f"commit to {ref.label}", ref.lake):
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                add_missing_columns(table, schema)
-                # Checked as late as possible, because another writer may have committed the same transaction.
-                logs.committed(ref, table)
-                if logs.transactions(ref).get(app_id) != version:
-                    commit_files(table, files, CommitRecord(transactions))
-                    logs.committed(ref, table)
+            add_missing_columns(table, schema)
+            # Checked as late as possible, because another writer may have committed the same transaction.
+            logs.committed(ref, table)
+            if logs.transactions(ref).get(app_id) == version:
                 return
-            except CommitFailedError:  # the files are still good for another attempt
-                if attempt == MAX_ATTEMPTS:
+            require_not_restored(logs, ref)
+            if read_version is not None and table.version() != max(read_version, 0):
+                raise CommitFailedError(f"Another writer committed to {ref.label} first.")
+            try:
+                commit_files(table, files, commit)
+            except CommitFailedError:
+                if attempt == MAX_ATTEMPTS or read_version is not None:
                     raise
-                pause_after_conflict(attempt)
+                pause_after_conflict(attempt)  # the files are still good for another attempt
                 table.update_incremental()
+            else:
+                logs.committed(ref, table)
+                return
+
+
+def require_not_restored(logs: LogStates, ref: TableRef) -> None:
+    """Raise CommitFailedError if another program has restored a table since `transactions_after_restores`.
+
+    A commit after the RESTORE would hide it: what it took back would seem to be in the table.
+    """
+    if logs.record(ref).restored_to is not None:
+        raise CommitFailedError(f"Another program restored {ref.label}.")
 
 
 def pause_after_conflict(attempt: int) -> None:

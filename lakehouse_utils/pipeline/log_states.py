@@ -26,6 +26,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from lakehouse_utils.errors import LakehouseError
+from lakehouse_utils.interrupts import uninterrupted
 from lakehouse_utils.lake import Lake, TableRef
 from lakehouse_utils.lake.compatibility import Table
 from lakehouse_utils.lake.credentials import Credentials
@@ -153,8 +154,9 @@ class LogStates:
         """The state of a table; None if the table does not exist."""
         label = ref.label
         self._refs[label] = ref
-        # Another thread may call `expire` at any time, so what was looked up once is not looked up again.
-        known, committed = self._current.get(label, _UNKNOWN), self._committed.get(label, -1)
+        # Another thread may call `expire` at any time, so what was looked up once is not looked up again; the version
+        # first, because a state without a newer version would hide what this run has committed.
+        committed, known = self._committed.get(label, -1), self._current.get(label, _UNKNOWN)
         if isinstance(known, _Unknown):
             with translate_errors(f"read the log of {label}", self.lake):
                 state = self._verified(ref, self._listed.get(label) or self._stored_state(label))
@@ -292,7 +294,7 @@ class LogStates:
 
     def _for_each(self, refs: Iterable[TableRef]) -> None:
         """Read the states of these tables in parallel."""
-        with ThreadPoolExecutor(_PARALLEL_TABLES) as pool:
+        with uninterrupted(), ThreadPoolExecutor(_PARALLEL_TABLES) as pool:
             list(pool.map(self._try, refs))
 
     def _try(self, ref: TableRef) -> None:

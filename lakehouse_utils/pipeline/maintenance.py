@@ -42,6 +42,7 @@ from lakehouse_utils.errors import (
     SettingError,
     StorageError,
 )
+from lakehouse_utils.interrupts import uninterrupted
 from lakehouse_utils.lake import Lake, TableRef, compatibility
 from lakehouse_utils.lake.delta_log import DeltaLog, MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
@@ -191,7 +192,7 @@ class _Maintenance:
         """Maintain one table after the other, until the lease is lost."""
         self.now = server_time(self.lake)
         refs = self._attempts("list the tables", partial(tables, self.lake))
-        with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
+        with uninterrupted(), ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
             opened = dict(zip(refs, pool.map(self._open, refs), strict=True))
         refs = [ref for ref in refs if opened[ref].exists]
         needed = NeededVersions()

@@ -37,14 +37,14 @@ SCHEMA = pa.schema(
 )
 
 
-def append(logs: LogStates, source: Source, app_id: str, version: int, upload: Callable[[], list[AddAction]]) -> None:
-    """Commit the files that `upload` puts into the folder of `quarantine/<table>`, once per `version` of `app_id`.
+def append(logs: LogStates, source: Source, commit: CommitRecord, upload: Callable[[], list[AddAction]]) -> None:
+    """Commit the files that `upload` puts into the folder of `quarantine/<table>`, once per transaction of `commit`.
 
-    `upload` is not called if the table's log already records that version.
+    `upload` is not called if the table's log already records it. Raises CommitFailedError: see `commits.append`.
     """
-    ref = logs.lake.table("quarantine", source.name)
+    ref, (app_id, version) = logs.lake.table("quarantine", source.name), commit.first
     if logs.transactions(ref).get(app_id) != version:
-        commits.append(logs, ref, SCHEMA, upload(), {app_id: version})
+        commits.append(logs, ref, SCHEMA, upload(), commit)
 
 
 def app_id_of_rejected(source: Source) -> str:
@@ -78,6 +78,8 @@ def resolve(logs: LogStates, source: Source, file: LandingFile, app_id: str, fin
         return
     with translate_errors(f"update {ref.label}", logs.lake):
         commits.add_missing_columns(table, SCHEMA)
+        logs.committed(ref, table)
+        commits.require_not_restored(logs, ref)
         table.update(
             new_values={"resolved_at": datetime.now(UTC)},
             predicate=f"{lineage.SOURCE_FILE} = {literal(file.path)} AND resolved_at IS NULL",
@@ -112,7 +114,7 @@ def append_refused_file(
 
     app_id = refused_app_id(file)
     if logs.transactions(logs.lake.table("quarantine", source.name)).get(app_id) not in fingerprints:
-        append(logs, source, app_id, fingerprints[0], upload)
+        append(logs, source, CommitRecord({app_id: fingerprints[0]}), upload)
 
 
 def upload_broken_records(

@@ -7,19 +7,22 @@
 | silver.X(_history)| bronze.X                        | the gold tables that name it in `-- reads:`  |
 | gold.T            | the tables in its `-- reads:`   | the gold tables that name it in `-- reads:`  |
 
-Silver and gold get a commit that replaces all rows, so time travel still reaches the old ones. Bronze and quarantine
-only grow, so their logs are set aside and the tables start again. That also helps if a log is damaged.
+Silver and gold get a commit that replaces all rows. Bronze and quarantine get one that removes all rows and records
+that everything was taken back; then the run loads the raw files again, as it does after a RESTORE. So time travel still
+reaches the old rows, and other jobs and maintenance see a new version of the same table. Only a damaged log is set
+aside: the table then starts again.
 """
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import duckdb
 import pyarrow as pa
 from deltalake import DeltaTable, Schema
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
-from lakehouse_utils.errors import DamagedTableError, LakehouseError, SettingError, UnreadableFileError
+from lakehouse_utils.errors import ConflictError, DamagedTableError, LakehouseError, SettingError, UnreadableFileError
 from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
@@ -57,6 +60,22 @@ def start_again(run: RunContext, label: str, source: Source | None, landing: Lan
     Raises LakehouseError if bronze or quarantine would lose rows, because the landing folder does not have what they
     were loaded from, or because a raw file cannot be read; then nothing is changed.
     """
+    for attempt in range(1, commits.MAX_ATTEMPTS + 1):
+        try:
+            _start_again(run, label, source, landing)
+        except CommitFailedError as error:
+            if attempt == commits.MAX_ATTEMPTS:
+                raise ConflictError(
+                    f"{label} cannot be rebuilt now: other writers committed first in all {attempt} attempts. Run again"
+                    " when they have finished.",
+                    table=label,
+                ) from error
+            commits.pause_after_conflict(attempt)
+        else:
+            return
+
+
+def _start_again(run: RunContext, label: str, source: Source | None, landing: Landing | None) -> None:
     layer, _, name = label.partition(".")
     ref = run.lake.table(layer, name)
     table = _open_unless_damaged(ref)
@@ -69,14 +88,38 @@ def start_again(run: RunContext, label: str, source: Source | None, landing: Lan
     files = [file for file in landing.files().files if file.table == name]
     if table is not None:
         _require_raw_files(ref, table, files)
-    if layer == "bronze":
-        if table is not None:
-            _require_last_deliveries(run, ref, table, (landing, files))
-        _require_readable(ref, landing, source, files)
-        _expect_broken_records_again(run, source)
-    set_log_aside(ref)
     if layer == "quarantine":
-        _expect_all_rows_again(run, ref, source)
+        _expect_all_rows_again(run, ref, table, source)
+        return
+    if table is not None:
+        _require_last_deliveries(run, ref, table, (landing, files))
+    _require_readable(ref, landing, source, files)
+    _expect_broken_records_again(run, source)
+    if table is None:
+        set_log_aside(ref)
+    else:
+        _empty(ref, table, bronze.schema(source), delta_log.transactions(ref, table))
+
+
+def _empty(ref: TableRef, table: DeltaTable, schema: pa.Schema, app_ids: Iterable[str]) -> None:
+    """Remove all rows of a table in one commit, which records that what is recorded under `app_ids` was taken back."""
+    taken_back = {app_id: commits.TAKEN_BACK for app_id in app_ids if not build_record.is_own(app_id)}
+    settings = table.metadata().configuration
+    protected = {name: settings[name] for name in bronze.APPEND_ONLY if name in settings}
+    with translate_errors(f"rebuild {ref.label}", ref.lake):
+        _set_properties(table, dict.fromkeys(protected, "false"))
+        try:
+            record = CommitRecord(taken_back, rebuilds=True)
+            commits.replace_files(table, [], Schema.from_arrow(schema), record)
+        finally:
+            _set_properties(table, protected)
+
+
+def _set_properties(table: DeltaTable, properties: dict[str, str]) -> None:
+    if properties:
+        table.update_incremental()
+        table.alter.set_table_properties(properties)
+        table.update_incremental()
 
 
 def set_log_aside(ref: TableRef) -> None:
@@ -113,7 +156,8 @@ def _require_last_deliveries(
     recorded = delta_log.transactions(ref, table)
     loaded, loaded_paths = bronze.LoadedFiles(landing, recorded.get), _loaded_paths(recorded)
     replaced = {file.path for file in files if file.path in loaded_paths and not loaded.has(file)}
-    replaced |= {file.path for file in files if bronze.redelivered_app_id(file.path) in recorded}
+    again = (None, commits.TAKEN_BACK)
+    replaced |= {file.path for file in files if recorded.get(bronze.redelivered_app_id(file.path)) not in again}
     with suppress(duckdb.Error, LakehouseError):
         rows = run.engine.define_snapshot("bronze_rows", table)
         deliveries = f"SELECT {SOURCE_FILE} FROM {rows} GROUP BY 1 HAVING count(DISTINCT {INGESTED_AT}) > 1"
@@ -155,13 +199,17 @@ def _expect_broken_records_again(run: RunContext, source: Source) -> None:
     quarantine.remove_broken_records(ref, table, CommitRecord(dict.fromkeys(again, commits.TAKEN_BACK)))
 
 
-def _expect_all_rows_again(run: RunContext, ref: TableRef, source: Source) -> None:
-    """Create an empty quarantine whose log says that all rows were taken back, so that they are added again."""
-    bronze = run.lake.table("bronze", source.name)
-    loaded = [app_id for app_id in delta_log.transactions(bronze, bronze.open()) if app_id.startswith("landing:")]
-    table = commits.create(ref, Schema.from_arrow(quarantine.SCHEMA))
-    taken_back = dict.fromkeys([*loaded, quarantine.app_id_of_rejected(source)], commits.TAKEN_BACK)
-    commits.record(table, CommitRecord(taken_back))
+def _expect_all_rows_again(run: RunContext, ref: TableRef, table: DeltaTable | None, source: Source) -> None:
+    """Leave an empty quarantine whose log says that all rows were taken back, so that they are added again."""
+    bronze_ref = run.lake.table("bronze", source.name)
+    recorded = delta_log.transactions(bronze_ref, bronze_ref.open())
+    app_ids = [app_id for app_id in recorded if app_id.startswith("landing:")]
+    if table is None:
+        set_log_aside(ref)
+        table = commits.create(ref, Schema.from_arrow(quarantine.SCHEMA))
+    else:
+        app_ids += delta_log.transactions(ref, table)
+    _empty(ref, table, quarantine.SCHEMA, [*app_ids, quarantine.app_id_of_rejected(source)])
 
 
 def _open_unless_damaged(ref: TableRef) -> DeltaTable | None:

@@ -31,6 +31,7 @@ from deltalake import DeltaTable, WriterProperties, write_deltalake
 
 from lakehouse_utils import __version__
 from lakehouse_utils.errors import DamagedTableError
+from lakehouse_utils.interrupts import uninterrupted
 from lakehouse_utils.lake import TableRef
 from lakehouse_utils.lake.delta_log import Commit
 from lakehouse_utils.pipeline.engines import memory
@@ -42,6 +43,7 @@ _BATCH_ROWS = 1 << 16
 _PARALLEL_REQUESTS = 8
 _STATISTICS_SETTINGS = ("delta.dataSkippingStatsColumns", "delta.dataSkippingNumIndexedCols")
 _REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_PUT_ATTEMPTS, _PAUSE_S = 10, 0.2  # while S3 answers 409: another request for the same object is in progress
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def rewrite(ref: TableRef, table: DeltaTable, files: Sequence[LiveFile], layout:
         folder = Path(name)
         old_paths = _download(ref, files, folder)
         adds = _write(ref, table, old_paths, folder, layout)
-        with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
+        with uninterrupted(), ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
             list(pool.map(partial(_upload, ref, folder / "new"), (add["path"] for add in adds)))
         version, marker = table.version() + 1, str(uuid.uuid4())
         commit = _commit_file(table, files, adds, layout, marker)
@@ -108,7 +110,7 @@ def _download(ref: TableRef, files: Sequence[LiveFile], folder: Path) -> list[Pa
                 opened.write(block)
         return target
 
-    with ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
+    with uninterrupted(), ThreadPoolExecutor(_PARALLEL_REQUESTS) as pool:
         return list(pool.map(download, range(len(files)), files))
 
 
@@ -184,19 +186,26 @@ def _delete(ref: TableRef, paths: list[str]) -> None:
 def _put_commit(ref: TableRef, version: int, content: bytes, marker: str) -> str | None:
     """Write a commit file unless it exists; returns its ETag, or None if another program has written this version."""
     lake, key = ref.lake, ref.key("_delta_log", f"{version:020}.json")
-    try:
-        return lake.s3.put_object(Bucket=lake.bucket, Key=key, Body=content, IfNoneMatch="*")["ETag"]
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _REFUSED:
-            raise
-    # The client repeats a request whose answer was lost. If the first one succeeded, the second is refused.
-    try:
-        answer = lake.s3.get_object(Bucket=lake.bucket, Key=key)
-    except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-            return None
-        raise
-    return answer["ETag"] if marker.encode() in answer["Body"].read() else None
+    attempt = 1
+    while True:
+        try:
+            return lake.s3.put_object(Bucket=lake.bucket, Key=key, Body=content, IfNoneMatch="*")["ETag"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _REFUSED:
+                raise
+            refused = error
+        # The client repeats a request whose answer was lost. If the first one succeeded, or still does, the second one
+        # is refused. So only a commit that can be read says who was first.
+        try:
+            answer = lake.s3.get_object(Bucket=lake.bucket, Key=key)
+            return answer["ETag"] if marker.encode() in answer["Body"].read() else None
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in ("NoSuchKey", "404"):
+                raise
+            if attempt == _PUT_ATTEMPTS:
+                raise refused from error
+        time.sleep(_PAUSE_S)
+        attempt += 1
 
 
 # -- the commit: https://github.com/delta-io/delta/blob/master/PROTOCOL.md#actions

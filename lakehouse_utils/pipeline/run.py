@@ -206,13 +206,16 @@ def _silver_steps(sources: dict[str, Source], selection: Selection) -> Iterator[
             earlier: set[str] = set()  # the history must come first: see `silver.tables`
             for name in silver.tables(source):
                 label = f"silver.{name}"
-                work = partial(_refresh_silver, source=source, name=name, why=selection.rebuild_reason(label))
+                why = selection.rebuild_reason(label)
+                work = partial(_refresh_silver, source=source, name=name, why=why, attempts=silver.Attempts())
                 yield Step(label, work, frozenset({silver.input_label(source)}), frozenset(earlier))
                 earlier.add(label)
 
 
-def _refresh_silver(run: RunContext, source: Source, name: str, why: str | None) -> TableCounts:
-    return silver.refresh(run, source, name, rebuild=why)
+def _refresh_silver(
+    run: RunContext, source: Source, name: str, why: str | None, attempts: silver.Attempts
+) -> TableCounts:
+    return silver.refresh(run, source, name, rebuild=why, attempts=attempts)
 
 
 def _gold_steps(names: list[str], selection: Selection) -> Iterator[Step]:

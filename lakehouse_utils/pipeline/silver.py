@@ -49,16 +49,32 @@ def input_label(source: Source) -> str:
     return f"bronze.{source.name}"
 
 
-def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None = None) -> TableCounts:
+@dataclass
+class Attempts:
+    """What earlier attempts to refresh a table have put into quarantine before they failed: the number of rows."""
+
+    quarantined: int = 0
+
+
+def refresh(
+    run: RunContext, source: Source, name: str, *, rebuild: str | None = None, attempts: Attempts | None = None
+) -> TableCounts:
     """Bring `silver/<name>`, one of `tables(source)`, up to date with bronze.
 
     All counts are 0 if it already was. The table is rebuilt if its build record is no longer correct, or if `rebuild`
     says why; only then it may also get other columns. Without a bronze table, an empty silver table is created, because
-    gold needs it.
+    gold needs it. `attempts` is what earlier attempts that failed have done.
 
     Raises DescriptionError if the table's columns are not those of the description, and MissingTableError if bronze is
     gone although silver has rows.
     """
+    attempts = attempts or Attempts()
+    counts = _refresh(run, source, name, rebuild, attempts)
+    counts.quarantined = max(counts.quarantined, attempts.quarantined)
+    return counts
+
+
+def _refresh(run: RunContext, source: Source, name: str, rebuild: str | None, attempts: Attempts) -> TableCounts:
     label = input_label(source)
     bronze_ref, ref = run.lake.table("bronze", source.name), run.lake.table("silver", name)
     state = run.logs.of(ref)
@@ -91,7 +107,10 @@ def refresh(run: RunContext, source: Source, name: str, *, rebuild: str | None =
     new = replace(_read_new_rows(run, source, bronze, new_files, work.commit), covered=record.covered(label))
     if rebuild or record.foreign_change or record.has_other_definition(work.definition):  # perhaps with another key
         new = replace(new, replaces_all=True)
-    counts = (_refresh_current if name == source.name else _refresh_history)(run, source, table, new)
+    if name == source.name:
+        counts = _refresh_current(run, source, table, new, attempts)
+    else:
+        counts = _refresh_history(run, source, table, new)
     counts.rebuilt = why if has_rows or rebuild else None
     if table is not None:
         run.logs.committed(ref, table)
@@ -207,12 +226,15 @@ def _all_files_of_bronze(run: RunContext, source: Source, bronze: DeltaTable | N
 # -- current state
 
 
-def _refresh_current(run: RunContext, source: Source, table: DeltaTable | None, new: _NewRows) -> TableCounts:
+def _refresh_current(
+    run: RunContext, source: Source, table: DeltaTable | None, new: _NewRows, attempts: Attempts
+) -> TableCounts:
     """Write the newest version of each key of the new rows, and quarantine the rows that break a rule."""
     ref = run.lake.table("silver", source.name)
     read, rejected = count_rows(run.engine, new.rows), _reject(run.engine, source, new)
     new = replace(new, accepted=_accept(run.engine, source, new, rejected))
     quarantined = _quarantine_rejected(run, source, new, rejected)
+    attempts.quarantined = max(quarantined, attempts.quarantined)
     version = statement(
         "silver",
         "version",
@@ -296,8 +318,13 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows, rejecte
     if table is not None:
         commits.add_missing_columns(table, quarantine.SCHEMA)
         if new.commit.rebuilds:
-            _resolve_accepted(engine, table, rejected)
+            _resolve_accepted(engine, table, rejected, new.rows)
+            run.logs.committed(quarantined, table)
+    version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
+    app_id = quarantine.app_id_of_rejected(source)
     if not count:
+        if quarantine.lost_rejected_rows(run.logs, source):
+            quarantine.append(run.logs, source, CommitRecord({app_id: version}), list)  # there are none
         return 0
     of_last_delivery = statement("silver", "of_last_delivery", rejected=rejected, rows=new.rows)
     added = engine.materialize("rejected_rows_of_last_delivery", of_last_delivery)
@@ -309,15 +336,18 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows, rejecte
     def upload() -> list[AddAction]:
         return engine.write_files(quarantined, f"SELECT * FROM {added}")
 
-    version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
-    quarantine.append(run.logs, source, quarantine.app_id_of_rejected(source), version, upload)
+    read_version = table.version() if table is not None else -1
+    quarantine.append(run.logs, source, CommitRecord({app_id: version}, read_version=read_version), upload)
     return count_rows(engine, added) if new.commit.rebuilds else count
 
 
-def _resolve_accepted(engine: Engine, table: DeltaTable, rejected: Relation) -> None:
-    """Mark the problems of rows that are accepted now as resolved; quarantine's other rows stay as they are."""
+def _resolve_accepted(engine: Engine, table: DeltaTable, rejected: Relation, rows: Relation) -> None:
+    """Mark the problems of rows that are accepted now as resolved; quarantine's other rows stay as they are.
+
+    Rows that bronze got after `rows` were read may be in quarantine already; they are no concern of this rebuild.
+    """
     quarantined_rows = engine.define_snapshot("quarantined_rows", table)
-    sql = statement("silver", "accepted_now", rejected=rejected, quarantined=quarantined_rows)
+    sql = statement("silver", "accepted_now", rejected=rejected, quarantined=quarantined_rows, rows=rows)
     accepted_now = engine.materialize("accepted_now", sql)
     if count_rows(engine, accepted_now):
         key = [lineage.SOURCE_FILE, lineage.SOURCE_LINE, "raw", lineage.INGESTED_AT]
@@ -406,11 +436,13 @@ def _late_keys(run: RunContext, source: Source, new: _NewRows) -> str:
     """SQL for the keys with a late row: their history has to be built from all of bronze.
 
     A row is late if it is older than the one in the current state. That comparison is only valid if the current state
-    covers the same version of bronze as the history; otherwise every key counts as late.
+    covers the same version of bronze as the history, and no other program has changed it; otherwise every key counts as
+    late.
     """
     ref = run.lake.table("silver", source.name)
     current = run.logs.open(ref)
-    is_comparable = run.logs.record(ref).covered(input_label(source)) == new.covered
+    record = run.logs.record(ref)
+    is_comparable = record.foreign_change is None and record.covered(input_label(source)) == new.covered
     if new.is_late or current is None or not is_comparable:
         return f"SELECT DISTINCT {_key(source)} FROM {new.accepted}"
     current_rows = run.engine.define_snapshot("current_rows", current)

@@ -1,11 +1,10 @@
 """The steps of a run, one per table: in which order they run, several at a time, and how their errors are handled.
 
-A step starts when the tables that it needs are up to date. If the engine has helpers, the engine and each helper run
-one step at a time, each in its own thread: while one waits for S3, another one computes. The steps are shown and
-reported in their order, and only the thread that started the run uses the display.
+A step starts when the tables that it needs are up to date. The local engine, and each helper that it has, run one step
+at a time, each in its own thread: while one waits for S3, another one computes. The steps are shown and reported in
+their order, and only the thread that started the run uses the display and hears Ctrl+C.
 """
 
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +13,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from queue import SimpleQueue
-from types import FrameType
-from typing import Self
 
 import duckdb
 
@@ -27,6 +24,7 @@ from lakehouse_utils.errors import (
     SettingError,
     StorageError,
 )
+from lakehouse_utils.interrupts import CtrlC
 from lakehouse_utils.pipeline.context import NoProgress, Progress, RunContext, TableCounts
 from lakehouse_utils.pipeline.engines.protocol import Engine
 from lakehouse_utils.pipeline.report import RunReport
@@ -79,12 +77,13 @@ class Steps:
         `steps` are in an order in which they could run one after the other. Raises an error that does not concern one
         table alone; `raise_failures` raises the others.
         """
-        helpers = self.context.engine.helpers() if len(steps) > 1 else []
-        if helpers:
+        engine = self.context.engine
+        if engine.name == "local":
+            helpers = engine.helpers() if len(steps) > 1 else []
             with ExitStack() as opened:
-                self._run_in_threads(steps, [self.context.engine, *map(opened.enter_context, helpers)])
+                self._run_in_threads(steps, [engine, *map(opened.enter_context, helpers)])
             return
-        for step in steps:
+        for step in steps:  # Ctrl+C ends waiting for a Spark server
             if not self._skip(step):
                 self.context.progress.on_table_start(*step.layer_and_table, step.size_bytes)
                 self._report(step, self._result(self.context, step))
@@ -112,7 +111,7 @@ class Steps:
             for engine in engines:
                 engine.interrupt()
 
-        with ThreadPoolExecutor(len(engines)) as threads, _CtrlC() as ctrl_c:
+        with ThreadPoolExecutor(len(engines)) as threads, CtrlC() as ctrl_c:
             working: list[Future[None]] = []
             try:
                 working.extend(threads.submit(work, engine) for engine in engines)
@@ -266,38 +265,6 @@ class _Schedule:
         with self._changed:
             self._is_stopped = True
             self._changed.notify_all()
-
-
-class _CtrlC:
-    """Remembers, while it is entered, that Ctrl+C was pressed: Python then raises no KeyboardInterrupt.
-
-    A KeyboardInterrupt can be raised at any instruction of the main thread. Between locking a Condition and the `try`
-    that unlocks it, it would leave the other threads waiting for ever
-    (https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions).
-    """
-
-    def __init__(self) -> None:
-        self.is_pressed = False
-        self._is_handled = False
-
-    def __enter__(self) -> Self:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._press)
-            self._is_handled = True
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._is_handled:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _press(self, _signal: int, _frame: FrameType | None) -> None:
-        self.is_pressed = True  # nothing that locks: it is called at any instruction
-
-    def raise_if_pressed(self) -> None:
-        """Raise KeyboardInterrupt if Ctrl+C was pressed."""
-        if self.is_pressed:
-            raise KeyboardInterrupt
 
 
 _Event = Callable[[Progress], None]

@@ -5,8 +5,10 @@ import itertools
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -324,6 +326,53 @@ def test_maintenance_within_a_maintenance(years, monkeypatch):
     require_no_double_rewrite(years)
 
 
+def test_a_commit_that_s3_refuses_while_it_is_still_written_is_not_undone(years):
+    """S3 answers 409 to a repeated request while it still works on the first one, which then succeeds."""
+    key = years.lake.key("silver", "t", "_delta_log", "")
+    slow_requests: list[threading.Thread] = []
+
+    def answer_409(params: dict[str, Any], **_: object) -> object:
+        path = params["url_path"].lstrip("/")
+        if slow_requests or not path.startswith(key) or not path.endswith(".json"):
+            return None
+        body = params["body"].read()
+        params["body"].seek(0)
+
+        def write() -> None:
+            time.sleep(0.1)
+            client = years.lake.session.client("s3", endpoint_url=years.lake.endpoint, region_name=years.lake.region)
+            client.put_object(Bucket=years.lake.bucket, Key=path, Body=body, IfNoneMatch="*")
+
+        slow_requests.append(threading.Thread(target=write))
+        slow_requests[0].start()
+        error = {"Error": {"Code": "ConditionalRequestConflict"}, "ResponseMetadata": {"HTTPStatusCode": 409}}
+        return SimpleNamespace(status_code=409), error
+
+    contents = lakes.contents(years.lake)
+    years.lake.s3.meta.events.register("before-call.s3.PutObject", answer_409)
+    years.maintain(Options(Selection(layers=("silver",)), lease_s=None))
+    slow_requests[0].join()
+    assert years.files()["silver.t"] == 1
+    assert lakes.contents(years.lake) == contents
+
+
+def test_a_table_that_was_rebuilt_meanwhile_is_not_compacted_by_its_old_files(years):
+    """Its commit is refused, and what is planned again sees the new files."""
+    old, is_done = rewrite._upload, []
+
+    def rebuild_first(ref: TableRef, *arguments: Any) -> None:
+        if ref.label == "bronze.t" and not is_done:
+            is_done.append(True)
+            years.job(rebuild=("bronze.t",))
+        old(ref, *arguments)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rewrite, "_upload", rebuild_first)
+        years.maintain()
+    years.require_expected()
+    require_no_double_rewrite(years)
+
+
 def test_two_maintenances_and_the_job_at_once(years):
     """Started at the same time, without the lease, all of them succeed, and the tables are right."""
     years.deliver()
@@ -482,7 +531,9 @@ def test_young_orphans_are_kept_whatever_the_retention_is(years):
 
 
 def test_files_of_a_log_that_was_set_aside_are_kept(years, old_enough, monkeypatch):
-    """After --rebuild of bronze, the files of the old table are kept as long as it could still be needed."""
+    """After --rebuild of a damaged bronze, the files of the old table are kept as long as it could be needed."""
+    log = years.lake.key("bronze", "t", "_delta_log", f"{years.lake.delta('bronze', 't').version():020}.json")
+    years.lake.s3.put_object(Bucket=years.lake.bucket, Key=log, Body=b"damaged")
     years.job(rebuild=("bronze.t",))
     contents, objects = lakes.contents(years.lake), set(years.objects())
     years.maintain()

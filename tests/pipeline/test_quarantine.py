@@ -8,6 +8,7 @@ from support.suppliers import THINGS
 
 from lakehouse_utils.errors import UnreadableFileError
 from lakehouse_utils.pipeline import quarantine
+from lakehouse_utils.pipeline.build_record import CommitRecord
 from lakehouse_utils.pipeline.landing import LandingFile
 from lakehouse_utils.pipeline.log_states import LogStates
 from lakehouse_utils.pipeline.parsing import BrokenRecord
@@ -28,7 +29,7 @@ def test_quarantine_has_broken_records(lake):
     """A broken record is kept with its file, line, raw text and reason, and the table has the described schema."""
     records = [BrokenRecord(3, "2", "expected 2 fields, table_rows 1"), BrokenRecord(4, "é", "invalid UTF-8")]
     file = quarantine.upload_broken_records(lake, THINGS, FILE, records, INGESTED_AT)
-    quarantine.append(LogStates(lake), THINGS, "landing:2026-01-02/things.csv", 7, lambda: [file])
+    quarantine.append(LogStates(lake), THINGS, CommitRecord({"landing:2026-01-02/things.csv": 7}), lambda: [file])
     table = lake.delta("quarantine", "things")
     assert pa.schema(table.schema()).equals(quarantine.SCHEMA)
     origin = {"_batch": "2026-01-02", "_source_file": "2026-01-02/things.csv", "layer": "bronze"}
@@ -41,11 +42,13 @@ def test_quarantine_has_broken_records(lake):
 def test_quarantine_append_once_per_version(lake):
     """A version that the log already records is not uploaded again; another version is."""
     file = quarantine.upload_broken_records(lake, THINGS, FILE, [BrokenRecord(3, "2", "broken")], INGESTED_AT)
-    quarantine.append(LogStates(lake), THINGS, "landing:x", 7, lambda: [file])
-    quarantine.append(LogStates(lake), THINGS, "landing:x", 7, lambda: pytest.fail("it was uploaded twice"))
+    quarantine.append(LogStates(lake), THINGS, CommitRecord({"landing:x": 7}), lambda: [file])
+    quarantine.append(
+        LogStates(lake), THINGS, CommitRecord({"landing:x": 7}), lambda: pytest.fail("it was uploaded twice")
+    )
     assert len(rows(lake)) == 1
     other = quarantine.upload_broken_records(lake, THINGS, FILE, [BrokenRecord(3, "2", "broken")], INGESTED_AT)
-    quarantine.append(LogStates(lake), THINGS, "landing:x", 8, lambda: [other])
+    quarantine.append(LogStates(lake), THINGS, CommitRecord({"landing:x": 8}), lambda: [other])
     assert len(rows(lake)) == 2
 
 

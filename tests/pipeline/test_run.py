@@ -333,8 +333,8 @@ def test_several_failed_tables_are_all_named(lake, two):
         write_deltalake(lake.uri("silver", name), pa.table({"x": [1]}), storage_options=lake.storage_options)
     error, report, _ = run_two(lake, two)
     assert isinstance(error, FailedTablesError) and error.tables == ["silver.a", "silver.b"]
-    assert str(error).startswith("2 tables could not be brought up to date. silver.a: The columns of silver.a are not")
-    assert " silver.b: The columns of silver.b are not" in str(error)
+    assert str(error).startswith("2 tables could not be brought up to date. silver.a: silver.a and [a] ")
+    assert " silver.b: silver.b and [b] in the source descriptions do not have the same columns;" in str(error)
     assert list(report.rows) == ["bronze.a", "bronze.b"]
 
 

@@ -67,7 +67,10 @@ ANTI JOIN {rejected} AS rejected
     ON rejected._source_file = quarantined._source_file
     AND rejected._source_line = quarantined._source_line
     AND rejected.raw = quarantined.raw
-WHERE quarantined.layer = 'silver' AND quarantined.resolved_at IS NULL
+WHERE
+    quarantined.layer = 'silver'
+    AND quarantined.resolved_at IS NULL
+    AND coalesce(quarantined._ingested_at <= (SELECT max(_ingested_at) FROM {rows}), true)
 
 
 -- name: version

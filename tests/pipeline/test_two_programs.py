@@ -1,0 +1,228 @@
+"""What another program does in the middle of a run: no interleaving loses, repeats or hides a row.
+
+Each test lets the other program work at one exact point: when the run calls a certain function.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import expected, lakes
+
+from lakehouse_utils.errors import ServerBusyError
+from lakehouse_utils.lake import Lake
+from lakehouse_utils.pipeline import bronze, commits, quarantine, silver
+from lakehouse_utils.pipeline.engines.local import LocalEngine
+from lakehouse_utils.pipeline.log_states import LogStates
+from lakehouse_utils.pipeline.run import RunReport
+
+SILVER = ("bronze", "silver")
+
+
+class Pipeline:
+    """The job on one table, whose raw files have a row per line: key, date, value, number."""
+
+    def __init__(self, lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lake, self._monkeypatch = lake, monkeypatch
+        self.landing, self.described = folder / "landing", folder / "sources.toml"
+        self.described.write_text(lakes.ONE_TABLE, encoding="utf-8")
+
+    def deliver(self, day: int, *rows: str) -> None:
+        batch = self.landing / f"2026-01-{day:02}"
+        batch.mkdir(parents=True)
+        (batch / "t.csv").write_text("\n".join(["k,at,v,n", *rows, ""]), encoding="utf-8")
+
+    def run(self, **selected: tuple[str, ...]) -> RunReport:
+        return lakes.job(self.lake, self.landing, self.described, **({"layers": SILVER} | selected))
+
+    def table(self, label: str):
+        return self.lake.delta(*label.split("."))
+
+    def once(self, owner: object, name: str, other: Callable[..., None], *, before: bool = True) -> None:
+        """Let `other` work, once, before (or after) the run calls this function. It gets the call's arguments."""
+        original, is_done = getattr(owner, name), []
+
+        def call(*arguments: object, **options: object) -> object:
+            if before and not is_done:
+                is_done.append(True)
+                other(*arguments)
+            result = original(*arguments, **options)
+            if not before and not is_done:
+                is_done.append(True)
+                other(*arguments)
+            return result
+
+        self._monkeypatch.setattr(owner, name, call)
+
+    def differences(self) -> dict:
+        return lakes.unlike(self.lake, expected.tables(self.landing, self.described))
+
+    def require_finished(self) -> None:
+        """All tables are as the raw files say, and the next run finds nothing to do."""
+        assert self.differences() == {}
+        before = lakes.versions(self.lake)
+        assert not self.run().changed_anything
+        assert lakes.versions(self.lake) == before
+
+
+@pytest.fixture
+def pipeline(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    return Pipeline(lake, tmp_path, monkeypatch)
+
+
+# -- a RESTORE
+
+
+@pytest.mark.parametrize("label", ["bronze.t", "quarantine.t"])
+def test_a_restore_while_a_file_is_loaded_is_noticed(pipeline, label):
+    """The commit of the file must not hide that the RESTORE took rows of other files back."""
+    for day in (1, 2):
+        pipeline.deliver(day, f"{day},2026-01-0{day},a,1", "broken")
+        pipeline.run()
+    pipeline.deliver(3, "3,2026-01-03,a,1", "broken")
+    pipeline.once(bronze, "upload", lambda *_: pipeline.table(label).restore(1))
+    pipeline.run()
+    if label == "quarantine.t":
+        pipeline.run()  # bronze's step has ended before: the next run adds what it put into quarantine
+    pipeline.require_finished()
+
+
+def test_a_late_row_after_a_restore_of_the_current_rows_does_not_hide_a_version(pipeline):
+    """The history cannot find late rows by comparing with rows that are no longer the newest."""
+    pipeline.deliver(1, "1,2026-01-01,a,1")
+    pipeline.run()
+    pipeline.deliver(10, "1,2026-01-10,c,1")
+    pipeline.run()
+    current = pipeline.table("silver.t")
+    current.restore(current.version() - 1)
+    pipeline.deliver(11, "1,2026-01-05,b,1")
+    pipeline.run()
+    pipeline.require_finished()
+
+
+# -- another job
+
+
+def test_a_table_that_another_job_has_filled_meanwhile_is_not_replaced(pipeline):
+    """The other job knew one file more."""
+    pipeline.deliver(1, "1,2026-01-01,a,1")
+
+    def other_job(ref: object, *_: object) -> None:
+        pipeline.deliver(2, "2,2026-01-02,a,1")
+        pipeline.run()
+
+    original = commits.create
+
+    def create(ref, *arguments):
+        if ref.label == "silver.t" and not (pipeline.landing / "2026-01-02").exists():
+            other_job(ref)
+        return original(ref, *arguments)
+
+    pipeline._monkeypatch.setattr(commits, "create", create)
+    pipeline.run()
+    assert sorted(row["k"] for row in lakes.rows(pipeline.table("silver.t"))) == [1, 2]
+    pipeline.require_finished()
+
+
+def test_rows_that_two_jobs_reject_are_quarantined_once(pipeline):
+    """The other job, which knew one file more, quarantined them first."""
+    pipeline.deliver(1, "9,2026-01-01,a,x", "1,2026-01-01,a,1")
+    pipeline.run()
+    pipeline.deliver(2, "3,2026-01-02,a,BAD", "2,2026-01-02,a,1")
+
+    def other_job(*_: object) -> None:
+        pipeline.deliver(3, "5,2026-01-03,a,BAD", "4,2026-01-03,a,1")
+        pipeline.run()
+
+    original = quarantine.append
+
+    def append(logs, source, commit, *arguments):
+        if commit.first[0] == "silver.t" and not (pipeline.landing / "2026-01-03").exists():
+            other_job()
+        original(logs, source, commit, *arguments)
+
+    pipeline._monkeypatch.setattr(quarantine, "append", append)
+    pipeline.run()
+    pipeline.require_finished()
+
+
+def test_a_rebuild_does_not_resolve_problems_that_it_has_not_read(pipeline):
+    """Another job, which knew one file more, quarantined a row of that file while silver was rebuilt."""
+    pipeline.deliver(1, "9,2026-01-01,a,x", "1,2026-01-01,a,1")
+    pipeline.run()
+
+    def other_job(*_: object) -> None:
+        pipeline.deliver(2, "3,2026-01-02,a,BAD", "2,2026-01-02,a,1")
+        pipeline.run()
+
+    pipeline.once(silver, "_quarantine_rejected", other_job)
+    pipeline.run(rebuild=("silver.t",))
+    assert [row["resolved_at"] for row in lakes.rows(pipeline.table("quarantine.t"))] == [None, None]
+    pipeline.require_finished()
+
+
+# -- faults and kills
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_repeated_step_reports_what_it_has_quarantined(pipeline, is_first):
+    """The server is busy after quarantine has got the rows: the second attempt finds them there."""
+    if not is_first:
+        pipeline.deliver(1, "1,2026-01-01,a,1")
+        pipeline.run()
+    pipeline.deliver(2, "9,2026-01-02,a,x", "2,2026-01-02,a,1")
+
+    def busy(*_: object) -> None:
+        raise ServerBusyError("busy", server="", uri="")
+
+    original, is_done = LocalEngine.fill_table, []
+
+    def fill(self, ref, *arguments):
+        if ref.label == "silver.t" and not is_done:
+            is_done.append(True)
+            busy()
+        return original(self, ref, *arguments)
+
+    pipeline._monkeypatch.setattr(LocalEngine, "fill_table", fill)
+    if not is_first:
+        pipeline.once(silver, "merge_rows", busy, before=False)
+    report = pipeline.run()
+    assert report.quarantined == 1
+    pipeline.require_finished()
+
+
+def test_a_quarantine_without_rejected_rows_is_rebuilt_once(pipeline):
+    """Silver is not rebuilt again and again because quarantine has none of its rows."""
+    pipeline.deliver(1, "1,2026-01-01,a,1", "broken")
+    pipeline.run()
+    pipeline.run(rebuild=("quarantine.t",))
+    pipeline.require_finished()
+
+
+def test_a_rebuild_of_quarantine_that_is_killed_loses_nothing(pipeline):
+    """Killed after its first commit: the next run adds what was in quarantine again."""
+    pipeline.deliver(1, "1,2026-01-01,a,1", "broken", "9,2026-01-01,a,x")
+    pipeline.run()
+    original = LogStates.load
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    pipeline._monkeypatch.setattr(LogStates, "load", kill)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(rebuild=("quarantine.t",))
+    pipeline._monkeypatch.setattr(LogStates, "load", original)
+    assert lakes.rows(pipeline.table("quarantine.t")) == []
+    pipeline.run()
+    pipeline.require_finished()
+
+
+@pytest.mark.parametrize("label", ["bronze.t", "quarantine.t"])
+def test_a_job_beside_a_rebuild_loses_nothing(pipeline, label):
+    """A job that has opened the table before the rebuild commits to it afterwards."""
+    pipeline.deliver(1, "1,2026-01-01,a,1", "broken", "9,2026-01-01,a,x")
+    pipeline.run()
+    pipeline.deliver(2, "2,2026-01-02,a,1", "broken", "8,2026-01-02,a,x")
+    pipeline.once(bronze, "upload", lambda *_: pipeline.run(rebuild=(label,)))
+    pipeline.run()
+    pipeline.require_finished()

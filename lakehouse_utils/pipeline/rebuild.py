@@ -105,7 +105,7 @@ def _empty(ref: TableRef, table: DeltaTable, schema: pa.Schema, app_ids: Iterabl
     """Remove all rows of a table in one commit, which records that what is recorded under `app_ids` was taken back."""
     taken_back = {app_id: commits.TAKEN_BACK for app_id in app_ids if not build_record.is_own(app_id)}
     settings = table.metadata().configuration
-    protected = {name: settings[name] for name in bronze.APPEND_ONLY if name in settings}
+    protected = {name: value for name, value in bronze.APPEND_ONLY.items() if name in settings}
     with translate_errors(f"rebuild {ref.label}", ref.lake):
         _set_properties(table, dict.fromkeys(protected, "false"))
         try:

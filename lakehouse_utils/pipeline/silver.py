@@ -312,6 +312,7 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows, rejecte
     are already in quarantine; they are not added twice. A rebuild reports only those that were added.
     """
     engine, quarantined = run.engine, run.lake.table("quarantine", source.name)
+    quarantine.transactions(run.logs, source)  # records what a RESTORE took back: no commit may hide it
     count, table = count_rows(engine, rejected), None
     if count or new.commit.rebuilds:
         table = run.logs.open(quarantined)

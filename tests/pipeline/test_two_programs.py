@@ -87,6 +87,16 @@ def test_a_restore_while_a_file_is_loaded_is_noticed(pipeline, label):
     pipeline.require_finished()
 
 
+def test_silver_alone_is_rebuilt_after_a_restore_of_quarantine(pipeline):
+    """Without bronze's step, which looks for a RESTORE of quarantine as well."""
+    for day in (1, 2):
+        pipeline.deliver(day, f"{day},2026-01-0{day},a,1", f"9{day},2026-01-0{day},a,x")
+        pipeline.run()
+    pipeline.table("quarantine.t").restore(1)
+    pipeline.run(layers=("silver",), rebuild=("silver.t",))
+    pipeline.require_finished()
+
+
 def test_a_late_row_after_a_restore_of_the_current_rows_does_not_hide_a_version(pipeline):
     """The history cannot find late rows by comparing with rows that are no longer the newest."""
     pipeline.deliver(1, "1,2026-01-01,a,1")

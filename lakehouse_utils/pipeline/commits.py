@@ -101,24 +101,23 @@ def append(logs: LogStates, ref: TableRef, schema: pa.Schema, files: list[AddAct
     (app_id, version), read_version = commit.first, commit.read_version
     with translate_errors(f"commit to {ref.label}", ref.lake):
         for attempt in range(1, MAX_ATTEMPTS + 1):
-            add_missing_columns(table, schema)
-            # Checked as late as possible, because another writer may have committed the same transaction.
-            logs.committed(ref, table)
-            if logs.transactions(ref).get(app_id) == version:
-                return
-            require_not_restored(logs, ref)
-            if read_version is not None and table.version() != max(read_version, 0):
-                raise CommitFailedError(f"Another writer committed to {ref.label} first.")
             try:
-                commit_files(table, files, commit)
+                add_missing_columns(table, schema)
+                # Checked as late as possible, because another writer may have committed the same transaction.
+                logs.committed(ref, table)
+                if logs.transactions(ref).get(app_id) != version:
+                    require_not_restored(logs, ref)
+                    if read_version is not None and table.version() != max(read_version, 0):
+                        raise CommitFailedError(f"Another writer committed to {ref.label} first.")
+                    commit_files(table, files, commit)
+                    logs.committed(ref, table)
+                return
             except CommitFailedError:
-                if attempt == MAX_ATTEMPTS or read_version is not None:
+                is_final = read_version is not None or logs.record(ref).restored_to is not None
+                if attempt == MAX_ATTEMPTS or is_final:
                     raise
                 pause_after_conflict(attempt)  # the files are still good for another attempt
                 table.update_incremental()
-            else:
-                logs.committed(ref, table)
-                return
 
 
 def require_not_restored(logs: LogStates, ref: TableRef) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -24,6 +25,8 @@ STATE_DIR = pytest.StashKey[Path]()
 def pytest_configure(config: pytest.Config) -> None:
     given = getattr(config, "workerinput", {}).get("state_dir")  # an xdist worker shares the controller's
     config.stash[STATE_DIR] = Path(given or tempfile.mkdtemp(prefix="lakehouse-test-"))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a job in the background of a script, and all it starts
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl+C
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

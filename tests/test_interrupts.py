@@ -3,21 +3,12 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import pytest
 
 from lakehouse_utils.interrupts import CtrlC, uninterrupted
-
-
-@pytest.fixture(autouse=True)
-def ctrl_c_is_heeded() -> Iterator[None]:
-    """pytest-xdist ignores SIGINT in its workers."""
-    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, ignored)
 
 
 def test_ctrl_c_is_raised_at_the_end():
@@ -79,8 +70,11 @@ def test_no_lock_of_a_pool_stays_locked(number):
 def test_other_handlers_are_left_alone():
     """A program that handles Ctrl+C in its own way goes on doing so."""
     heard = []
-    signal.signal(signal.SIGINT, lambda *_: heard.append(True))
-    with CtrlC() as ctrl_c:
-        signal.raise_signal(signal.SIGINT)
+    usual = signal.signal(signal.SIGINT, lambda *_: heard.append(True))
+    try:
+        with CtrlC() as ctrl_c:
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, usual)
     assert heard == [True]
     assert not ctrl_c.is_pressed

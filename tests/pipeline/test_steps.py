@@ -58,14 +58,6 @@ class Interrupted(Events):
             signal.raise_signal(signal.SIGINT)
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c_is_heeded():
-    """pytest-xdist ignores SIGINT in its workers."""
-    ignored = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, ignored)
-
-
 @pytest.fixture
 def run(lake):
     """Run steps on the local engine; returns the report and what was shown."""

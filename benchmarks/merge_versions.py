@@ -3,7 +3,7 @@
     python benchmarks/merge_versions.py --rows 50000000 --versions 1.5.0 1.6.6
 
 The table has the columns of silver's order lines, sorted by key, in files of 8 MiB on the local disk, so that no server
-adds to the figures. Each case merges 10,000 rows into its own copy, in a process of its own. Needs Linux.
+adds to the figures. Each case merges 10,000 rows into its own copy, in a separate process. Needs Linux.
 
 - clustered: 5,000 changed rows with neighboring keys, and 5,000 new ones after the last key
 - spread: 10,000 changed rows, evenly spread over all keys: every file is rewritten

@@ -1,7 +1,7 @@
 """Ctrl+C without locks that stay locked.
 
 Python raises KeyboardInterrupt at any instruction of the main thread. Between locking a Condition and the `try` that
-unlocks it, that would leave other threads waiting for ever, for example those of a ThreadPoolExecutor
+unlocks it, that would leave other threads waiting forever, for example those of a ThreadPoolExecutor
 (https://docs.python.org/3/library/signal.html#note-on-signal-handlers-and-exceptions).
 """
 

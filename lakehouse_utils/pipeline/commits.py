@@ -134,12 +134,20 @@ def pause_after_conflict(attempt: int) -> None:
     time.sleep(random.uniform(0, _MAX_PAUSE_S * attempt))  # noqa: S311 - no secret
 
 
-def require_unfilled(ref: TableRef, table: DeltaTable, schema: Schema) -> None:
-    """Raise CommitFailedError if another writer filled the table first, or created it with other columns."""
+def table_to_fill(ref: TableRef, table: DeltaTable | None, schema: Schema, commit: CommitRecord) -> DeltaTable:
+    """The table for a commit that writes all rows: `table`, or a new one if it is None.
+
+    Raises CommitFailedError if the commit does not replace the rows of `table`, and another writer filled the table
+    first or created it with other columns.
+    """
+    if table is not None and commit.rebuilds:
+        return table
+    table = table or create(ref, schema)
     if not delta_log.is_empty(table):
         raise CommitFailedError(f"Another writer filled {ref.label} first.")
     if table.schema() != schema:
         raise CommitFailedError(f"Another writer created {ref.label} with other columns.")
+    return table
 
 
 def add_missing_columns(table: DeltaTable, schema: pa.Schema) -> None:

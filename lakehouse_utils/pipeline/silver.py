@@ -51,7 +51,7 @@ def input_label(source: Source) -> str:
 
 @dataclass
 class Attempts:
-    """What earlier attempts to refresh a table have put into quarantine before they failed: the number of rows."""
+    """The number of rows that the attempts to refresh a table have put into quarantine, also those that failed."""
 
     quarantined: int = 0
 
@@ -70,7 +70,7 @@ def refresh(
     """
     attempts = attempts or Attempts()
     counts = _refresh(run, source, name, rebuild, attempts)
-    counts.quarantined = max(counts.quarantined, attempts.quarantined)
+    counts.quarantined = attempts.quarantined
     return counts
 
 
@@ -233,8 +233,7 @@ def _refresh_current(
     ref = run.lake.table("silver", source.name)
     read, rejected = count_rows(run.engine, new.rows), _reject(run.engine, source, new)
     new = replace(new, accepted=_accept(run.engine, source, new, rejected))
-    quarantined = _quarantine_rejected(run, source, new, rejected)
-    attempts.quarantined = max(quarantined, attempts.quarantined)
+    attempts.quarantined = max(attempts.quarantined, _quarantine_rejected(run, source, new, rejected))
     version = statement(
         "silver",
         "version",
@@ -246,7 +245,7 @@ def _refresh_current(
     if table is None or is_empty(table) or new.replaces_all:
         table = run.engine.fill_table(ref, table, KeyedRows(version, source.key, newest_first), new.commit)
         run.logs.committed(ref, table)
-        return TableCounts(read, table.count(), quarantined=quarantined, version=table.version())
+        return TableCounts(read, table.count(), version=table.version())
     newest = statement("silver", "newest", version=version, key=_key(source), newest_first=newest_first)
     target = MergeTarget(table, source.key, new.commit)
     newest_rows = run.engine.materialize("newest_rows", newest)
@@ -254,7 +253,7 @@ def _refresh_current(
         if new.commit.rebuilds:
             existing = run.engine.define_snapshot("silver_rows", table)
             counts = merge_difference(run.engine, target, newest_rows, existing, lineage.SILVER_ORIGIN)
-            return TableCounts(read, counts.added, counts.changed, quarantined, table.version())
+            return TableCounts(read, counts.added, counts.changed, version=table.version())
         values = [*source.columns, *([lineage.VERSION_AT] if source.order_by else [])]
         differs = _any(f"(target.{quoted(name)} IS DISTINCT FROM source.{quoted(name)})" for name in values)
         is_newer = f"({_not_older(source, 'source', 'target')}) AND ({differs})"
@@ -265,7 +264,7 @@ def _refresh_current(
             [*source.columns, *lineage.SILVER_COLUMNS],
             [MergeClause("update", is_newer), MergeClause("insert")],
         )
-    return TableCounts(read, merged.inserted, merged.updated, quarantined, table.version())
+    return TableCounts(read, merged.inserted, merged.updated, version=table.version())
 
 
 def _versions_of_new_keys(run: RunContext, source: Source, new: _NewRows) -> Relation:
@@ -312,7 +311,8 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows, rejecte
     are already in quarantine; they are not added twice. A rebuild reports only those that were added.
     """
     engine, quarantined = run.engine, run.lake.table("quarantine", source.name)
-    quarantine.transactions(run.logs, source)  # records what a RESTORE took back: no commit may hide it
+    # Before any commit: this also records what a RESTORE took back, which a later commit would hide.
+    has_lost_rows = quarantine.lost_rejected_rows(run.logs, source)
     count, table = count_rows(engine, rejected), None
     if count or new.commit.rebuilds:
         table = run.logs.open(quarantined)
@@ -324,8 +324,8 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows, rejecte
     version = delta_log.digest(repr(sorted(new.commit.transactions.items())))
     app_id = quarantine.app_id_of_rejected(source)
     if not count:
-        if quarantine.lost_rejected_rows(run.logs, source):
-            quarantine.append(run.logs, source, CommitRecord({app_id: version}), list)  # there are none
+        if has_lost_rows:  # record that they are complete again, without files
+            quarantine.append(run.logs, source, CommitRecord({app_id: version}), list)
         return 0
     of_last_delivery = statement("silver", "of_last_delivery", rejected=rejected, rows=new.rows)
     added = engine.materialize("rejected_rows_of_last_delivery", of_last_delivery)
@@ -345,7 +345,7 @@ def _quarantine_rejected(run: RunContext, source: Source, new: _NewRows, rejecte
 def _resolve_accepted(engine: Engine, table: DeltaTable, rejected: Relation, rows: Relation) -> None:
     """Mark the problems of rows that are accepted now as resolved; quarantine's other rows stay as they are.
 
-    Rows that bronze got after `rows` were read may be in quarantine already; they are no concern of this rebuild.
+    Rows that bronze got after `rows` were read may be in quarantine already; these stay as they are, too.
     """
     quarantined_rows = engine.define_snapshot("quarantined_rows", table)
     sql = statement("silver", "accepted_now", rejected=rejected, quarantined=quarantined_rows, rows=rows)

@@ -245,8 +245,8 @@ class _Schedule:
     def has_started(self, step: Step, timeout_s: float) -> bool | None:
         """Whether the step has started, which is waited for; None if that is not decided by then."""
         with self._changed:
-            self._changed.wait_for(lambda: step.label in self._started or self._is_stopped, timeout_s)
-            return True if step.label in self._started else False if self._is_stopped else None
+            is_decided = self._changed.wait_for(lambda: step.label in self._started or self._is_stopped, timeout_s)
+            return step.label in self._started if is_decided else None
 
     def result(self, step: Step, timeout_s: float = 0) -> _Result | None:
         """The result of a step, which is waited for; None if the step has not ended by then."""

@@ -38,19 +38,17 @@ class Pipeline:
     def table(self, label: str):
         return self.lake.delta(*label.split("."))
 
-    def once(self, owner: object, name: str, other: Callable[..., None], *, before: bool = True) -> None:
-        """Let `other` work, once, before (or after) the run calls this function. It gets the call's arguments."""
+    def once(
+        self, owner: object, name: str, other: Callable[[], object], when: Callable[..., bool] | None = None
+    ) -> None:
+        """Let `other` work, once, before the run calls this function (with arguments for which `when` is true)."""
         original, is_done = getattr(owner, name), []
 
         def call(*arguments: object, **options: object) -> object:
-            if before and not is_done:
+            if not is_done and (when is None or when(*arguments)):
                 is_done.append(True)
-                other(*arguments)
-            result = original(*arguments, **options)
-            if not before and not is_done:
-                is_done.append(True)
-                other(*arguments)
-            return result
+                other()
+            return original(*arguments, **options)
 
         self._monkeypatch.setattr(owner, name, call)
 
@@ -80,7 +78,7 @@ def test_a_restore_while_a_file_is_loaded_is_noticed(pipeline, label):
         pipeline.deliver(day, f"{day},2026-01-0{day},a,1", "broken")
         pipeline.run()
     pipeline.deliver(3, "3,2026-01-03,a,1", "broken")
-    pipeline.once(bronze, "upload", lambda *_: pipeline.table(label).restore(1))
+    pipeline.once(bronze, "upload", lambda: pipeline.table(label).restore(1))
     pipeline.run()
     if label == "quarantine.t":
         pipeline.run()  # bronze's step has ended before: the next run adds what it put into quarantine
@@ -117,18 +115,11 @@ def test_a_table_that_another_job_has_filled_meanwhile_is_not_replaced(pipeline)
     """The other job knew one file more."""
     pipeline.deliver(1, "1,2026-01-01,a,1")
 
-    def other_job(ref: object, *_: object) -> None:
+    def other_job() -> None:
         pipeline.deliver(2, "2,2026-01-02,a,1")
         pipeline.run()
 
-    original = commits.create
-
-    def create(ref, *arguments):
-        if ref.label == "silver.t" and not (pipeline.landing / "2026-01-02").exists():
-            other_job(ref)
-        return original(ref, *arguments)
-
-    pipeline._monkeypatch.setattr(commits, "create", create)
+    pipeline.once(commits, "create", other_job, when=lambda ref, *_: ref.label == "silver.t")
     pipeline.run()
     assert sorted(row["k"] for row in lakes.rows(pipeline.table("silver.t"))) == [1, 2]
     pipeline.require_finished()
@@ -140,18 +131,11 @@ def test_rows_that_two_jobs_reject_are_quarantined_once(pipeline):
     pipeline.run()
     pipeline.deliver(2, "3,2026-01-02,a,BAD", "2,2026-01-02,a,1")
 
-    def other_job(*_: object) -> None:
+    def other_job() -> None:
         pipeline.deliver(3, "5,2026-01-03,a,BAD", "4,2026-01-03,a,1")
         pipeline.run()
 
-    original = quarantine.append
-
-    def append(logs, source, commit, *arguments):
-        if commit.first[0] == "silver.t" and not (pipeline.landing / "2026-01-03").exists():
-            other_job()
-        original(logs, source, commit, *arguments)
-
-    pipeline._monkeypatch.setattr(quarantine, "append", append)
+    pipeline.once(quarantine, "append", other_job, when=lambda _logs, _source, commit, _: commit.first[0] == "silver.t")
     pipeline.run()
     pipeline.require_finished()
 
@@ -161,7 +145,7 @@ def test_a_rebuild_does_not_resolve_problems_that_it_has_not_read(pipeline):
     pipeline.deliver(1, "9,2026-01-01,a,x", "1,2026-01-01,a,1")
     pipeline.run()
 
-    def other_job(*_: object) -> None:
+    def other_job() -> None:
         pipeline.deliver(2, "3,2026-01-02,a,BAD", "2,2026-01-02,a,1")
         pipeline.run()
 
@@ -182,20 +166,18 @@ def test_a_repeated_step_reports_what_it_has_quarantined(pipeline, is_first):
         pipeline.run()
     pipeline.deliver(2, "9,2026-01-02,a,x", "2,2026-01-02,a,1")
 
-    def busy(*_: object) -> None:
+    def busy() -> None:
         raise ServerBusyError("busy", server="", uri="")
 
-    original, is_done = LocalEngine.fill_table, []
-
-    def fill(self, ref, *arguments):
-        if ref.label == "silver.t" and not is_done:
-            is_done.append(True)
-            busy()
-        return original(self, ref, *arguments)
-
-    pipeline._monkeypatch.setattr(LocalEngine, "fill_table", fill)
-    if not is_first:
-        pipeline.once(silver, "merge_rows", busy, before=False)
+    if is_first:
+        pipeline.once(LocalEngine, "fill_table", busy, when=lambda _engine, ref, *_: ref.label == "silver.t")
+    else:  # the commit succeeds, and only its answer is lost
+        pipeline.once(
+            LogStates,
+            "committed",
+            busy,
+            when=lambda _logs, ref, table: ref.label == "silver.t" and table.version() == 2,
+        )
     report = pipeline.run()
     assert report.quarantined == 1
     pipeline.require_finished()
@@ -233,6 +215,6 @@ def test_a_job_beside_a_rebuild_loses_nothing(pipeline, label):
     pipeline.deliver(1, "1,2026-01-01,a,1", "broken", "9,2026-01-01,a,x")
     pipeline.run()
     pipeline.deliver(2, "2,2026-01-02,a,1", "broken", "8,2026-01-02,a,x")
-    pipeline.once(bronze, "upload", lambda *_: pipeline.run(rebuild=(label,)))
+    pipeline.once(bronze, "upload", lambda: pipeline.run(rebuild=(label,)))
     pipeline.run()
     pipeline.require_finished()

@@ -186,10 +186,7 @@ class LocalEngine:
         batches = self._db.sql(f"{rows.sql} ORDER BY {order}").to_arrow_reader(_BATCH_ROWS)
         schema = Schema.from_arrow(batches.schema)
         with translate_errors(f"write {ref.label}", self.lake):
-            is_new = table is None
-            table = table or commits.create(ref, schema)
-            if is_new or not commit.rebuilds:
-                commits.require_unfilled(ref, table, schema)
+            table = commits.table_to_fill(ref, table, schema, commit)
             streamed = _with_duckdb_errors(batches)
             newest = sorted_files.first_of_each_key(streamed, rows.key) if rows.newest_first else streamed
             files = sorted_files.write(ref, newest)

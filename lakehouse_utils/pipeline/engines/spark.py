@@ -269,10 +269,7 @@ class SparkEngine:
             sql += f" QUALIFY row_number() OVER (PARTITION BY {order} ORDER BY {rows.newest_first}) = 1"
         schema = Schema.from_arrow(_nullable(self._frame(sql).limit(0).toArrow().schema))
         with translate_errors(f"write {ref.label}", self.lake):
-            is_new = table is None
-            table = table or commits.create(ref, schema)
-            if is_new or not commit.rebuilds:
-                commits.require_unfilled(ref, table, schema)
+            table = commits.table_to_fill(ref, table, schema, commit)
             files = self.write_files(ref, f"SELECT * FROM ({sql}) ORDER BY {order}", statistics_of=rows.key[0])
             if commit.rebuilds:
                 commits.replace_files(table, files, schema, commit)

@@ -22,7 +22,14 @@ import pyarrow as pa
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import CommitFailedError, DeltaError
 
-from lakehouse_utils.errors import ConflictError, DamagedTableError, LakehouseError, SettingError, UnreadableFileError
+from lakehouse_utils.errors import (
+    ConflictError,
+    DamagedTableError,
+    GoneError,
+    LakehouseError,
+    SettingError,
+    UnreadableFileError,
+)
 from lakehouse_utils.lake import TableRef, delta_log
 from lakehouse_utils.lake.delta_log import MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
@@ -158,7 +165,8 @@ def _require_last_deliveries(
     replaced = {file.path for file in files if file.path in loaded_paths and not loaded.has(file)}
     again = (None, commits.TAKEN_BACK)
     replaced |= {file.path for file in files if recorded.get(bronze.redelivered_app_id(file.path)) not in again}
-    with suppress(duckdb.Error, LakehouseError):
+    reading = translate_errors(f"read {ref.label}", run.lake, objects_must_exist=True)
+    with suppress(duckdb.Error, GoneError, DamagedTableError), reading:  # unreadable rows are lost already
         rows = run.engine.define_snapshot("bronze_rows", table)
         deliveries = f"SELECT {SOURCE_FILE} FROM {rows} GROUP BY 1 HAVING count(DISTINCT {INGESTED_AT}) > 1"
         replaced |= {path for (path,) in run.engine.query(deliveries)}

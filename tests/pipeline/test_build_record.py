@@ -531,6 +531,14 @@ def test_rebuild_makes_a_table_and_those_built_from_it_right(local, label, damag
     assert not local.run().changed_anything
 
 
+def test_bronze_with_a_missing_file_is_rebuilt(pipeline):
+    """The check for rows of earlier deliveries cannot read them, on either engine, and does not stop the rebuild."""
+    before = pipeline.run_day_by_day()
+    remove_a_data_file(pipeline.lake, "bronze.t")
+    pipeline.run(rebuild=("bronze.t",))
+    assert lakes.contents(pipeline.lake) == before
+
+
 def test_rebuild_keeps_rows_whose_raw_files_are_gone(local):
     """Bronze is not rebuilt if rows would be lost: the error names the missing files."""
     before = local.run_day_by_day()

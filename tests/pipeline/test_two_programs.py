@@ -3,16 +3,23 @@
 Each test lets the other program work at one exact point: when the run calls a certain function.
 """
 
+import re
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from support import expected, lakes
+from support.s3_proxy import proxy_to
 
 from lakehouse_utils.errors import ServerBusyError
 from lakehouse_utils.lake import Lake
 from lakehouse_utils.pipeline import bronze, commits, quarantine, silver
 from lakehouse_utils.pipeline.engines.local import LocalEngine
+from lakehouse_utils.pipeline.engines.protocol import Engine
+from lakehouse_utils.pipeline.engines.spark import SparkEngine
 from lakehouse_utils.pipeline.log_states import LogStates
 from lakehouse_utils.pipeline.run import RunReport
 
@@ -22,8 +29,14 @@ SILVER = ("bronze", "silver")
 class Pipeline:
     """The job on one table, whose raw files have a row per line: key, date, value, number."""
 
-    def __init__(self, lake: Lake, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.lake, self._monkeypatch = lake, monkeypatch
+    def __init__(
+        self,
+        lake: Lake,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        open_engine: Callable[[Lake], Engine] = LocalEngine,
+    ) -> None:
+        self.lake, self._monkeypatch, self.open_engine = lake, monkeypatch, open_engine
         self.landing, self.described = folder / "landing", folder / "sources.toml"
         self.described.write_text(lakes.ONE_TABLE, encoding="utf-8")
 
@@ -32,8 +45,9 @@ class Pipeline:
         batch.mkdir(parents=True)
         (batch / "t.csv").write_text("\n".join(["k,at,v,n", *rows, ""]), encoding="utf-8")
 
-    def run(self, **selected: tuple[str, ...]) -> RunReport:
-        return lakes.job(self.lake, self.landing, self.described, **({"layers": SILVER} | selected))
+    def run(self, open_engine: Callable[[Lake], Engine] | None = None, **selected: tuple[str, ...]) -> RunReport:
+        engine = (open_engine or self.open_engine)(self.lake)
+        return lakes.job(self.lake, self.landing, self.described, engine=engine, **({"layers": SILVER} | selected))
 
     def table(self, label: str):
         return self.lake.delta(*label.split("."))
@@ -66,6 +80,31 @@ class Pipeline:
 @pytest.fixture
 def pipeline(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     return Pipeline(lake, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def open_spark(engine_of: Callable[[str, Lake], Engine]) -> Callable[[Lake], Engine]:
+    if find_spec("pysail") is None:
+        pytest.skip("the extra spark isn't installed: make test installs it")
+    return partial(engine_of, "spark")
+
+
+@pytest.fixture(params=["local", pytest.param("spark", marks=pytest.mark.slow)])
+def on_either_engine(request: pytest.FixtureRequest, pipeline: Pipeline) -> Pipeline:
+    """The pipeline on the local engine, then on Spark, where the server commits a MERGE."""
+    if request.param == "spark":
+        pipeline.open_engine = request.getfixturevalue("open_spark")
+    return pipeline
+
+
+def before_merge(pipeline: Pipeline, label: str, other: Callable[[], object]) -> None:
+    """Let `other` work before the first MERGE into a table: the run has opened the table and computed the rows."""
+    engine = LocalEngine if pipeline.open_engine is LocalEngine else SparkEngine
+    pipeline.once(engine, "merge", other, when=lambda _, target, *__: is_at(target.table, label))
+
+
+def is_at(table: DeltaTable, label: str) -> bool:
+    return table.table_uri.rstrip("/").endswith(label.replace(".", "/"))
 
 
 # -- a RESTORE
@@ -218,3 +257,103 @@ def test_a_job_beside_a_rebuild_loses_nothing(pipeline, label):
     pipeline.once(bronze, "upload", lambda: pipeline.run(rebuild=(label,)))
     pipeline.run()
     pipeline.require_finished()
+
+
+# -- a MERGE, which on Spark reads the newest version of the table and is committed by the server
+
+
+@pytest.mark.parametrize("label", ["silver.t", "silver.t_history"])
+@pytest.mark.parametrize("change", ["RESTORE", "DELETE"])
+def test_rows_that_are_removed_before_a_merge_come_back(on_either_engine, label, change):
+    """The MERGE must not hide that another program removed rows."""
+    pipeline = on_either_engine
+    for day in (1, 2):
+        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
+        pipeline.run(LocalEngine)
+    pipeline.deliver(3, "3,2026-01-03,a,1")
+
+    def other() -> None:
+        table = pipeline.table(label)
+        table.restore(1) if change == "RESTORE" else table.delete("k = 1")
+
+    before_merge(pipeline, label, other)
+    pipeline.run()
+    pipeline.run(LocalEngine)
+    pipeline.require_finished()
+
+
+@pytest.mark.slow
+def test_rows_that_are_removed_right_after_the_servers_merge_come_back(pipeline, open_spark):
+    """The server has committed, and the run has not recorded that yet."""
+    for day in (1, 2):
+        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
+        pipeline.run()
+    pipeline.deliver(3, "3,2026-01-03,a,1")
+    pipeline.once(
+        DeltaTable,
+        "update_incremental",
+        lambda: pipeline.table("silver.t").delete("k = 1"),
+        when=lambda table: is_at(table, "silver.t"),
+    )
+    pipeline.run(open_spark)
+    pipeline.run()
+    pipeline.require_finished()
+
+
+def test_broken_lines_that_a_restore_removes_before_a_merge_come_back(on_either_engine):
+    """The MERGE into quarantine notes that problems are resolved."""
+    pipeline = on_either_engine
+    for day in (1, 2):
+        pipeline.deliver(day, f"{day},2026-01-0{day},a,1", f"9{day},2026-01-0{day},a,3", "broken")
+        pipeline.run(LocalEngine)
+    pipeline.described.write_text(lakes.ONE_TABLE.replace("n = {", "n = { max = 2,"), encoding="utf-8")
+    pipeline.run(LocalEngine)
+    pipeline.described.write_text(lakes.ONE_TABLE, encoding="utf-8")
+    before_merge(pipeline, "quarantine.t", lambda: pipeline.table("quarantine.t").restore(1))
+    pipeline.run()
+    pipeline.run(LocalEngine)
+    pipeline.require_finished()
+
+
+@pytest.mark.parametrize("label", ["silver.t", "silver.t_history"])
+def test_another_job_that_merges_first(on_either_engine, label):
+    """The other job knew one file more: its rows are not inserted again, and what it has covered is not forgotten."""
+    pipeline = on_either_engine
+    for day in (1, 2):
+        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
+        pipeline.run(LocalEngine)
+    pipeline.deliver(3, "3,2026-01-03,a,1", "1,2026-01-03,b,1")
+
+    def other_job() -> None:
+        pipeline.deliver(4, "4,2026-01-04,a,1", "1,2026-01-04,c,1")
+        pipeline.run()
+
+    before_merge(pipeline, label, other_job)
+    pipeline.run()
+    pipeline.run(LocalEngine)
+    pipeline.require_finished()
+
+
+@pytest.mark.slow
+def test_a_compaction_while_the_server_commits_is_a_conflict(lake, keys, open_spark, tmp_path, monkeypatch):
+    """The server gives up its MERGE, and the run repeats the step."""
+    direct = Pipeline(lake, tmp_path, monkeypatch)
+    for day in (1, 2):
+        direct.deliver(day, f"{day},2026-01-0{day},a,1")
+        direct.run()
+    direct.deliver(3, "3,2026-01-03,a,1")
+    compacted: list[str] = []
+
+    def compact(method: str, path: str) -> None:
+        if method == "PUT" and not compacted and re.search(r"silver/t/_delta_log/0+3\.json", path):
+            compacted.append(path)
+            direct.table("silver.t").optimize.compact()
+
+    with proxy_to(keys["AWS_ENDPOINT_URL"], compact) as endpoint:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+            monkeypatch.setenv(name, keys[name])
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        through = Pipeline(Lake.open(lake.root), tmp_path, monkeypatch, SparkEngine)
+        through.run()
+    assert compacted
+    assert direct.differences() == {}

@@ -3,8 +3,9 @@
 The server is Sail, which pip installs and which is started here if no address is given, or any other Spark Connect
 server. For an append, the server writes Parquet files and this process commits them, just as Spark's tasks and driver
 share that work. A MERGE is run and committed by the server. The table's progress is committed after it, because not
-every server accepts an application transaction: if a job dies in between, the next one merges the same rows again and
-finds nothing to change.
+every server accepts an application transaction: if a job dies in between, the MERGE counts as a change by another
+program, and the next run computes the table from all rows of its inputs. The same happens if another writer commits
+beside the MERGE: the server reads the newest version of the table, whose rows the job has not seen.
 """
 
 import pickle
@@ -25,6 +26,7 @@ from deltalake.transaction import AddAction
 
 from lakehouse_utils.errors import EngineError, LostAnswerError, UnreadableFileError
 from lakehouse_utils.lake import Lake, TableRef
+from lakehouse_utils.lake.delta_log import Commit, DeltaLog, MissingCommitError
 from lakehouse_utils.lake.s3_errors import translate_errors
 from lakehouse_utils.pipeline import commits, file_statistics
 from lakehouse_utils.pipeline.build_record import CommitRecord
@@ -293,10 +295,9 @@ class SparkEngine:
                 raise CommitFailedError(str(error).split("\n")[0]) from error
             raise
         table.update_incremental()
-        merge_version = _version_of_merge_since(table, version_before)
-        counts = _counts_of_merge(table, merge_version)
-        commits.record(table, target.commit, merge_version)
-        return counts
+        commit = _merge_since(table, version_before)
+        commits.record(table, target.commit, commit.version if commit else None)
+        return _counts_of_merge(commit)
 
 
 def _merge_statement(
@@ -391,21 +392,31 @@ def _nullable(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field in schema])
 
 
-def _version_of_merge_since(table: DeltaTable, version: int) -> int | None:
-    """The version of the server's MERGE commit after `version`; None if it made none because nothing had to change."""
-    for commit in table.history(table.version() - version):
-        if commit["operation"] == "MERGE" and not commit.get("engineInfo", "").startswith("delta-rs"):
-            return int(commit["version"])
-    return None
+def _merge_since(table: DeltaTable, version: int) -> Commit | None:
+    """The server's MERGE commit after `version`; None if it made none because nothing had to change.
+
+    Raises CommitFailedError if there is also a commit of another writer, unless it only arranged the rows in files.
+    """
+    try:
+        later = list(DeltaLog.of_table(table).commits(range(version + 1, table.version() + 1)))
+    except MissingCommitError as error:
+        raise CommitFailedError(f"The log of {table.table_uri} was cleaned up during a MERGE.") from error
+    relevant = [commit for commit in later if commit.adds_rows or commit.removes_rows or commit.transactions]
+    if relevant and not (len(relevant) == 1 and _is_by_server(relevant[0])):
+        raise CommitFailedError(f"Another writer changed {table.table_uri} during a MERGE.")
+    return relevant[0] if relevant else None
 
 
-def _counts_of_merge(table: DeltaTable, version: int | None) -> MergeCounts:
-    """The counts in the MERGE commit of this version; zeros for None."""
-    if version is None:
+def _is_by_server(commit: Commit) -> bool:
+    is_by_delta_rs = str(commit.info.get("engineInfo", "")).startswith("delta-rs")
+    return commit.operation == "MERGE" and not commit.transactions and not is_by_delta_rs
+
+
+def _counts_of_merge(commit: Commit | None) -> MergeCounts:
+    """The counts in a MERGE commit; zeros for None."""
+    if commit is None:
         return MergeCounts(0, 0, 0)
-    metrics = next(c for c in table.history(table.version() - version + 1) if c["version"] == version)[
-        "operationMetrics"
-    ]
+    metrics = commit.info["operationMetrics"]
     return MergeCounts(
         inserted=int(metrics["numTargetRowsInserted"]),
         updated=int(metrics["numTargetRowsUpdated"]),
@@ -417,8 +428,8 @@ def _counts_of_merge(table: DeltaTable, version: int | None) -> MergeCounts:
 
 
 def _is_conflict(error: Exception) -> bool:
-    """Whether another writer's commit came first."""
-    signs = ("Concurrent", "DELTA_CONCURRENT", "already exists", "conflict")
+    """Whether another writer's commit came first. Sail says no more than that it failed to commit."""
+    signs = ("Concurrent", "DELTA_CONCURRENT", "already exists", "conflict", "Failed to commit transaction")
     return any(sign in str(error) for sign in signs)
 
 

@@ -59,8 +59,17 @@ def test_layouts_differ_as_the_notebook_says(lesson: dict[str, Any]) -> None:
         assert min(by_layout, key=by_layout.__getitem__) == "Z-ordered"
 
 
+def test_z_order_of_larger_ids_skips_no_file(lesson: dict[str, Any]) -> None:
+    """With ids that are 64 times as large, every file may have any customer and any page."""
+    files = pa.table(lesson["larger_table"].get_add_actions(flatten=True)).to_pylist()
+    assert len(files) == 16
+    for column in ("customer_id", "page_id"):
+        value = lesson["QUESTIONS"][column] * 64
+        assert all(file[f"min.{column}"] <= value <= file[f"max.{column}"] for file in files)
+
+
 def test_rows_survive_all_maintenance(lesson: dict[str, Any]) -> None:
-    """After compaction, Z-order, restore, vacuum and log clean-up, the table has exactly the appended rows."""
+    """After compaction, Z-order, vacuum and log clean-up, the table has exactly the appended rows."""
     rows = lesson["table"].to_pyarrow_table().sort_by("viewed_at")
     appended = pa.concat_tables(lesson["make_page_views"](batch) for batch in range(32))
     assert rows.select(appended.column_names).equals(appended.cast(rows.select(appended.column_names).schema))

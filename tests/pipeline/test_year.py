@@ -76,12 +76,12 @@ class Year:
         """A run of the job. Gold follows once a week, so that the test ends in time."""
         lakes.job(self.lake, self.landing, layers=LAYERS if gold else LAYERS[:2])
 
-    def kill(self, keys: dict[str, str], output: Path) -> None:
+    def kill(self) -> None:
         """Kill the job before one of its writes, three times; the run after it goes on."""
-        arguments = ["--lake", self.lake.root, "--landing", str(self.landing), "--quiet"]
-        with crashes.Proxy.to(keys["AWS_ENDPOINT_URL"]) as proxy:
+        environment = self.operator.environment
+        with crashes.Proxy.to(environment["AWS_ENDPOINT_URL"]) as proxy:
             for _ in range(3):
-                proxy.run(self.random.randint(1, 12), arguments, keys, output)
+                proxy.run(self.random.randint(1, 12), ["--quiet"], environment, self.operator.folder / "output")
 
     def correct(self, day: int) -> None:
         """Deliver the file of an earlier day again, with the bad date corrected."""
@@ -100,9 +100,14 @@ class Year:
         self.customers = [row for row in self.customers if row[0] != self.person]
 
     def maintain(self) -> None:
-        self.operator.job("--maintain", "--quiet")
+        self._job(self.operator.environment, "--maintain")
 
-    def requests_of_a_run(self, keys: dict[str, str]) -> int:
+    def _job(self, environment: dict[str, str], *arguments: str) -> None:
+        output = self.operator.folder / "output"
+        code = crashes.run(["--quiet", *arguments], environment, output)
+        assert code == 0, output.read_text()
+
+    def requests_of_a_run(self) -> int:
         """The requests of a run on tables that have just got a checkpoint.
 
         Otherwise the numbers of commits after the last checkpoints, up to ten for each table, would differ by chance.
@@ -110,11 +115,8 @@ class Year:
         for _, table in lakes.opened(self.lake):
             table.create_checkpoint()
         requests: list[str] = []
-        with proxy_to(keys["AWS_ENDPOINT_URL"], lambda method, _: requests.append(method)) as endpoint:
-            arguments = ["--lake", self.lake.root, "--landing", str(self.landing), "--quiet"]
-            output = self.operator.folder / "output"
-            code = crashes.run(arguments, keys | {"AWS_ENDPOINT_URL": endpoint}, output)
-            assert code == 0, output.read_text()
+        with proxy_to(self.operator.environment["AWS_ENDPOINT_URL"], lambda method, _: requests.append(method)) as endpoint:
+            self._job(self.operator.environment | {"AWS_ENDPOINT_URL": endpoint})
         return len(requests)
 
 
@@ -140,7 +142,7 @@ def test_year_of_daily_batches(lake, small, keys, tmp_path):
     for day in range(1, DAYS):
         year.deliver(day)
         if day in KILLED:
-            year.kill(keys, tmp_path / "output")
+            year.kill()
         if day == RESTORED:
             table = lake.delta("silver", "orders")
             table.restore(table.version() - 20)
@@ -149,7 +151,7 @@ def test_year_of_daily_batches(lake, small, keys, tmp_path):
         if day == REMOVED:
             year.forget()
         if day == FIRST_MEASURED:
-            early_requests = year.requests_of_a_run(keys)
+            early_requests = year.requests_of_a_run()
         weekday = (FIRST + dt.timedelta(day)).weekday()
         if weekday in RUN_ON:
             year.run(gold=weekday == RUN_ON[-1])
@@ -169,6 +171,6 @@ def test_year_of_daily_batches(lake, small, keys, tmp_path):
     files = {name: len(table.file_uris()) for name, table in lakes.opened(lake)}
     assert max(files.values()) <= 40, files
     year.deliver(DAYS)
-    late_requests = year.requests_of_a_run(keys)
+    late_requests = year.requests_of_a_run()
     assert late_requests <= 1.5 * early_requests, (early_requests, late_requests)
-    assert year.requests_of_a_run(keys) <= 100
+    assert year.requests_of_a_run() <= 100

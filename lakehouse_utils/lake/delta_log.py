@@ -90,6 +90,11 @@ class Commit:
         return cast("str", self.info.get("operation", ""))
 
     @property
+    def is_by_delta_rs(self) -> bool:
+        """Whether delta-rs has made the commit, and not for example Spark."""
+        return str(self.info.get("engineInfo", "")).startswith("delta-rs")
+
+    @property
     def transactions(self) -> dict[str, int]:
         """The versions of the application transactions in this commit, by app id."""
         return {txn["appId"]: txn["version"] for txn in self.of_kind("txn")}

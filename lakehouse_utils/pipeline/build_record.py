@@ -272,6 +272,8 @@ def _record(ref: TableRef, log: DeltaLog, own: Commit, later: list[Commit]) -> B
 def _what(commit: Commit) -> str:
     if commit.operation == "RESTORE":
         return f"was restored to an earlier version (RESTORE at version {commit.version})"
+    if commit.operation == "MERGE" and not commit.is_by_delta_rs:  # perhaps of a run of ours that ended too early
+        return f"was changed by a MERGE on Spark that no run has recorded (version {commit.version})"
     return f"was changed by another program ({commit.operation or 'a commit'} at version {commit.version})"
 
 

@@ -300,6 +300,27 @@ def test_rows_that_are_removed_right_after_the_servers_merge_come_back(pipeline,
     pipeline.require_finished()
 
 
+@pytest.mark.slow
+def test_a_run_that_ends_after_the_servers_merge_is_completed_by_the_next(pipeline, open_spark):
+    """It has not recorded the MERGE, and the note of the next run says that."""
+    for day in (1, 2):
+        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
+        pipeline.run()
+    pipeline.deliver(3, "3,2026-01-03,a,1")
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    pipeline.once(commits, "record", end, when=lambda table, *_: is_at(table, "silver.t"))
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(open_spark)
+    notes = lakes.RecordingProgress()
+    lakes.job(pipeline.lake, pipeline.landing, pipeline.described, notes, layers=SILVER)
+    reason = "it was changed by a MERGE on Spark that no run has recorded (version 3)"
+    assert notes.sentences == [f"silver.t is rebuilt, because {reason}"]
+    pipeline.require_finished()
+
+
 def test_broken_lines_that_a_restore_removes_before_a_merge_come_back(on_either_engine):
     """The MERGE into quarantine notes that problems are resolved."""
     pipeline = on_either_engine

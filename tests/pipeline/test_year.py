@@ -115,7 +115,9 @@ class Year:
         for _, table in lakes.opened(self.lake):
             table.create_checkpoint()
         requests: list[str] = []
-        with proxy_to(self.operator.environment["AWS_ENDPOINT_URL"], lambda method, _: requests.append(method)) as endpoint:
+        with proxy_to(
+            self.operator.environment["AWS_ENDPOINT_URL"], lambda method, _: requests.append(method)
+        ) as endpoint:
             self._job(self.operator.environment | {"AWS_ENDPOINT_URL": endpoint})
         return len(requests)
 

@@ -408,8 +408,7 @@ def _merge_since(table: DeltaTable, version: int) -> Commit | None:
 
 
 def _is_by_server(commit: Commit) -> bool:
-    is_by_delta_rs = str(commit.info.get("engineInfo", "")).startswith("delta-rs")
-    return commit.operation == "MERGE" and not commit.transactions and not is_by_delta_rs
+    return commit.operation == "MERGE" and not commit.transactions and not commit.is_by_delta_rs
 
 
 def _counts_of_merge(commit: Commit | None) -> MergeCounts:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from support.markdown import tables
@@ -91,6 +92,13 @@ class Table:
         merger = self.open().merge(rows, "target.id = source.id", "source", "target")
         merger.when_matched_update_all(predicate=when).execute()
 
+    def filter_merged_text(self) -> None:
+        self.uri = self.lake.uri("practice", "names")
+        self.write(pa.table({"id": [1, 2], "name": ["a", "a"]}))
+        self.merge(pa.table({"id": [1, 2], "name": ["b", "c"]}))
+        assert self.open().to_pyarrow_table().filter(pc.field("name") == "b").num_rows == 1
+        self.open().to_pyarrow_table(filters=[("name", "=", "b")])
+
     def write_negative_price(self) -> None:
         self.open().alter.add_constraint({"price_is_positive": "price > 0"})
         self.write(pa.table({"id": [9], "price": [-1.0]}), mode="append")
@@ -131,6 +139,7 @@ DELTA: dict[str, Callable[[Table], object]] = {
     "Cannot infer common argument type for logical boolean operation": lambda table: table.merge(
         ROWS, "target.id IS DISTINCT FROM source.id OR target.price IS DISTINCT FROM source.price"
     ),
+    "no kernel matching input types (string, string_view)": Table.filter_merged_text,
     'Z-order column "i"': lambda table: table.open().optimize.z_order("id"),
     "should be less then last available version": Table.restore_from_old_handle,
     "Invalid retention period": lambda table: table.open().vacuum(0),

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow as pa
@@ -195,7 +196,7 @@ def _require_columns(table: DeltaTable, columns: list[str]) -> None:
 
 def _numbered_files(table: DeltaTable, log: Iterable[Commit]) -> list[_Row]:
     """The live files' add actions, in the order of their numbers, with the `commit` that added each one."""
-    added_by = {add["path"]: commit.version for commit in log for add in commit.of_kind("add")}
+    added_by = {unquote(add["path"]): commit.version for commit in log for add in commit.of_kind("add")}
     adds = [add | {"commit": added_by.get(add["path"])} for add in live_add_actions(table)]
 
     def sort_key(add: _Row) -> tuple[Any, ...]:
@@ -221,12 +222,13 @@ class _ObjectStates:
                     self._register(commit.version, action.kind, action.fields)
 
     def _register(self, version: int, kind: str, file: dict[str, Any]) -> None:
-        self._first_named.setdefault(file["path"], (version, file.get("size", 0)))
+        key = unquote(file["path"])
+        self._first_named.setdefault(key, (version, file.get("size", 0)))
         if vector := deletion_vector_path(file):
             self._first_named.setdefault(vector, (version, 0))
             self._file_of_vector.pop(vector, None)
             if kind == "add":
-                self._file_of_vector[vector] = file["path"]
+                self._file_of_vector[vector] = key
 
     def state(self, key: str) -> str:
         if key.startswith("_delta_log/"):

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, Self, cast
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs
@@ -358,8 +359,8 @@ def live_files(ref: TableRef, table: DeltaTable) -> list[str]:
 def live_add_actions(table: DeltaTable) -> list[dict[str, Any]]:
     """The add action of each live file, flat: path, size_bytes, num_records, `partition.<column>`, `min.<column>` ...
 
-    num_records is None if the log does not have it; deleted rows are not counted. Statistics use the names of the
-    table's columns, also under column mapping.
+    path is the object's key below the table; the log has it URL-encoded. num_records is None if the log does not have
+    it; deleted rows are not counted. Statistics use the names of the table's columns, also under column mapping.
     """
     adds: list[dict[str, Any]] = pa.table(table.get_add_actions(flatten=True)).to_pylist()
     deleted = _deleted_rows_by_path(table)
@@ -367,6 +368,7 @@ def live_add_actions(table: DeltaTable) -> list[dict[str, Any]]:
     for add in adds:
         if add["num_records"] is not None:
             add["num_records"] -= deleted.get(add["path"], 0)
+        add["path"] = unquote(add["path"])
         for bound in ("min", "max"):
             add |= {f"{bound}.{name}": add.get(f"{bound}.{physical}") for name, physical in physical_names.items()}
     return adds

@@ -93,7 +93,7 @@ class _Files:
     """The live files of a table, commit by commit."""
 
     def __init__(self, live: Iterable[str]) -> None:
-        self.live = set(live)
+        self.live = set(map(unquote, live))
         self.added_by = dict.fromkeys(self.live, -1)  # by path: the version that added the file for the first time
         self.removed_by: dict[str, Commit] = {}
 

@@ -99,6 +99,16 @@ def test_objects_of_a_table(lake: Lake) -> None:
     assert row(frame, 4) == ["stray.parquet", 3, "orphan"]
 
 
+def test_objects_of_a_table_with_encoded_paths(lake: Lake) -> None:
+    """A file whose partition value has a space is live, or old, although the log URL-encodes its path."""
+    table = write(lake, [1, 2], ["New York", "São Paulo"], partition_by=["name"])
+    table.delete("id = 2")
+    lake.s3.put_object(Bucket=lake.bucket, Key=lake.key("t", "name=New%20York", "stray.parquet"), Body=b"x")
+    frame = views.objects(lake, "t")
+    assert frame["state"].tolist() == ["log", "log", "live", "orphan", "old"]
+    assert views.files(lake.delta("t"))[["name", "commit"]].values.tolist() == [["New York", 0]]
+
+
 def test_objects_of_a_folder_without_a_log(lake: Lake) -> None:
     """In a folder that is not a table every object is an orphan; a folder without objects gives an empty frame."""
     lake.s3.put_object(Bucket=lake.bucket, Key=lake.key("raw", "a.csv"), Body=b"x")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 from support import lakes
@@ -36,6 +37,18 @@ def test_lake_that_the_job_has_built_has_no_problems(right):
 
 def test_empty_lake_has_no_problems(lake):
     """Where no table exists, nothing is wrong."""
+    assert problems(lake) == []
+
+
+def test_paths_that_the_log_encodes_are_no_problem(lake):
+    """A partition value may have a space, also if the log no longer has the commit that added the file."""
+    rows = pa.table({"city": ["New York", "Porto"], "id": [1, 2]})
+    write_deltalake(lake.uri("bronze", "stores"), rows, partition_by="city", storage_options=lake.storage_options)
+    assert problems(lake) == []
+    lake.delta("bronze", "stores").create_checkpoint()
+    write_deltalake(lake.uri("bronze", "stores"), rows, mode="append", storage_options=lake.storage_options)
+    lake.s3.delete_object(Bucket=lake.bucket, Key=lake.key("bronze", "stores", "_delta_log", f"{0:020}.json"))
+    lake.delta("bronze", "stores").delete("city = 'New York'")
     assert problems(lake) == []
 
 

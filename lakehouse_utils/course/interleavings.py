@@ -67,9 +67,12 @@ class SmallWriter:
         """
         self._s3.put_object(Bucket=self._lake.bucket, Key=self._key(version), Body=commit, IfNoneMatch="*")
 
-    def read_commit(self, version: int) -> bytes:
-        """Return the stored commit of a version."""
-        return self._s3.get_object(Bucket=self._lake.bucket, Key=self._key(version))["Body"].read()
+    def read_commit(self, version: int) -> bytes | None:
+        """Return the stored commit of a version; None if there is none."""
+        try:
+            return self._s3.get_object(Bucket=self._lake.bucket, Key=self._key(version))["Body"].read()
+        except self._s3.exceptions.NoSuchKey:
+            return None
 
     def _key(self, version: int) -> str:
         return f"{self._folder}/_delta_log/{version:020}.json"

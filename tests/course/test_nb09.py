@@ -1,8 +1,10 @@
 """Notebook 09: right answers that are written differently, and the pairs of operations that make a wrong table."""
 
 import random
+import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +13,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, HTTPClientError
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from notebooks.books import Book
 from support.exercises import verdict
 
+from lakehouse_utils.course import interleavings
+from lakehouse_utils.course.exercises import Wrong, check, nb09
+from lakehouse_utils.course.interleavings import SmallWriter
 from lakehouse_utils.lake import Lake
 
 Sell = Callable[..., bool]
@@ -108,6 +114,72 @@ def test_other_retry_loops(lake: Lake, sell: Sell) -> None:
     assert verdict("09.1", sell, lake).startswith("No sale is lost")
 
 
+def test_a_commit_that_does_not_arrive(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notebook's writer puts its commit again if the connection ends before the server has it."""
+    names: dict[str, Any] = {"ClientError": ClientError, "HTTPClientError": HTTPClientError}
+    exec(Book.of_number("09").code_from("def append(writer)"), names)
+    put, versions = SmallWriter.put_commit, list[int]()
+
+    def put_at_second_attempt(writer: SmallWriter, version: int, commit: bytes) -> None:
+        versions.append(version)
+        if len(versions) == 1:
+            raise ConnectionClosedError(endpoint_url=lake.endpoint)
+        put(writer, version, commit)
+
+    monkeypatch.setattr(SmallWriter, "put_commit", put_at_second_attempt)
+    DeltaTable.create(lake.uri("ledger"), pa.schema({"writer": pa.string()}), storage_options=lake.storage_options)
+    (run,) = interleavings.explore(lake, names["append"], "ledger", writers=["A"])
+    assert (run.rows, run.errors, versions) == ("A", {}, [1, 1])
+
+
+class Seller:
+    """Sells when it is called."""
+
+    def __call__(self, *arguments: Any) -> bool:
+        return sell_in_sql(*arguments)
+
+
+@pytest.mark.parametrize("sell", [Seller(), partial(sell_by_recursion, attempt=1)], ids=["object", "partial"])
+def test_other_callables(lake: Lake, monkeypatch: pytest.MonkeyPatch, sell: Sell) -> None:
+    """What can be called like a function is accepted like one."""
+    monkeypatch.setattr("lakehouse_utils.course.lessons.current", lambda: lake)
+    assert check("09.1", sell).solved
+
+
+def sell_with_an_old_handle(
+    open_table: Callable[[], DeltaTable], _pause: Callable[[float], None], product: int, pieces: int
+) -> bool:
+    """Neither open the table again nor pause after a conflict."""
+    table = open_table()
+    while True:
+        try:
+            table.update({"quantity": f"quantity - {pieces}"}, predicate=f"product_id = {product}")
+        except CommitFailedError:
+            continue
+        return True
+
+
+def sell_without_an_end(*_arguments: Any) -> bool:
+    """Never end, before the table is opened."""
+    while True:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("sell", "hint"), [(sell_with_an_old_handle, "Open the table in each"), (sell_without_an_end, "does not end")]
+)
+def test_a_loop_without_an_end(lake: Lake, monkeypatch: pytest.MonkeyPatch, sell: Sell, hint: str) -> None:
+    """A function that calls nothing that the check passes to it is interrupted after a while."""
+    monkeypatch.setattr(nb09, "_TIME_LIMIT_S", 3.0)
+    monkeypatch.setattr(nb09, "_check_simple_sales", lambda *_: None)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores the signal
+    try:
+        with pytest.raises(Wrong, match=hint):
+            verdict("09.1", sell, lake)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def test_other_orphans(lake: Lake) -> None:
     """A tuple is as good as a list."""
     write_deltalake(lake.uri("shop", "deliveries"), pa.table({"id": [1]}), storage_options=lake.storage_options)
@@ -128,6 +200,17 @@ def test_numbers_of_numpy(lake: Lake) -> None:
     assert verdict("09.3", answer, lake).startswith("Version 3 was based on version 1.")
 
 
+def test_a_table_that_was_written_twice(lake: Lake) -> None:
+    """If the cell that makes the table of 09.3 is run again, the answer of either run is right."""
+    names: dict[str, Any] = {"lake": lake, "S3": {"storage_options": lake.storage_options}, "pa": pa}
+    names |= {"DeltaTable": DeltaTable, "write_deltalake": write_deltalake}
+    code = Book.of_number("09").code_from("payments = lake.uri")
+    for version in (4, 11):
+        exec(code, names)
+        text = verdict("09.3", {"version": version, "surplus": 51}, lake)
+        assert text == f"Version {version} was based on version {version - 2}. Of its 60 copies, 51 are left."
+
+
 @pytest.mark.slow
 def test_pairs_of_operations(lake: Lake) -> None:
     """The notebook's code finds the wrong pairs that its text names, and the conflicts that delta-rs reports."""
@@ -142,3 +225,4 @@ def test_pairs_of_operations(lake: Lake) -> None:
         ("merge", "overwrite"),
     }
     assert outcomes.loc["delete", "delete"] == "error"
+    assert names["result"]("append", "overwrite", is_stale=True) == [4, 5, 9]  # right only in the other order

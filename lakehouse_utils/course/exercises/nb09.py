@@ -1,13 +1,16 @@
 """The exercises of notebook 09: a retry loop, the orphans of a partitioned table, the commit that doubled rows."""
 
+import _thread
 import json
+import random
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
-from types import FunctionType
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
@@ -18,12 +21,19 @@ from lakehouse_utils.lake import Lake
 _ATTEMPTS = 5
 _HANDLES_PER_ATTEMPT = 2  # at most; one that reads and one that updates with a condition are right too
 _LONGEST_PAUSE_S = 1.0
+_SEED_OF_HIGH_NUMBERS = 459424  # the first five calls of random.random() return more than 0.9
+_TIME_LIMIT_S = 30.0  # of one call
 _PRODUCT, _OTHER_PRODUCT = 7, 8
 
 Sell = Callable[..., Any]
 
+_OLD_HANDLE = (
+    "The handle was opened once, so after a refused commit it still has the old version. Open the table in each"
+    " attempt."
+)
 
-@exercise("09.1", "Find the fault in a retry loop", expects=FunctionType)
+
+@exercise("09.1", "Find the fault in a retry loop", expects=Callable)
 def check_sell(answer: Sell, lake: Lake) -> Right:
     """The function sells while another writer does; it reads and updates with one handle, and gives up after five."""
     _check_simple_sales(answer, lake)
@@ -39,12 +49,19 @@ def _check_simple_sales(answer: Sell, lake: Lake) -> None:
         sold = shop.call(answer, pieces)
         left = quantity - pieces * expected
         case = f"No one else sells, and there are {quantity} pieces. A sale of {pieces}"
-        if bool(sold) is not expected:
+        if not _is(sold, expected):
             raise Wrong(f"{case} should return {expected}, but it returned {sold!r}.")
         if shop.quantity() != left:
             raise Wrong(f"{case} should leave {left} pieces; it left {shop.quantity()}.")
         if shop.quantity(_OTHER_PRODUCT) != quantity:
             raise Wrong("Your function also changed another product. What is the predicate of the update?")
+        if not expected and shop.version():
+            raise Wrong(f"{case} should not change the table, but your function made a commit.")
+
+
+def _is(sold: object, expected: bool) -> bool:
+    """Whether the learner's function returned `expected` itself, and not what only counts as true or false."""
+    return isinstance(sold, bool | np.bool_) and bool(sold) is expected
 
 
 def _check_other_errors(answer: Sell, lake: Lake) -> None:
@@ -55,14 +72,20 @@ def _check_other_errors(answer: Sell, lake: Lake) -> None:
     if shop.pauses or shop.opened > _HANDLES_PER_ATTEMPT:
         raise Wrong(
             "A constraint of the table refuses the new quantity, and your function tries again. Catch only"
-            " CommitFailedError: no other error goes away by another try."
+            " CommitFailedError: trying again does not help with any other error."
         )
+    shop = _Shop(lake, 10, is_unreachable=True)
+    try:
+        shop.call(answer, 3)
+    except OSError:
+        return
+    raise Wrong("open_table raised an OSError, and your function caught it. Catch only CommitFailedError.")
 
 
 def _check_competition(answer: Sell, lake: Lake) -> None:
     for times in (1, 2):
         shop = _Shop(lake, 20, competitor_sells=5, times=times)
-        if not _sell_in_competition(answer, shop, times):
+        if not _is(_sell_in_competition(answer, shop, times), True):
             raise Wrong("Another writer sold pieces, but enough were left. Your function should return True.")
         if shop.opened < times:
             raise Wrong(
@@ -77,7 +100,7 @@ def _check_competition(answer: Sell, lake: Lake) -> None:
             )
     shop = _Shop(lake, 10, competitor_sells=8, times=1)
     sold = _sell_in_competition(answer, shop, 1)
-    if sold or shop.quantity() != 2:
+    if not _is(sold, False) or shop.quantity() != 2:
         raise Wrong(
             "There were 10 pieces, and another writer sold 8 before your commit. Your sale of 3 should return False,"
             f" but it returned {sold!r}, and the table says {shop.quantity()}. Check the quantity in each attempt."
@@ -90,10 +113,7 @@ def _sell_in_competition(answer: Sell, shop: "_Shop", times: int) -> Any:  # noq
         return shop.call(answer, 3)
     except CommitFailedError:
         if shop.opened == 1:
-            raise Wrong(
-                "The handle was opened once, so after a refused commit it still has the old version. Open the table in"
-                " each attempt."
-            ) from None
+            raise Wrong(_OLD_HANDLE) from None
         raise Wrong(
             f"Another writer sold {'once' if times == 1 else 'twice'}, and your function raised the CommitFailedError"
             f" after {shop.attempts} attempts. It should make up to five."
@@ -101,50 +121,84 @@ def _sell_in_competition(answer: Sell, shop: "_Shop", times: int) -> Any:  # noq
 
 
 def _check_bound(answer: Sell, lake: Lake) -> None:
-    pauses: list[list[float]] = []
-    for _ in range(2):
-        shop = _Shop(lake, 100, competitor_sells=1, times=3 * _ATTEMPTS)
-        pauses.append(shop.pauses)
-        try:
-            shop.call(answer, 1)
-        except CommitFailedError:
-            pass
-        else:
-            raise Wrong(
-                "Another writer is always faster. After the fifth attempt your function should raise the"
-                " CommitFailedError, so that its caller knows that nothing was sold; it returned instead."
-            )
-        if shop.attempts != _ATTEMPTS:
-            raise Wrong(
-                f"Another writer is always faster. Your function made {shop.attempts} attempts instead of five."
-            )
-        if len(shop.pauses) != _ATTEMPTS - 1:
-            raise Wrong(
-                f"Five attempts have four pauses between them; your function made {len(shop.pauses)}. There is nothing"
-                " to wait for after the last attempt."
-            )
-        if not all(0 <= seconds <= _LONGEST_PAUSE_S for seconds in shop.pauses):
-            raise Wrong(f"A pause should be up to 1 second; the longest was {max(shop.pauses):g} seconds.")
-    if pauses[0] == pauses[1]:
+    first, second = (_pauses_until_error(answer, lake) for _ in range(2))
+    if first == second:
         raise Wrong(
             "Two calls made exactly the same pauses. Two writers that collided once would collide again: take a random"
             " number of seconds."
         )
+    state = random.getstate()
+    random.seed(_SEED_OF_HIGH_NUMBERS)  # so that pauses that can be too long are too long
+    try:
+        _pauses_until_error(answer, lake)
+    finally:
+        random.setstate(state)
+
+
+def _pauses_until_error(answer: Sell, lake: Lake) -> list[float]:
+    """The pauses of a call that is always refused, in seconds. Raises Wrong if there are too few, or if one is long."""
+    shop = _Shop(lake, 100, competitor_sells=1, times=3 * _ATTEMPTS)
+    try:
+        shop.call(answer, 1)
+    except CommitFailedError:
+        pass
+    else:
+        raise Wrong(
+            "Another writer is always faster. After the fifth attempt your function should raise the"
+            " CommitFailedError, so that its caller knows that nothing was sold; it returned instead."
+        )
+    if shop.attempts != _ATTEMPTS:
+        raise Wrong(f"Another writer is always faster. Your function made {shop.attempts} attempts instead of five.")
+    if len(shop.pauses) != _ATTEMPTS - 1:
+        raise Wrong(
+            f"Five attempts have four pauses between them; your function made {len(shop.pauses)}. There is nothing"
+            " to wait for after the last attempt."
+        )
+    if not all(0 <= seconds <= _LONGEST_PAUSE_S for seconds in shop.pauses):
+        raise Wrong(f"A pause should be up to 1 second; the longest was {max(shop.pauses):g} seconds.")
+    return shop.pauses
 
 
 class _EndlessLoop(BaseException):
     """Ends a function that catches every Exception and never gives up."""
 
 
-class _Shop:
-    """A new table with two products, and another writer that sells after each of the first `times` opens."""
+@contextmanager
+def _time_limit() -> Iterator[None]:
+    """Interrupt the block, as Ctrl+C does, if it takes too long. Raises _EndlessLoop then."""
+    is_over = threading.Event()
 
-    def __init__(self, lake: Lake, quantity: int, *, competitor_sells: int = 0, times: int = 0) -> None:
+    def interrupt() -> None:
+        is_over.set()
+        _thread.interrupt_main()
+
+    timer = threading.Timer(_TIME_LIMIT_S, interrupt)
+    timer.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not is_over.is_set():
+            raise
+        raise _EndlessLoop from None
+    finally:
+        timer.cancel()
+
+
+class _Shop:
+    """A new table with two products, and another writer that sells after each of the first `times` opens.
+
+    If it `is_unreachable`, the first open raises an OSError.
+    """
+
+    def __init__(
+        self, lake: Lake, quantity: int, *, competitor_sells: int = 0, times: int = 0, is_unreachable: bool = False
+    ) -> None:
         self.opened = 0
         self.pauses: list[float] = []
         self._opened_at: set[int] = set()  # the number of pauses before each open
         self._lake, self._names = lake, ("exercises", f"stock-{secrets.token_hex(4)}")
         self._competitor_sells, self._times = competitor_sells, times
+        self._is_unreachable = is_unreachable
         rows = pa.table({"product_id": [_PRODUCT, _OTHER_PRODUCT], "quantity": [quantity, quantity]})
         write_deltalake(lake.uri(*self._names), rows, storage_options=lake.storage_options)
 
@@ -156,11 +210,12 @@ class _Shop:
     def call(self, sell: Sell, pieces: int) -> Any:  # noqa: ANN401 - what the learner's function returns
         """Call the learner's function. Raises what it raises, and Wrong if it does not end."""
         try:
-            return sell(self.open, self.pauses.append, _PRODUCT, pieces)
+            with _time_limit():
+                return sell(self.open, self.pause, _PRODUCT, pieces)
         except _EndlessLoop:
-            raise Wrong(
-                f"Your function made more than {3 * _ATTEMPTS} attempts. It should make five at most."
-            ) from None
+            if self.opened == 1 and self._times:
+                raise Wrong(_OLD_HANDLE) from None
+            raise Wrong("Your function does not end. It should make five attempts at most.") from None
 
     def forbid_sales(self) -> None:
         """Add a constraint that every sale breaks."""
@@ -172,11 +227,23 @@ class _Shop:
         self._opened_at.add(len(self.pauses))
         if self.opened > 3 * _ATTEMPTS:
             raise _EndlessLoop
+        if self._is_unreachable and self.opened == 1:
+            raise OSError("the storage cannot be reached")
         table = open_table(self._lake, *self._names)
         if self.opened <= self._times:
             sold = {"quantity": f"quantity - {self._competitor_sells}"}
             open_table(self._lake, *self._names).update(sold, predicate=f"product_id = {_PRODUCT}")
         return table
+
+    def pause(self, seconds: float) -> None:
+        """What the learner's function gets as `pause`."""
+        self.pauses.append(seconds)
+        if len(self.pauses) > 3 * _ATTEMPTS:
+            raise _EndlessLoop
+
+    def version(self) -> int:
+        """The newest version of the table; 0 if there was no sale."""
+        return open_table(self._lake, *self._names).version()
 
     def quantity(self, product: int = _PRODUCT) -> int | None:
         """The pieces that the table says are left."""
@@ -212,10 +279,15 @@ def _explain_orphans(given: list[Any], orphans: list[str], stored: Any, logs: se
     if nonexistent := sorted(set(given) - set(stored)):
         raise Wrong(f"The table's folder has no object {nonexistent[0]!r}. List the keys as S3 returns them.")
     if surplus := sorted(set(given) - set(orphans)):
-        if any(uri.endswith(name.rpartition("/")[2]) for name in surplus for uri in live):
+        in_use = [name for name in surplus if any(uri.endswith(name.rpartition("/")[2]) for uri in live)]
+        if in_use and all("%" in name for name in in_use):
             raise Wrong(
                 "A live file is in your list: deleting it would lose rows. The log writes the path of New York in"
                 " another way than the listing: it is URL-encoded, so decode it once. `file_uris()` is decoded already."
+            )
+        if in_use:
+            raise Wrong(
+                "A live file is in your list: deleting it would lose rows. Collect the paths of `add` actions too."
             )
         raise Wrong("A file in your list was removed by a later commit. Old versions need it, so it is not an orphan.")
     if missing := sorted(set(orphans) - set(given)):
@@ -233,19 +305,20 @@ def check_wrong_commit(answer: dict[str, Any], lake: Lake) -> Right:
     newest = open_table(lake, "shop", "payments").version()
     ids = [_payment_ids(lake, version) for version in range(newest + 1)]
     surplus = [len(rows) - len(set(rows)) for rows in ids]
-    wrong = next(version for version, count in enumerate(surplus) if count)
+    # More than one, if the cell that makes the table was run again.
+    wrong = [later for later in range(1, newest + 1) if surplus[later] > 0 == surplus[later - 1]]
     version, count = answer["version"], answer["surplus"]
-    if (version, count) == (wrong, surplus[-1]):
+    if version in wrong and count == surplus[-1]:
         return Right(
-            f"Version {wrong} was based on version {wrong - 2}. Of its {surplus[wrong]} copies, {count} are left."
+            f"Version {version} was based on version {version - 2}. Of its {surplus[version]} copies, {count} are left."
         )
-    if version == wrong - 1:
+    if version + 1 in wrong:
         raise Wrong(f"Version {version} is a compaction that is right: it changed no row. Count the rows after it.")
-    if version != wrong:
+    if version not in wrong:
         raise Wrong("That is not the first version with a payment twice. Go through the versions from the start.")
-    if count == surplus[wrong]:
+    if count == surplus[version]:
         raise Wrong(
-            f"{count} is the surplus in version {wrong}. A later commit deleted rows: count the newest version."
+            f"{count} is the surplus in version {version}. A later commit deleted rows: count the newest version."
         )
     if count == len(ids[-1]):
         raise Wrong("That is the number of all rows. The surplus is the rows minus the distinct payments.")

@@ -35,6 +35,13 @@ _READ_ONCE = _with(
     ),
     ('        stock = table.to_pandas().set_index("product_id")["quantity"]\n', ""),
 )
+_RAISE_AT_END = "            if attempt == 4:\n                raise\n"
+_OPEN_IN_TRY = """        try:
+            table = open_table()
+            stock = table.to_pandas().set_index("product_id")["quantity"]
+            if stock[product_id] < pieces:
+                return False
+"""
 _FILES = """import json
 from urllib.parse import unquote
 folder = lake.key("shop", "deliveries", "")
@@ -130,6 +137,57 @@ answer = sell""",
         ),
         "Catch only CommitFailedError",
     ),
+    (
+        "09.1",
+        _with(
+            (
+                "except CommitFailedError:\n            if attempt == 4",
+                "except (CommitFailedError, OSError):\n            if attempt == 4",
+            ),
+            ("        table = open_table()\n", ""),
+            ('        stock = table.to_pandas().set_index("product_id")["quantity"]\n', ""),
+            ("        if stock[product_id] < pieces:\n            return False\n        try:\n", _OPEN_IN_TRY),
+        ),
+        "open_table raised an OSError",
+    ),
+    (
+        "09.1",
+        """def sell(open_table, pause, product_id, pieces):
+    table = open_table()
+    while True:
+        stock = table.to_pandas().set_index("product_id")["quantity"]
+        if stock[product_id] < pieces:
+            return False
+        try:
+            left = stock[product_id] - pieces
+            table.update({"quantity": str(left)}, predicate=f"product_id = {product_id}")
+            return True
+        except CommitFailedError:
+            pause(random.random())
+
+
+answer = sell""",
+        "Open the table in each attempt",
+    ),
+    (
+        "09.1",
+        _with(("for attempt in range(5)", "while True"), (_RAISE_AT_END, ""), ("2**attempt", "1")),
+        "does not end",
+    ),
+    ("09.1", _with(("return False", "return None")), "A sale of 3 should return False, but it returned None"),
+    (
+        "09.1",
+        _with(("            table.update", "            done = table.update"), ("return True", "return done")),
+        "A sale of 3 should return True, but it returned {",
+    ),
+    (
+        "09.1",
+        _with(
+            ("            return False", '            table.update({"quantity": "quantity"})\n            return False')
+        ),
+        "should not change the table",
+    ),
+    ("09.1", _with(("0.05 * 2**attempt", "0.2 * 2**attempt")), "up to 1 second"),
     ("09.1", "answer = 7", "it is of type int"),
     (
         "09.2",
@@ -159,6 +217,11 @@ answer = sorted(data_files - {unquote(name) for name in named})""",
         + """uris = DeltaTable(deliveries, **S3).file_uris()
 answer = sorted(data_files - {unquote(uri).partition("/shop/deliveries/")[2] for uri in uris})""",
         "`file_uris()` is decoded already",
+    ),
+    (
+        "09.2",
+        _FILES.replace('("add", "remove")', '("remove",)') + "answer = sorted(data_files - named)",
+        "`add` actions too",
     ),
     ("09.2", _FILES + "answer = sorted(stored - named)", "The log's own files"),
     (

@@ -170,6 +170,7 @@ for columns in (["page_id"], ["customer_id", "page_id"]):
     ("layout", "pair"),
     [
         ('table.optimize.z_order(columns=["page_id"], target_size=65_000)', "(table, gb)"),
+        ('table.optimize.z_order(columns=["page_id"], target_size=180_000)', "(table, gb)"),
         (
             """rows = table.to_pyarrow_table().sort_by("page_id")
 for begin in range(0, len(rows), 2560):

@@ -1,5 +1,6 @@
 """The exercises of notebook 05: predict what maintenance leaves, choose a layout by measuring, repair and vacuum."""
 
+from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
@@ -19,10 +20,9 @@ PREDICTED = (
     5,
     frozenset({0, 1, 2, 6, 7}),
 )  # of 05.1: version, live files, files in the folder, readable versions
-_NEWEST_OF_NEW_TABLE = 5  # the notebook's new_table makes six appends
+_APPENDS = 6  # of the notebook's new_table, which make the versions 0 to 5
 _CUSTOMER, _PAGE = 200, 420  # as in the notebook's QUESTIONS
 _CUSTOMER_QUERIES, _PAGE_QUERIES = 1_000, 9_000  # per day
-_FEWEST_FILES = 10
 _TOLERANCE = 0.05  # DuckDB rounds the bytes, and may join two requests into one
 _AUDITED_VERSION = 5
 
@@ -62,7 +62,8 @@ def _prediction(answer: Any) -> tuple[int, int, int, set[int]]:  # noqa: ANN401
     *numbers, readable = answer
     if not all(isinstance(number, Integral) and not isinstance(number, bool) for number in numbers):
         raise Wrong("The first three values should be whole numbers: version, live files, files in the folder.")
-    if isinstance(readable, str | Real) or not all(isinstance(each, Integral) for each in readable):
+    is_collection = isinstance(readable, Iterable) and not isinstance(readable, str)
+    if not is_collection or not all(isinstance(each, Integral) for each in readable):
         raise Wrong("The last value should be a list of versions, such as [0, 1].")
     version, live, in_folder = (int(number) for number in numbers)
     return version, live, in_folder, {int(each) for each in readable}
@@ -96,11 +97,13 @@ def check_layout(answer: Any, lake: Lake) -> Right:  # noqa: ANN401
     """The table that is sorted by page, and the GB that the day's queries read from it."""
     table, given = _table_and_number(answer, lake)
     adds = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    if table.version() <= _NEWEST_OF_NEW_TABLE:
+    if table.version() < _APPENDS:
         raise Wrong("The table is still as new_table wrote it. Make the two layouts with z_order, then measure them.")
-    if len(adds) < _FEWEST_FILES:
+    if len(adds) < _APPENDS:
         files = f"{len(adds)} file{'s' * (len(adds) != 1)}"
-        raise Wrong(f"The table has only {files}, so there is little to skip. Pass target_size.")
+        raise Wrong(
+            f"The table has only {files}, so there is little to skip. Pass target_size=int(70_000 * SCALE) to z_order."
+        )
     for_page, for_customer = (
         sum(add[f"min.{column}"] <= value <= add[f"max.{column}"] for add in adds)
         for column, value in (("page_id", _PAGE), ("customer_id", _CUSTOMER))
@@ -191,8 +194,8 @@ def check_archive(answer: DeltaTable, lake: Lake) -> Right:
         raise Wrong("The newest version has lost files, which vacuum never causes. Run the cell again.")
     if audited - data_files:
         raise Wrong(
-            f"Version {_AUDITED_VERSION} has lost files, so the auditors can no longer read it. Name the version to"
-            " keep."
+            f"Version {_AUDITED_VERSION} has lost files, so the auditors can no longer read it. Is {_AUDITED_VERSION}"
+            " in keep_versions?"
         )
     _require_rows(table.to_pyarrow_table(), audited_table.to_pyarrow_table())
     unneeded = data_files - audited - live
@@ -210,6 +213,10 @@ def check_archive(answer: DeltaTable, lake: Lake) -> Right:
 
 def _require_rows(rows: pa.Table, before: pa.Table) -> None:
     """Raise Wrong if `rows` are not the rows `before` the fault, less those that the delete removes."""
+    if missing := [name for name in before.column_names if name not in rows.column_names]:
+        raise Wrong(f"The table has lost the column {missing[0]}. A repair keeps all columns.")
+    if surplus := [name for name in rows.column_names if name not in before.column_names]:
+        raise Wrong(f"Version {_AUDITED_VERSION} has no column {surplus[0]}. A repair adds none.")
     is_deleted = pc.fill_null(pc.greater(before["seconds"], 200), fill_value=False)
     expected = before.filter(pc.invert(is_deleted))
     if len(rows) in (2 * len(expected), 2 * len(before)):
@@ -218,13 +225,18 @@ def _require_rows(rows: pa.Table, before: pa.Table) -> None:
         raise Wrong("The rows that the delete had removed are back. A restore undoes every later commit, so repeat it.")
     if len(rows) == len(expected) - expected["seconds"].null_count:
         raise Wrong("The rows without seconds are lost. NULL > 200 is not true, so the delete had kept them.")
-    key = [("viewed_at", "ascending")]
-    if set(rows.column_names) != set(expected.column_names) or not rows.select(expected.column_names).cast(
-        expected.schema
-    ).sort_by(key).equals(expected.sort_by(key)):
+    if len(rows) == len(expected) - pc.sum(pc.equal(expected["seconds"], 200)).as_py():
+        raise Wrong("The rows with exactly 200 seconds are lost. Is 200 > 200 true?")
+    if len(rows) != len(expected):
         raise Wrong(
             f"The table has {len(rows):,} rows. It should have the {len(expected):,} rows of version"
             f" {_AUDITED_VERSION} that the delete keeps, each once."
+        )
+    key = [("viewed_at", "ascending")]
+    if not rows.select(expected.column_names).cast(expected.schema).sort_by(key).equals(expected.sort_by(key)):
+        raise Wrong(
+            f"The number of rows is right, but not their values. They should be the rows of version {_AUDITED_VERSION}"
+            " that the delete keeps, unchanged."
         )
 
 

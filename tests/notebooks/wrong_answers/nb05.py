@@ -37,6 +37,7 @@ WRONG_ANSWERS = [
     ("05.1", "answer = (9, 2, 3, [0, 1, 2, 6, 7])", "three appends"),
     ("05.1", "answer = (9, 2, 6, [0, 1, 2, 6, 7])", "Count the live files"),
     ("05.1", "answer = (9, 2, 5, 5)", "a list of versions"),
+    ("05.1", "answer = (9, 2, 5, None)", "a list of versions"),
     ("05.1", "answer = (9, 2, [0, 1, 2, 6, 7])", "It should have four"),
     (
         "05.2",
@@ -54,7 +55,14 @@ answer = (by_customer, 1.1)""",
     (
         "05.2",
         'by_page = new_table("by_page")\nby_page.optimize.z_order(["page_id"])\nanswer = (by_page, 1.1)',
-        "Pass target_size",
+        "has only 1 file, so there is little to skip. Pass target_size=int(70_000 * SCALE)",
+    ),
+    (
+        "05.2",
+        """by_page = new_table("by_page")
+by_page.optimize.z_order(["page_id"], target_size=TARGET)
+answer = (by_page, 1.1)""",
+        "has only 3 files, so there is little to skip. Pass target_size=int(70_000 * SCALE)",
     ),
     ("05.2", _LAYOUTS + "answer = (by_page, 9000 * page + 1000 * customer)", "That is in bytes"),
     ("05.2", _LAYOUTS + "answer = (by_page, (9000 * page + 1000 * customer) / 1e6)", "That is in MB"),
@@ -104,6 +112,46 @@ write_deltalake(archive, kept.to_arrow_table(), mode="overwrite")
         "05.3",
         ARCHIVE + _REPAIR + "archive.vacuum(**at_once, full=True, dry_run=False)\nanswer = archive",
         "Version 5 has lost files",
+    ),
+    (
+        "05.3",
+        ARCHIVE + _REPAIR + _VACUUM.replace("[5]", "[6]") + "answer = archive",
+        "Is 5 in keep_versions?",
+    ),
+    (
+        "05.3",
+        ARCHIVE + 'archive.restore(6)\narchive.delete("seconds >= 200")\n' + _VACUUM + "answer = archive",
+        "Is 200 > 200 true?",
+    ),
+    (
+        "05.3",
+        ARCHIVE
+        + """kept = archive.to_pyarrow_table(columns=["viewed_at", "seconds"])
+write_deltalake(archive, kept, mode="overwrite", schema_mode="overwrite")
+"""
+        + _VACUUM
+        + "answer = archive",
+        "has lost the column",
+    ),
+    (
+        "05.3",
+        ARCHIVE
+        + _REPAIR
+        + """noted = db.sql(f"SELECT *, 'checked' AS note FROM delta_scan('{archive.table_uri}')").to_arrow_table()
+write_deltalake(archive, noted, mode="overwrite", schema_mode="overwrite")
+"""
+        + _VACUUM
+        + "answer = archive",
+        "has no column note",
+    ),
+    (
+        "05.3",
+        ARCHIVE
+        + _REPAIR
+        + 'archive.update({"seconds": "0"}, predicate="seconds IS NULL")\n'
+        + _VACUUM
+        + "answer = archive",
+        "but not their values",
     ),
     (
         "05.3",

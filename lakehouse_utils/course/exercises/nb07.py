@@ -46,10 +46,12 @@ def check_valid_lines(answer: Any, lake: Lake) -> Right:  # noqa: ANN401, ARG001
     numbers = _numbers(answer)
     if numbers and all(isinstance(number, (bool, np.bool_)) for number in numbers):
         raise Wrong("That is true or false for each line. Filter `supplied` by it, and take the column `line`.")
+    if any(isinstance(number, str) for number in numbers):
+        raise Wrong("These are texts. A line number is a number, without quotes.")
     try:
         lines = sorted(int(number) for number in numbers)
     except (TypeError, ValueError):
-        raise Wrong(_EXPECTED) from None
+        raise Wrong(f"{_EXPECTED} The values are of type {type(numbers[0]).__name__}.") from None
     if lines != sorted(numbers):
         raise Wrong("A line number is a whole number.")
     if outside := [line for line in lines if line not in _LINES]:
@@ -75,20 +77,30 @@ _EXPECTED = "Put the line numbers into a list, such as [1, 2]."
 
 
 def _numbers(answer: Any) -> list[Any]:  # noqa: ANN401 - any collection of line numbers
-    """The elements of a collection, or of the column `line` (or the only column) of a table of any library."""
+    """The elements of a collection, or of the column `line` (or the only column) of a table of any library.
+
+    A table may also be a dict of columns, as from DuckDB's `fetchnumpy`, or a list of rows.
+    """
     if isinstance(answer, pl.LazyFrame):
         answer = answer.collect()
     elif isinstance(answer, DuckDBPyRelation):
         answer = answer.to_arrow_table()
-    if isinstance(answer, (pd.DataFrame, pl.DataFrame, pa.Table)):
-        names = [*(answer.column_names if isinstance(answer, pa.Table) else answer.columns)]
+    if isinstance(answer, (pd.DataFrame, pl.DataFrame, pa.Table, dict)):
+        names = [*(answer.column_names if isinstance(answer, pa.Table) else getattr(answer, "columns", answer))]
         if "line" not in names and len(names) != 1:
-            raise Wrong(_EXPECTED)
+            raise Wrong(f"{_EXPECTED} The answer has the columns {', '.join(map(str, names))}.")
         answer = answer["line" if "line" in names else names[0]]
     if isinstance(answer, (str, pl.Expr)) or not isinstance(answer, Iterable):
-        raise Wrong(_EXPECTED)
-    values = [value.as_py() if isinstance(value, pa.Scalar) else value for value in answer]
-    return [value[0] if isinstance(value, tuple) and len(value) == 1 else value for value in values]  # fetchall()
+        raise Wrong(f"{_EXPECTED} The answer is of type {type(answer).__name__}.")
+    return [_number(value) for value in answer]
+
+
+def _number(value: Any) -> Any:  # noqa: ANN401 - an element of any collection
+    if isinstance(value, pa.Scalar):
+        return value.as_py()
+    if isinstance(value, tuple) and len(value) == 1:  # fetchall()
+        return value[0]
+    return value.get("line", value) if isinstance(value, dict) else value  # to_pylist(), rows(named=True)
 
 
 _PREDICTIONS = ("rejected", "stored", "changed")
@@ -110,7 +122,7 @@ _SENT: dict[str, tuple[str, pa.Array]] = {
     "G": ("sold_at", pa.array([_TEN_UTC], pa.timestamp("us", "America/Sao_Paulo"))),
 }
 _PREDICTION_HINTS = {
-    "A": "2.0 can be cast to int32 without a loss. Delta compares values after the cast, not the types that you send.",
+    "A": "2.0 becomes the integer 2: the same value.",
     "B": "2.9 is cast to int32 as well. Which integer comes out, and does an error say so?",
     "C": "A text is cast to decimal(6,2). What happens to the third decimal?",
     "D": "A constraint must be true for the row. What is NULL > 0?",
@@ -167,7 +179,7 @@ def _is_same(sent: Any, stored: Any) -> bool:  # noqa: ANN401 - values of any ty
     return bool(sent == stored)
 
 
-_LAYOUTS = ("as_it_arrived", "by_day", "z_order")
+_LAYOUTS = ("as_it_arrived", "by_day", "by_customer", "z_order")
 _FILTERS = {"one day": "day = DATE '2026-02-10'", "one customer": "customer_id = 1234"}
 _TIMES_PER_DAY = {"one day": 2000, "one customer": 100}
 
@@ -178,6 +190,8 @@ def check_layout(answer: Sequence[Any], lake: Lake) -> Right:
     if len(answer) != 2 or not isinstance(answer[0], str):
         raise Wrong('Put the name and the number into `answer`, in this order: ("by_day", 12345).')
     layout, number = answer
+    if "/" in layout:
+        raise Wrong(f"That is the address of a table. Give the name of the layout: one of {', '.join(_LAYOUTS)}.")
     if layout not in _LAYOUTS:
         raise Wrong(f"{layout!r} is not a layout. The names are {', '.join(_LAYOUTS)}.")
     if not isinstance(number, (int, float, np.integer, np.floating)):
@@ -192,7 +206,9 @@ def check_layout(answer: Sequence[Any], lake: Lake) -> Right:
     if layout == fewest_bytes:
         raise Wrong(f"{layout} reads the fewest bytes. The question is about requests.")
     if layout != best:
-        raise Wrong(f"{layout} is good for one of the two queries. Count the requests of both, as often as they run.")
+        raise Wrong(
+            f"{layout} needs more requests than another layout. Count those of both queries, as often as they run."
+        )
     if number == requests[best]:
         return Right(
             f"{int(number):,} requests per day, although the table that is partitioned by day reads fewer bytes."

@@ -126,13 +126,15 @@ def test_appends_do_not_need_to_delete(lake, role_with):
     assert DeltaTable(uri, storage_options=options).count() == 2
 
 
-def test_writer_cannot_leave_its_prefix(lake, role_with):
-    """The writer can neither list, read nor write outside of the lake."""
-    s3 = role_with().s3
+@pytest.mark.parametrize("role", ["WriterRole", "ReaderRole"])
+def test_role_cannot_leave_its_prefix(role, lake, role_with):
+    """Neither role can list, read or write outside of the lake, not even where keys begin with the lake's prefix."""
+    s3 = role_with(role).s3
     outside = {"Bucket": lake.bucket, "Key": f"{lake.prefix}-other/object"}
     lake.s3.put_object(**outside, Body=b"")
     calls = [
         lambda: s3.list_objects_v2(Bucket=lake.bucket),
+        lambda: s3.list_objects_v2(Bucket=lake.bucket, Prefix=lake.prefix),
         lambda: s3.list_objects_v2(Bucket=lake.bucket, Prefix=f"{lake.prefix}-other/"),
         lambda: s3.get_object(**outside),
         lambda: s3.put_object(**outside, Body=b"x"),

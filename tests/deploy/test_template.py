@@ -61,9 +61,10 @@ def test_bucket_is_private_encrypted_and_versioned():
 
 
 def test_lifecycle_never_touches_current_objects():
-    """The rules abort uploads and expire noncurrent versions; none expires or moves a current object."""
+    """The rules delete unfinished uploads, noncurrent versions and then their delete markers, never current objects."""
     rules = RESOURCES["Bucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
-    allowed = {"Id", "Status", "AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration"}
+    deletes = {"AbortIncompleteMultipartUpload", "NoncurrentVersionExpiration", "ExpiredObjectDeleteMarker"}
+    allowed = {"Id", "Status", *deletes}
     assert all(rule.keys() <= allowed and rule["Status"] == "Enabled" for rule in rules)
     assert {name for rule in rules for name in rule} == allowed
 

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import urllib.request
 from contextlib import suppress
+from unittest.mock import Mock
 
 import boto3
 import pytest
@@ -125,6 +126,24 @@ def test_tear_down_leaves_nothing(stack, capsys):
     assert tear_down.main([STACK, "--confirm", STACK]) == 0
     assert "3 versions and uploads deleted" in capsys.readouterr().out
     assert bucket not in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
+
+
+def test_tear_down_can_be_repeated_after_it_failed(stack, monkeypatch):
+    """If the bucket cannot be emptied, the stack, which names it, still exists: a second call deletes both."""
+    tear_down, s3 = load("tear_down"), boto3.client("s3")
+    s3.put_object(Bucket=stack["BucketName"], Key="lakehouse/a", Body=b"1")
+    with monkeypatch.context() as patched:
+        patched.setattr(tear_down, "empty", Mock(side_effect=RuntimeError("AccessDenied")))
+        with pytest.raises(RuntimeError, match="AccessDenied"):
+            tear_down.main([STACK, "--confirm", STACK])
+    assert tear_down.main([STACK, "--confirm", STACK]) == 0
+    assert stack["BucketName"] not in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
+
+
+def test_tear_down_goes_on_after_the_bucket_is_deleted(stack):
+    """If the bucket was deleted in an earlier call, or by hand, the stack is deleted without an error."""
+    boto3.client("s3").delete_bucket(Bucket=stack["BucketName"])
+    assert load("tear_down").main([STACK, "--confirm", STACK]) == 0
 
 
 def test_tear_down_wants_the_name_twice(capsys):

@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lakehouse_utils import settings
@@ -84,6 +86,21 @@ def test_check_never_raises(id: str, answer: object, hint: str) -> None:
     verdict = check(id, answer)
     assert verdict.state == "wrong"
     assert hint in verdict.text
+
+
+@pytest.mark.parametrize(
+    ("expects", "kind"),
+    [
+        ((int, np.integer), "be a whole number"),
+        ((int, float, Decimal), "be a number"),
+        ((tuple, list), "be of type tuple or list"),
+        (int, "be of type int"),
+    ],
+)
+def test_answer_of_another_type(expects: type | tuple[type, ...], kind: str) -> None:
+    """The message says which type is expected; several types of numbers are "a number"."""
+    exercise("98.1", "Find seven", expects=expects)(lambda answer, lake: Right("Any."))
+    assert f"The answer must {kind}, but it is of type str." in check("98.1", "seven").text
 
 
 @pytest.mark.parametrize(

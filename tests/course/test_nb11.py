@@ -48,8 +48,13 @@ def test_loader_policy_in_any_form(lake: Lake) -> None:
     """Statements may be split or joined, actions have wildcards or any case, and Deny takes away what Allow gives."""
     arn = f"arn:aws:s3:::{lake.bucket}"
     bronze, silver = f"{arn}/{lake.key('bronze', '*')}", f"{arn}/{lake.key('silver', '*')}"
-    everything, gold = f"{arn}/{lake.key('*')}", f"{arn}/{lake.key('gold', '*')}"
     writes = {"Effect": "Allow", "Action": ["s3:PutObject", "s3:AbortMultipartUpload"], "Resource": bronze}
+    objects = [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": [bronze, silver]}, writes]
+
+    def listing(layer: str) -> dict[str, Any]:
+        condition = {"StringLike": {"s3:prefix": lake.key(layer, "*")}}
+        return {"Effect": "Allow", "Action": ["s3:List*"], "Resource": [arn], "Condition": condition}
+
     policies = [
         _statements(lake, {"Effect": "Allow", "Action": "s3:Get*", "Resource": [bronze, silver]}, writes),
         _statements(
@@ -59,10 +64,18 @@ def test_loader_policy_in_any_form(lake: Lake) -> None:
         ),
         _statements(
             lake,
-            {"Effect": "Allow", "Action": "s3:GetObject", "Resource": everything},
-            {"Effect": "Deny", "Action": "s3:*", "Resource": gold},
+            {"Effect": "Allow", "Action": ["s3:GetObject", "s3:DeleteObject"], "Resource": [bronze, silver]},
+            {"Effect": "Deny", "Action": "s3:Delete*", "Resource": "*"},
             writes,
         ),
+        _statements(
+            lake,
+            {"Sid": "Region", "Effect": "Allow", "Action": "s3:GetBucketLocation", "Resource": arn},
+            {"Sid": "Read", "Effect": "Allow", "Action": ["s3:GetObject", "s3:GetObjectVersion"], "Resource": silver},
+            {"Sid": "Append", "Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": bronze},
+            {"Effect": "Allow", "Action": ["s3:Abort*", "s3:ListMultipartUploadParts"], "Resource": bronze},
+        ),
+        {"Version": "2012-10-17", "Statement": [*(listing(layer) for layer in ("bronze", "silver")), *objects]},
     ]
     for policy in policies:
         assert isinstance(nb11.check_loader_policy(policy, lake), Right)

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from numbers import Integral, Number
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,8 +145,7 @@ def _judge(id: str, answer: object) -> Verdict:
         expected = exercises[id].expects
         if not isinstance(answer, expected):
             types = expected if isinstance(expected, tuple) else (expected,)
-            names = " or ".join(each.__name__ for each in types)
-            return Verdict(id, "wrong", f"The answer must be of type {names}, but it is of type {_type_name(answer)}.")
+            return Verdict(id, "wrong", f"The answer must be {_kind(types)}, but it is of type {_type_name(answer)}.")
         return Verdict(id, "solved", exercises[id].check(answer, lessons.current()).text)
     except Wrong as wrong:
         return Verdict(id, "wrong", str(wrong))
@@ -169,6 +169,12 @@ def _is_unanswered(answer: object) -> bool:
     if isinstance(answer, list | tuple):
         return any(part is ... for part in answer)
     return answer is ... or answer is None
+
+
+def _kind(types: tuple[type, ...]) -> str:
+    if len(types) > 1 and all(issubclass(each, Number) for each in types):
+        return "a whole number" if all(issubclass(each, Integral) for each in types) else "a number"
+    return f"of type {' or '.join(each.__name__ for each in types)}"
 
 
 def _type_name(answer: object) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
@@ -16,6 +16,10 @@ from lakehouse_utils.course.exercises import Right, Wrong, exercise
 from lakehouse_utils.lake import Lake
 
 _PROBE = "probe-of-exercise-11-1"
+# What a policy with a * in its actions might allow. Actions that it spells out are tried as well.
+_BUCKET_ACTIONS = ["s3:ListBucket", "s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucket"]
+_OBJECT_ACTIONS = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject", "s3:PutObjectAcl"]
+_NO_PREFIX = "Keys begin with `lake.prefix`, and so must resources and prefixes."
 _RUNS = "run_id VARCHAR, command VARCHAR, started_at TIMESTAMPTZ, ended_at TIMESTAMPTZ, status VARCHAR, exit_code INT"
 
 
@@ -28,13 +32,17 @@ def check_loader_policy(answer: dict[str, Any], lake: Lake) -> Right:
         s3 = restricted_keys.issue(lake, answer).s3
     except ClientError as error:
         raise Wrong(f"The server rejected the policy: {error.response['Error']['Message']}") from None
-    for layer in ("bronze", "silver", "gold"):
+    if any(resource.startswith("s3://") for resource in _values(answer, "Resource")):
+        raise Wrong("A resource is an ARN, such as arn:aws:s3:::bucket/key, and not an address with s3://.")
+    for layer in ("bronze", "silver"):
         lake.s3.put_object(Bucket=lake.bucket, Key=_key(lake, layer), Body=b"")
     for layer in ("bronze", "silver"):
         if not _allowed(s3.list_objects_v2, lake, Prefix=lake.key(layer, "t", "")):
             raise Wrong(f"The loader cannot list the folder {layer}/. {_why_no_listing(answer, lake, layer)}")
-    _require(s3.get_object, lake, "silver", "read silver", Key=_key(lake, "silver"))
-    _require(s3.put_object, lake, "bronze", "write to bronze", Key=_key(lake, "bronze"))
+    if not _allowed(s3.get_object, lake, Key=_key(lake, "silver")):
+        raise Wrong(f"The loader cannot read silver. {_why_denied(answer, lake, 's3:GetObject', 'silver')}")
+    if not _allowed(s3.put_object, lake, Key=_key(lake, "bronze")):
+        raise Wrong(f"The loader cannot write to bronze. {_why_denied(answer, lake, 's3:PutObject', 'bronze')}")
     if not _allowed(s3.get_object, lake, Key=_key(lake, "bronze")):
         raise Wrong("The loader cannot append: it reads the log of the bronze table before it writes, with GetObject.")
     if not _permits(answer, "s3:AbortMultipartUpload", _arn(lake, "bronze")):
@@ -48,11 +56,10 @@ def check_loader_policy(answer: dict[str, Any], lake: Lake) -> Right:
             raise Wrong(
                 "The loader can delete old versions of objects. Name the actions that it needs instead of `s3:*`."
             )
-    if _allowed(s3.get_object, lake, Key=_key(lake, "gold")) or _allowed(s3.put_object, lake, Key=_key(lake, "gold")):
-        raise Wrong("The loader reaches gold. Its resources must end at bronze/ and silver/.")
-    for prefix in ("", lake.key(""), lake.key("gold", "")):
-        if _allowed(s3.list_objects_v2, lake, Prefix=prefix):
-            raise Wrong("The loader sees the rest of the lake: it may list more than bronze/ and silver/.")
+    _require_nothing_else(answer, lake)
+    for prefix, hint in _forbidden_listings(lake):
+        if any(_allowed(call, lake, Prefix=prefix) for call in (s3.list_objects_v2, s3.list_object_versions)):
+            raise Wrong(hint)
     return Right("The loader appends to bronze, reads silver, and reaches nothing else.")
 
 
@@ -60,11 +67,45 @@ def _key(lake: Lake, layer: str) -> str:
     return lake.key(layer, "t", _PROBE)
 
 
-def _require(call: Callable[..., Any], lake: Lake, layer: str, what: str, **arguments: str) -> None:
-    if not _allowed(call, lake, **arguments):
-        raise Wrong(
-            f"The loader cannot {what}. Look at the actions, and at the folder {layer}/ in resources and prefixes."
-        )
+def _require_nothing_else(policy: dict[str, Any], lake: Lake) -> None:
+    """Raise Wrong for an action that the policy allows on a resource where the loader does not need it."""
+    named = [name for name in _values(policy, "Action") if not set("*?") & set(name)]
+    for resource, accepted, hint in _limits(lake):
+        for action in [*(_OBJECT_ACTIONS if "/" in resource else _BUCKET_ACTIONS), *named]:
+            is_accepted = any(fnmatchcase(action.lower(), pattern) for pattern in accepted)
+            if not is_accepted and _permits(policy, action, resource):
+                raise Wrong(f"{hint} The policy allows {action} there.")
+
+
+def _limits(lake: Lake) -> Iterator[tuple[str, list[str], str]]:
+    """The ARN of a resource, the actions that the loader may have on it, and the hint if it has another action."""
+    on_all = ["s3:listbucket*", "s3:getbucketlocation"]  # without an effect on objects
+    reads = [*on_all, "s3:getobject*", "s3:listmultipartuploadparts"]
+    writes = [*reads, "s3:putobject", "s3:abortmultipartupload"]
+    for layer in ("gold", "quarantine", "operations"):
+        yield _arn(lake, layer), on_all, f"The loader reaches {layer}. Its resources must end at bronze/ and silver/."
+    for layer in ("bronze2", "silver2"):
+        yield _arn(lake, layer), on_all, f"The loader reaches {layer}/. Put a slash before the *, as in bronze/*."
+    for folder in (lake.key("gold", "bronze"), f"{lake.prefix}-other/bronze"):
+        hint = f"The loader reaches {folder}/. Put `lake.prefix`, and no *, before bronze/ and silver/."
+        yield f"arn:aws:s3:::{lake.bucket}/{folder}/{_PROBE}", on_all, hint
+    for arn in (f"arn:aws:s3:::other-{lake.bucket}", f"arn:aws:s3:::other-{lake.bucket}/{_key(lake, 'bronze')}"):
+        yield arn, [], "The loader reaches other buckets. Name the bucket in each resource."
+    yield _arn(lake, "silver"), reads, "The loader may only read in silver."
+    yield _arn(lake, "bronze"), writes, "The loader may do more in bronze than it needs. Name the actions in full."
+    yield f"arn:aws:s3:::{lake.bucket}", writes, "The loader may do more with the bucket than list it."
+
+
+def _forbidden_listings(lake: Lake) -> Iterator[tuple[str, str]]:
+    """Prefixes of listings that must be denied, and the hint for each."""
+    rest = "The loader sees the rest of the lake: it may list more than bronze/ and silver/."
+    for prefix in ("", *(lake.key(*names, "") for names in ((), ("gold",), ("quarantine",), ("operations",)))):
+        yield prefix, rest
+    for prefix in (lake.prefix, lake.key("bronze"), lake.key("silver")):
+        hint = "without a slash, and so all keys that begin with it. Let the allowed prefixes end with a slash and a *."
+        yield prefix, f"The loader may list '{prefix}' {hint}"
+    for prefix in (lake.key("bronze2", ""), lake.key("silver2", ""), f"{lake.prefix}-other/bronze/"):
+        yield prefix, rest
 
 
 def _allowed(call: Callable[..., Any], lake: Lake, **arguments: str) -> bool:
@@ -96,8 +137,22 @@ def _applies(statement: dict[str, Any], element: str, value: str, fold: Callable
     return matches(statement[element]) if element in statement else not matches(statement.get(f"Not{element}", "*"))
 
 
+def _values(policy: dict[str, Any], element: str) -> list[str]:
+    """The values of "Action" or "Resource" in all statements."""
+    return [value for statement in _as_list(policy.get("Statement")) for value in _as_list(statement.get(element))]
+
+
 def _as_list(value: Any) -> list[Any]:  # noqa: ANN401 - a policy has one value or a list of them
     return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _why_denied(policy: dict[str, Any], lake: Lake, action: str, layer: str) -> str:
+    statements = _as_list(policy.get("Statement"))
+    with_action = [each for each in statements if _applies(each, "Action", action.lower(), str.lower)]
+    resources = _values({"Statement": with_action}, "Resource")
+    if resources and not any(lake.prefix in resource for resource in resources):
+        return _NO_PREFIX
+    return f"Look at the actions, and at the folder {layer}/ in resources and prefixes."
 
 
 def _why_no_listing(policy: dict[str, Any], lake: Lake, layer: str) -> str:
@@ -109,7 +164,7 @@ def _why_no_listing(policy: dict[str, Any], lake: Lake, layer: str) -> str:
     if "StringEquals" in text:
         return "StringEquals compares the whole prefix, and * is a plain character in it. StringLike knows *."
     if lake.prefix and lake.prefix not in text:
-        return "Keys begin with `lake.prefix`, and so must resources and prefixes."
+        return _NO_PREFIX
     return f"Look at the actions, and at the folder {layer}/ in resources and prefixes."
 
 
@@ -129,7 +184,7 @@ def check_schedule(answer: float, lake: Lake) -> Right:  # noqa: ARG001 - all ch
         int(budget / (days * 2900 * 0.005 / 1000)): "GET requests have another price, which is much lower.",
         int(budget / (days * 2900 * 0.0004 / 1000)): "PUT and LIST requests cost more than GET requests.",
         int(budget / (days * (2000 * 0.005 + 900 * 0.0004) / 1000)): "The two prices are swapped.",
-        right + 1: "With one run less you would stay within 10 dollars: round down.",
+        right + 1: "With one run fewer you would stay within 10 dollars: round down.",
     }
     if answer == right:
         return Right(f"{right} runs a day: about one every {24 * 60 / right:.0f} minutes.")
@@ -143,7 +198,7 @@ def check_schedule(answer: float, lake: Lake) -> Right:  # noqa: ARG001 - all ch
         raise Wrong(hints[int(answer)])
     if right <= answer < right + 1:
         raise Wrong("The answer is a whole number of runs: round down.")
-    if 0 < answer < 1:
+    if 0 <= answer < 1:
         raise Wrong("The prices are for 1,000 requests each.")
     raise Wrong("Work out the price of one run first, then how many of them 10 dollars pay for in 30 days.")
 
@@ -164,6 +219,7 @@ def check_alarm(answer: str, lake: Lake) -> Right:  # noqa: ARG001 - all checks 
 
 # command, hours since the start, hours since the end, status, exit code
 _Row = tuple[str, float, float, str, int]
+_NOT_YET = "It rings although a run succeeded 5 hours ago, because a later run did not. The limit is 26 hours."
 _HISTORIES: list[tuple[list[_Row], bool, str]] = [
     ([("run", 2, 1, "ok", 0)], False, "The job succeeded an hour ago, and your alarm does not stay false."),
     ([("run", 2, 1, "quarantined", 3)], False, "A run that put rows into quarantine succeeded."),
@@ -177,6 +233,8 @@ _HISTORIES: list[tuple[list[_Row], bool, str]] = [
     ([("run", 30, 29, "ok", 0), ("maintain", 2, 1, "ok", 0)], True, "A run of --maintain counts as one of the job."),
     ([("run", 30, 1, "ok", 0)], False, "A run took 29 hours and ended an hour ago. When did it succeed?"),
     ([("run", 50, 49, "ok", 0), ("run", 2, 1, "ok", 0)], False, "It rings for an old run, but there is a newer one."),
+    ([("run", 6, 5, "ok", 0), ("run", 2, 1, "failed", 1)], False, _NOT_YET),
+    ([("run", 6, 5, "ok", 0), ("run", 2, 1, "interrupted", 130)], False, _NOT_YET),
     ([("run", 2, 1, "failed", 1)], True, "There is only a failed run, and your alarm is NULL or false."),
     ([], True, "The table is empty, and your alarm is NULL or false."),
 ]  # fmt: skip

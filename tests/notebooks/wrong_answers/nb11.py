@@ -20,6 +20,12 @@ def _policy(**parts: str) -> str:
     return _POLICY.format(**_RIGHT | parts)
 
 
+def _also(action: str, resource: str) -> str:
+    """The right policy with one statement more; `arn` is the bucket."""
+    more = f'{{"Effect": "Allow", "Action": "{action}", "Resource": {resource}}}, '
+    return _policy().replace('"Statement": [', f'"Statement": [{more}')
+
+
 def _alarm(
     column: str = "max(ended_at)", where: str = "command = 'run' AND status NOT IN ('failed', 'interrupted')"
 ) -> str:
@@ -59,6 +65,36 @@ WRONG_ANSWERS = [
     ("11.1", _policy(listed="['bronze/*', 'silver/*']").replace("{lake.prefix}/", ""), "begin with `lake.prefix`"),
     ("11.1", _policy().replace('"s3:ListBucket"', '"s3:List"'), "Which action lists"),
     ("11.1", "answer = {}", "version is required"),
+    ("11.1", _policy(listed="[lake.prefix, bronze, silver]"), "without a slash"),
+    ("11.1", _policy(listed="[bronze, bronze[:-2], silver]"), "without a slash"),
+    ("11.1", _policy(listed="[bronze.replace('/*', '*'), silver]"), "without a slash"),
+    ("11.1", _policy(listed="[bronze, silver, lake.key('quarantine', '*')]"), "sees the rest of the lake"),
+    ("11.1", _policy(listed="[bronze, silver, lake.key('bronze2', '*')]"), "sees the rest of the lake"),
+    ("11.1", _also("s3:ListBucketVersions", "arn"), "sees the rest of the lake"),
+    (
+        "11.1",
+        _policy(read="[everything]").replace(
+            '"Statement": [',
+            '"Statement": [{"Effect": "Deny", "Action": "*", "Resource": f"{arn}/{lake.key(\'gold\', \'*\')}"}, ',
+        ),
+        "reaches quarantine",
+    ),
+    ("11.1", _policy(read="[bronze, silver, lake.key('operations', '*')]"), "reaches operations"),
+    ("11.1", _policy(written="[bronze, lake.key('quarantine', '*')]"), "reaches quarantine"),
+    ("11.1", _policy(read="[bronze.replace('/*', '*'), silver]"), "reaches bronze2/"),
+    ("11.1", _policy(read="['*/bronze/*', silver]"), "no *, before bronze/"),
+    ("11.1", _also("s3:GetObject", "f'{arn}/{lake.prefix}-other/bronze/*'"), "-other/bronze/"),
+    ("11.1", _also("s3:GetObject", "f'arn:aws:s3:::*/{bronze}'"), "other buckets"),
+    ("11.1", _also("s3:ListBucket", "'arn:aws:s3:::other*'"), "other buckets"),
+    ("11.1", _also("s3:AbortMultipartUpload", "f'{arn}/{silver}'"), "only read in silver"),
+    ("11.1", _also("s3:Put*", "f'{arn}/{bronze}'"), "more in bronze"),
+    *[
+        ("11.1", _also(f"s3:{action}", "arn"), "more with the bucket")
+        for action in ("PutBucketPolicy", "PutLifecycleConfiguration", "DeleteBucket", "Get*", "*")
+    ],
+    ("11.1", _policy().replace("arn:aws:s3:::", "s3://"), "not an address with s3://"),
+    ("11.1", _policy(read="['bronze/*', 'silver/*']"), "begin with `lake.prefix`"),
+    ("11.1", _policy(written="['bronze/*']"), "begin with `lake.prefix`"),
     ("11.2", "answer = 10 / (30 * 900 * 0.005 / 1000)", "left out the GET"),
     ("11.2", "answer = 62 * 30", "about a day"),
     ("11.2", "answer = int(10 / (31 * 0.0053))", "has 30 days"),
@@ -73,7 +109,9 @@ WRONG_ANSWERS = [
     ("11.2", "answer = int(10 / (30 * 2900 * 0.005 / 1000))", "have another price"),
     ("11.2", "answer = 10 / (30 * (900 * 0.005 + 2000 * 0.0004) / 1000)", "round down"),
     ("11.2", "answer = 10 / (30 * (900 * 0.005 + 2000 * 0.0004))", "for 1,000 requests"),
+    ("11.2", "answer = int(10 / (30 * (900 * 0.005 + 2000 * 0.0004)))", "for 1,000 requests"),
     ("11.2", "answer = 63", "round down"),
+    ("11.2", "answer = '62'", "The answer must be a number"),
     ("11.3", "answer = alarm", "An interrupted run counts"),
     ("11.3", _alarm(where="status NOT IN ('failed', 'interrupted')"), "--maintain counts"),
     ("11.3", _alarm(where="command = 'run' AND status <> 'failed'"), "An interrupted run counts"),
@@ -82,6 +120,19 @@ WRONG_ANSWERS = [
     ("11.3", _alarm(where="command = 'run' AND exit_code = 0"), "put rows into quarantine"),
     ("11.3", _alarm(where="command = 'run' AND (status = 'ok' OR exit_code IN (3, 4))"), "Without --strict"),
     ("11.3", _alarm(where="command = 'run' AND exit_code <> 1"), "An interrupted run counts"),
+    (
+        "11.3",
+        _alarm("max_by(status, ended_at) IN ('failed', 'interrupted') OR max(ended_at)", "command = 'run'"),
+        "a run succeeded 5 hours ago",
+    ),
+    (
+        "11.3",
+        _alarm(
+            "max_by(status, ended_at) = 'interrupted' OR max(ended_at) FILTER (exit_code IN (0, 3, 4))",
+            "command = 'run'",
+        ),
+        "a run succeeded 5 hours ago",
+    ),
     ("11.3", _alarm(column="max(started_at)"), "took 29 hours"),
     ("11.3", _alarm(column="min(ended_at)"), "but there is a newer one"),
     ("11.3", _alarm().replace("coalesce(", "(").replace(", true)", ")"), "is NULL or false"),

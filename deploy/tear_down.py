@@ -3,8 +3,7 @@
     python deploy/tear_down.py lakehouse --confirm lakehouse
 
 The exit code is 0 only if no resource of the stack is found afterwards. There is no way back: the lake is gone.
-If it fails, call it again: the stack, which names all resources, is deleted last. Stop your own writers first: if one
-writes after the bucket is emptied, S3 refuses to delete the bucket (BucketNotEmpty).
+Stop all writers first. If the bucket cannot be emptied, nothing else is deleted: call the script again.
 """
 
 import argparse
@@ -87,13 +86,15 @@ def main(arguments: list[str] | None = None) -> int:
     if options.confirm != options.stack:
         parser.error(f"--confirm {options.confirm} is not the name of the stack")
     before = resources(options.stack)
-    for kind, id in before:
-        if kind == "AWS::S3::Bucket" and exists(kind, id):
-            print(f"{id}: {empty(id)} versions and uploads deleted")
-            boto3.client("s3").delete_bucket(Bucket=id)
+    buckets = [id for kind, id in before if kind == "AWS::S3::Bucket" and exists(kind, id)]
+    for bucket in buckets:  # before the stack, because a stack that is deleted no longer says what belonged to it
+        print(f"{bucket}: {empty(bucket)} versions and uploads deleted")
     cloudformation = boto3.client("cloudformation")
     cloudformation.delete_stack(StackName=options.stack)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=options.stack, WaiterConfig={"Delay": 5})
+    for bucket in buckets:  # the stack retains it
+        empty(bucket)  # of what a writer that was still running has written
+        boto3.client("s3").delete_bucket(Bucket=bucket)
     problems = list(remaining(before))
     print("\n".join(problems) or f"Nothing is left of {len(before)} resources.")
     return 1 if problems else 0

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import urllib.request
 from contextlib import suppress
-from unittest.mock import Mock
 
 import boto3
 import pytest
@@ -129,11 +128,15 @@ def test_tear_down_leaves_nothing(stack, capsys):
 
 
 def test_tear_down_can_be_repeated_after_it_failed(stack, monkeypatch):
-    """If the bucket cannot be emptied, the stack, which names it, still exists: a second call deletes both."""
+    """If the bucket cannot be emptied, the stack still exists: a second call deletes both."""
     tear_down, s3 = load("tear_down"), boto3.client("s3")
     s3.put_object(Bucket=stack["BucketName"], Key="lakehouse/a", Body=b"1")
+
+    def refuse(_bucket: str) -> int:
+        raise RuntimeError("AccessDenied")
+
     with monkeypatch.context() as patched:
-        patched.setattr(tear_down, "empty", Mock(side_effect=RuntimeError("AccessDenied")))
+        patched.setattr(tear_down, "empty", refuse)
         with pytest.raises(RuntimeError, match="AccessDenied"):
             tear_down.main([STACK, "--confirm", STACK])
     assert tear_down.main([STACK, "--confirm", STACK]) == 0

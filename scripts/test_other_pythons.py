@@ -23,7 +23,9 @@ PYTEST = ["-m", "pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "wor
 # What takes long, and depends on the packages and on other programs rather than on the version of Python.
 LEFT_OUT = [
     *("tests/course", "tests/deploy", "tests/notebooks", "tests/scripts", "tests/lake/test_compatibility.py"),
-    *(f"tests/pipeline/test_{name}.py" for name in ("log_states", "maintenance", "operating", "sorted_files")),
+    *("tests/pipeline/engines", "tests/pipeline/test_build_record.py", "tests/pipeline/test_two_programs.py"),
+    *(f"tests/pipeline/test_{name}.py" for name in ("checks", "log_states", "maintenance", "messy_files", "operating")),
+    *(f"tests/pipeline/test_{name}.py" for name in ("readers", "sorted_files", "status", "values")),
     *(f"tests/test_{name}.py" for name in ("course_pages", "documentation", "project_files", "troubleshooting")),
 ]
 PACKAGE_TESTS = [*PYTEST, "-m", "not slow", "tests", *(f"--ignore={path}" for path in LEFT_OUT)]

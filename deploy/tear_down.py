@@ -3,7 +3,8 @@
     python deploy/tear_down.py lakehouse --confirm lakehouse
 
 The exit code is 0 only if no resource of the stack is found afterwards. There is no way back: the lake is gone.
-Stop all writers first. If the bucket cannot be emptied, nothing else is deleted: call the script again.
+Stop all writers first. The bucket is emptied first: if that fails, nothing else is deleted, and you can call the script
+again.
 """
 
 import argparse
@@ -85,16 +86,21 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.confirm != options.stack:
         parser.error(f"--confirm {options.confirm} is not the name of the stack")
+    cloudformation = boto3.client("cloudformation")
+    if cloudformation.describe_stacks(StackName=options.stack)["Stacks"][0].get("EnableTerminationProtection"):
+        parser.error(f"{options.stack} is protected against termination: nothing was deleted")
     before = resources(options.stack)
     buckets = [id for kind, id in before if kind == "AWS::S3::Bucket" and exists(kind, id)]
     for bucket in buckets:  # before the stack, because a stack that is deleted no longer says what belonged to it
         print(f"{bucket}: {empty(bucket)} versions and uploads deleted")
-    cloudformation = boto3.client("cloudformation")
     cloudformation.delete_stack(StackName=options.stack)
     cloudformation.get_waiter("stack_delete_complete").wait(StackName=options.stack, WaiterConfig={"Delay": 5})
     for bucket in buckets:  # the stack retains it
-        empty(bucket)  # of what a writer that was still running has written
-        boto3.client("s3").delete_bucket(Bucket=bucket)
+        try:
+            empty(bucket)  # of what a writer that was still running has written
+            boto3.client("s3").delete_bucket(Bucket=bucket)
+        except (ClientError, RuntimeError) as error:
+            print(f"{bucket} could not be deleted, so delete it by hand: {error}")
     problems = list(remaining(before))
     print("\n".join(problems) or f"Nothing is left of {len(before)} resources.")
     return 1 if problems else 0

@@ -20,7 +20,7 @@ from set_up import CHECKOUT, MAX_PYTHON, MIN_PYTHON, VENV_PYTHON, Python, inspec
 
 IGNORED = shutil.ignore_patterns(".venv", "venv", ".git", ".lakehouse", ".*_cache", "__pycache__")
 PYTEST = ["-m", "pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "worksteal", "-q"]
-# What takes long, and depends on the packages and on other programs rather than on the version of Python.
+# What takes long, and depends on packages, other programs and our own SQL rather than on the version of Python.
 LEFT_OUT = [
     *("tests/course", "tests/deploy", "tests/notebooks", "tests/scripts", "tests/lake/test_compatibility.py"),
     *("tests/pipeline/engines", "tests/pipeline/test_build_record.py", "tests/pipeline/test_two_programs.py"),

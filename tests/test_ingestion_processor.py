@@ -497,8 +497,8 @@ def test_output_to_a_terminal_shows_each_table_once(shop, prefix, s3_state_dir):
     assert next_step == "Next: `make lab` opens the notebooks, which read these tables."
 
 
-def test_ctrl_c_exits_with_130_and_one_line(shop, prefix, s3_state_dir):
-    """Ctrl+C in the middle of a load exits with 130, with one line and no traceback."""
+def test_ctrl_c_exits_with_130_and_one_error(shop, prefix, s3_state_dir):
+    """Ctrl+C in the middle of a load exits with 130, with one error, at most a note before it, and no traceback."""
     many = "".join(f"{n}\n" for n in range(4_000_000))  # seconds of work are left when bronze.t is ready
     (shop / "landing" / "other.csv").write_text(f"k\n{many}", encoding="utf-8")
     process = subprocess.Popen(

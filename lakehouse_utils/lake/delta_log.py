@@ -349,6 +349,8 @@ def is_empty(table: DeltaTable | None) -> bool:
 def live_files(ref: TableRef, table: DeltaTable) -> list[str]:
     """The addresses of the table's live files, unencoded, as DuckDB needs them: `file_uris()` writes ö as %C3%B6.
 
+    The paths need no decoding: only those of partitions do, and `compatibility` refuses partitioned tables.
+
     Raises IncompatibleReaderError if the files alone do not hold the right rows, as with deletion vectors.
     """
     compatibility.require(table, "files")

@@ -26,7 +26,7 @@ DEFINITION = "definition"  # app id of the digest of the description and of the 
 
 # App ids of the pipeline's commits; the values are versions of the table.
 _OWN = "pipeline"  # the version that the commit was meant to become
-_ENGINE_COMMIT = "pipeline: engine commit"  # the commit, just before this one, in which the engine wrote the rows
+_ENGINE_COMMIT = "pipeline: engine commit"  # an earlier commit, in which the engine wrote the rows
 _REBUILT = "pipeline: rebuilt"  # only in a commit that may also have removed rows
 
 _MAX_LAG = 50  # commits without new rows after which a table records the position of its input again
@@ -272,8 +272,9 @@ def _record(ref: TableRef, log: DeltaLog, own: Commit, later: list[Commit]) -> B
 def _what(commit: Commit) -> str:
     if commit.operation == "RESTORE":
         return f"was restored to an earlier version (RESTORE at version {commit.version})"
-    if commit.operation == "MERGE" and not commit.is_by_delta_rs:  # perhaps of a run of ours that ended too early
-        return f"was changed by a MERGE on Spark that no run has recorded (version {commit.version})"
+    if commit.operation == "MERGE" and not commit.is_by_delta_rs:
+        # By another program, or by a run on Spark that was stopped before it recorded the MERGE.
+        return f"was changed by a MERGE that no run has recorded (version {commit.version})"
     return f"was changed by another program ({commit.operation or 'a commit'} at version {commit.version})"
 
 

@@ -86,14 +86,14 @@ def examine(ref: TableRef, since: int, until: int) -> list[DoubleRewrite]:
             since = versions[0] if versions[0] > 0 else -1
         before = ref.open(since) if since >= 0 else None
         live = pa.table(before.get_add_actions(flatten=True))["path"].to_pylist() if before else []
-        return find_double_rewrites(log.commits(range(since + 1, until + 1)), live)
+        return find_double_rewrites(log.commits(range(since + 1, until + 1)), map(unquote, live))
 
 
 class _Files:
     """The live files of a table, commit by commit."""
 
     def __init__(self, live: Iterable[str]) -> None:
-        self.live = set(map(unquote, live))
+        self.live = set(live)
         self.added_by = dict.fromkeys(self.live, -1)  # by path: the version that added the file for the first time
         self.removed_by: dict[str, Commit] = {}
 

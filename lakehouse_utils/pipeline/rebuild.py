@@ -166,10 +166,15 @@ def _require_last_deliveries(
     again = (None, commits.TAKEN_BACK)
     replaced |= {file.path for file in files if recorded.get(bronze.redelivered_app_id(file.path)) not in again}
     reading = translate_errors(f"read {ref.label}", run.lake, objects_must_exist=True)
-    with suppress(duckdb.Error, GoneError, DamagedTableError), reading:  # unreadable rows are lost already
-        rows = run.engine.define_snapshot("bronze_rows", table)
-        deliveries = f"SELECT {SOURCE_FILE} FROM {rows} GROUP BY 1 HAVING count(DISTINCT {INGESTED_AT}) > 1"
-        replaced |= {path for (path,) in run.engine.query(deliveries)}
+    try:
+        with reading:
+            rows = run.engine.define_snapshot("bronze_rows", table)
+            deliveries = f"SELECT {SOURCE_FILE} FROM {rows} GROUP BY 1 HAVING count(DISTINCT {INGESTED_AT}) > 1"
+            replaced |= {path for (path,) in run.engine.query(deliveries)}
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        raise
+    except (duckdb.Error, GoneError, DamagedTableError):
+        pass  # unreadable rows are lost already
     if replaced:
         what = "it has rows from earlier deliveries of these files, and a rebuild would lose them"
         advice = f"Leave out --rebuild to keep these rows. To do without them, delete {ref.uri} and run the job again"

@@ -143,6 +143,23 @@ def test_tear_down_can_be_repeated_after_it_failed(stack, monkeypatch):
     assert stack["BucketName"] not in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
 
 
+def test_tear_down_reports_a_bucket_that_it_could_not_delete(stack, monkeypatch, capsys):
+    """If a writer still writes when the stack is gone, the bucket stays, and the exit code is 1."""
+    tear_down, bucket, calls = load("tear_down"), stack["BucketName"], []
+
+    def refuse_at_second_call(name: str) -> int:
+        calls.append(name)
+        if len(calls) == 2:
+            raise RuntimeError("AccessDenied")
+        return 0
+
+    monkeypatch.setattr(tear_down, "empty", refuse_at_second_call)
+    assert tear_down.main([STACK, "--confirm", STACK]) == 1
+    assert f"{bucket} could not be deleted" in (printed := capsys.readouterr().out)
+    assert f"AWS::S3::Bucket {bucket}: still exists" in printed
+    boto3.client("s3").delete_bucket(Bucket=bucket)
+
+
 def test_tear_down_goes_on_after_the_bucket_is_deleted(stack):
     """If the bucket was deleted in an earlier call, or by hand, the stack is deleted without an error."""
     boto3.client("s3").delete_bucket(Bucket=stack["BucketName"])

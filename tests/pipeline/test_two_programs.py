@@ -16,6 +16,7 @@ from support.s3_proxy import proxy_to
 
 from lakehouse_utils.errors import ServerBusyError
 from lakehouse_utils.lake import Lake
+from lakehouse_utils.lake.delta_log import DeltaLog
 from lakehouse_utils.pipeline import bronze, commits, quarantine, silver
 from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.engines.protocol import Engine
@@ -301,6 +302,30 @@ def test_rows_that_are_removed_right_after_the_servers_merge_come_back(pipeline,
 
 
 @pytest.mark.slow
+def test_a_foreign_merge_is_not_taken_for_the_runs_own(pipeline, open_spark):
+    """The run's own MERGE has nothing to change, so it makes no commit."""
+    for day in (1, 2):
+        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
+        pipeline.run()
+    pipeline.deliver(3, "1,2026-01-01,a,1")
+    pipeline.open_engine = open_spark
+
+    def merge_in_another_session() -> None:
+        address = pipeline.table("silver.t").table_uri.rstrip("/")
+        with open_spark(pipeline.lake) as engine:
+            engine.session.sql(
+                f"MERGE INTO delta.`{address}` AS target USING (SELECT 1L AS k) AS source ON target.k = source.k"
+                " WHEN MATCHED THEN UPDATE SET v = 'changed'"
+            ).collect()
+
+    before_merge(pipeline, "silver.t", merge_in_another_session)
+    pipeline.run()
+    assert DeltaLog.of_table(pipeline.table("silver.t")).commit(3).operation == "MERGE"
+    pipeline.run(LocalEngine)
+    pipeline.require_finished()
+
+
+@pytest.mark.slow
 def test_a_run_that_ends_after_the_servers_merge_is_completed_by_the_next(pipeline, open_spark):
     """It has not recorded the MERGE, and the note of the next run says that."""
     for day in (1, 2):
@@ -316,7 +341,7 @@ def test_a_run_that_ends_after_the_servers_merge_is_completed_by_the_next(pipeli
         pipeline.run(open_spark)
     notes = lakes.RecordingProgress()
     lakes.job(pipeline.lake, pipeline.landing, pipeline.described, notes, layers=SILVER)
-    reason = "it was changed by a MERGE on Spark that no run has recorded (version 3)"
+    reason = "it was changed by a MERGE that no run has recorded (version 3)"
     assert notes.sentences == [f"silver.t is rebuilt, because {reason}"]
     pipeline.require_finished()
 
@@ -376,5 +401,5 @@ def test_a_compaction_while_the_server_commits_is_a_conflict(lake, keys, open_sp
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         through = Pipeline(Lake.open(lake.root), tmp_path, monkeypatch, SparkEngine)
         through.run()
-    assert compacted
+    assert DeltaLog.of_table(direct.table("silver.t")).commit(3).operation == "OPTIMIZE"
     assert direct.differences() == {}

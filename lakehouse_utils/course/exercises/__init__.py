@@ -23,6 +23,7 @@ from datetime import datetime
 from importlib import import_module
 from numbers import Integral, Number
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal
 
 from deltalake import DeltaTable
@@ -172,6 +173,8 @@ def _is_unanswered(answer: object) -> bool:
 
 
 def _kind(types: tuple[type, ...]) -> str:
+    if issubclass(FunctionType, types):
+        return "a function"
     if len(types) > 1 and all(issubclass(each, Number) for each in types):
         return "a whole number" if all(issubclass(each, Integral) for each in types) else "a number"
     return f"of type {' or '.join(each.__name__ for each in types)}"

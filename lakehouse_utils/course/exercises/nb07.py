@@ -48,12 +48,7 @@ def check_valid_lines(answer: Any, lake: Lake) -> Right:  # noqa: ANN401, ARG001
         raise Wrong("That is true or false for each line. Filter `supplied` by it, and take the column `line`.")
     if any(isinstance(number, str) for number in numbers):
         raise Wrong("These are texts. A line number is a number, without quotes.")
-    try:
-        lines = sorted(int(number) for number in numbers)
-    except (TypeError, ValueError):
-        raise Wrong(f"{_EXPECTED} The values are of type {type(numbers[0]).__name__}.") from None
-    if lines != sorted(numbers):
-        raise Wrong("A line number is a whole number.")
+    lines = sorted(map(_whole, numbers))
     if outside := [line for line in lines if line not in _LINES]:
         raise Wrong(f"There is no line {outside[0]}. Lines have the numbers 1 to 12; positions in a list begin with 0.")
     if repeated := [line for line in lines if lines.count(line) > 1]:
@@ -93,6 +88,16 @@ def _numbers(answer: Any) -> list[Any]:  # noqa: ANN401 - any collection of line
     if isinstance(answer, (str, pl.Expr)) or not isinstance(answer, Iterable):
         raise Wrong(f"{_EXPECTED} The answer is of type {type(answer).__name__}.")
     return [_number(value) for value in answer]
+
+
+def _whole(number: Any) -> int:  # noqa: ANN401 - an element of any collection
+    try:
+        whole = int(number)
+    except (TypeError, ValueError, OverflowError):
+        raise Wrong(f"{_EXPECTED} {number!r} is not a line number.") from None
+    if whole != number:
+        raise Wrong(f"A line number is a whole number, and {number} is not.")
+    return whole
 
 
 def _number(value: Any) -> Any:  # noqa: ANN401 - an element of any collection

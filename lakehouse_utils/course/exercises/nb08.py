@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any
 
 import pyarrow as pa
@@ -116,7 +115,7 @@ _SURPLUS = {
 }
 
 
-@exercise("08.3", "Find the fault in an incremental load", expects=FunctionType)
+@exercise("08.3", "Find the fault in an incremental load", expects=Callable)
 def check_load(answer: Load, lake: Lake) -> Right:
     """The function loads late rows, no updates, and nothing twice, and does nothing if nothing is new."""
     tables = _Tables(lake)

@@ -4,8 +4,9 @@ The server is Sail, which pip installs and which is started here if no address i
 server. For an append, the server writes Parquet files and this process commits them, just as Spark's tasks and driver
 share that work. A MERGE is run and committed by the server. The table's progress is committed after it, because not
 every server accepts an application transaction: if a job dies in between, the MERGE counts as a change by another
-program, and the next run computes the table from all rows of its inputs. The same happens if another writer commits
-beside the MERGE: the server reads the newest version of the table, whose rows the job has not seen.
+program, and the next run computes the table from all rows of its inputs. The server reads the newest version of the
+table, which the job may not have seen: if another writer changes rows beside the MERGE, the step is repeated in the
+same run, also from all rows.
 """
 
 import pickle
@@ -289,13 +290,13 @@ class SparkEngine:
         merge = to_spark(_merge_statement("target_table", source, on, columns, clauses))
         address = table.table_uri.rstrip("/")
         try:
-            self.session.sql(merge.replace("target_table", f"delta.`{address}`", 1)).collect()
+            answer = self.session.sql(merge.replace("target_table", f"delta.`{address}`", 1)).collect()
         except connect_error() as error:
             if _is_conflict(error):
                 raise CommitFailedError(str(error).split("\n")[0]) from error
             raise
         table.update_incremental()
-        commit = _merge_since(table, version_before)
+        commit = _merge_since(table, version_before, has_changes=not answer or answer[0][0] != 0)
         commits.record(table, target.commit, commit.version if commit else None)
         return _counts_of_merge(commit)
 
@@ -392,17 +393,18 @@ def _nullable(schema: pa.Schema) -> pa.Schema:
     return pa.schema([field.with_nullable(True) for field in schema])
 
 
-def _merge_since(table: DeltaTable, version: int) -> Commit | None:
+def _merge_since(table: DeltaTable, version: int, *, has_changes: bool) -> Commit | None:
     """The server's MERGE commit after `version`; None if it made none because nothing had to change.
 
-    Raises CommitFailedError if there is also a commit of another writer, unless it only arranged the rows in files.
+    `has_changes` is False if the server answered that its MERGE affected no rows. Raises CommitFailedError if there is
+    a commit of another writer, unless it only arranged the rows in files.
     """
     try:
         later = list(DeltaLog.of_table(table).commits(range(version + 1, table.version() + 1)))
     except MissingCommitError as error:
         raise CommitFailedError(f"The log of {table.table_uri} was cleaned up during a MERGE.") from error
     relevant = [commit for commit in later if commit.adds_rows or commit.removes_rows or commit.transactions]
-    if relevant and not (len(relevant) == 1 and _is_by_server(relevant[0])):
+    if relevant and not (has_changes and len(relevant) == 1 and _is_by_server(relevant[0])):
         raise CommitFailedError(f"Another writer changed {table.table_uri} during a MERGE.")
     return relevant[0] if relevant else None
 

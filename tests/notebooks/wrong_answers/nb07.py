@@ -62,6 +62,8 @@ WRONG_ANSWERS = [
     ("07.1", "answer = 4", "into a list"),
     ("07.1", "answer = '1, 8, 11, 12'", "into a list, such as [1, 2]. The answer is of type str"),
     ("07.1", "answer = ['1', '8', '11', '12']", "These are texts"),
+    ("07.1", "answer = [1, None, 12]", "None is not a line number"),
+    ("07.1", "answer = [1, float('inf')]", "inf is not a line number"),
     ("07.1", "answer = [[1, 8], [11, 12]]", "The values are of type list"),
     ("07.1", "answer = supplied.filter(pl.col('price') >= 0).drop('line')", "into a list"),
     ("07.1", "answer = supplied.select(pl.col('line') < 9).to_series()", "true or false for each line"),

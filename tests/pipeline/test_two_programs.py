@@ -307,7 +307,7 @@ def test_a_foreign_merge_is_not_taken_for_the_runs_own(pipeline, open_spark):
     for day in (1, 2):
         pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
         pipeline.run()
-    pipeline.deliver(3, "1,2026-01-01,a,1")
+    pipeline.deliver(3, "1,2025-12-01,older,1")
     pipeline.open_engine = open_spark
 
     def merge_in_another_session() -> None:

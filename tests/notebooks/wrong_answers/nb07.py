@@ -64,7 +64,7 @@ WRONG_ANSWERS = [
     ("07.1", "answer = ['1', '8', '11', '12']", "These are texts"),
     ("07.1", "answer = [1, None, 12]", "None is not a line number"),
     ("07.1", "answer = [1, float('inf')]", "inf is not a line number"),
-    ("07.1", "answer = [[1, 8], [11, 12]]", "The values are of type list"),
+    ("07.1", "answer = [[1, 8], [11, 12]]", "[1, 8] is not a line number"),
     ("07.1", "answer = supplied.filter(pl.col('price') >= 0).drop('line')", "into a list"),
     ("07.1", "answer = supplied.select(pl.col('line') < 9).to_series()", "true or false for each line"),
     ("07.1", "answer = [1, 8.5, 11, 12]", "a whole number"),

@@ -68,7 +68,7 @@ class SmallWriter:
         self._s3.put_object(Bucket=self._lake.bucket, Key=self._key(version), Body=commit, IfNoneMatch="*")
 
     def read_commit(self, version: int) -> bytes | None:
-        """Return the stored commit of a version; None if there is none."""
+        """Return the stored commit of a version; None if it is not stored."""
         try:
             return self._s3.get_object(Bucket=self._lake.bucket, Key=self._key(version))["Body"].read()
         except self._s3.exceptions.NoSuchKey:

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,8 +37,6 @@ SILVER = ("bronze", "silver")
 
 @pytest.fixture(params=["local", pytest.param("spark", marks=pytest.mark.slow)])
 def open_engine(request: pytest.FixtureRequest, engine_of: Callable[[str, Lake], Engine]) -> partial[Engine]:
-    if request.param == "spark" and find_spec("pysail") is None:
-        pytest.skip("the extra spark isn't installed: make test installs it")
     return partial(engine_of, request.param)
 
 

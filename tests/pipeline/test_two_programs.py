@@ -6,7 +6,6 @@ Each test lets the other program work at one exact point: when the run calls a c
 import re
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,6 +49,12 @@ class Pipeline:
         engine = (open_engine or self.open_engine)(self.lake)
         return lakes.job(self.lake, self.landing, self.described, engine=engine, **({"layers": SILVER} | selected))
 
+    def run_two_days(self, *more: str) -> None:
+        """Two runs of the local engine, each with the row of a day and `more` rows, in which {day} is its number."""
+        for day in (1, 2):
+            self.deliver(day, f"{day},2026-01-0{day},a,1", *(row.format(day=day) for row in more))
+            self.run(LocalEngine)
+
     def table(self, label: str):
         return self.lake.delta(*label.split("."))
 
@@ -85,8 +90,6 @@ def pipeline(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pip
 
 @pytest.fixture
 def open_spark(engine_of: Callable[[str, Lake], Engine]) -> Callable[[Lake], Engine]:
-    if find_spec("pysail") is None:
-        pytest.skip("the extra spark isn't installed: make test installs it")
     return partial(engine_of, "spark")
 
 
@@ -114,9 +117,7 @@ def is_at(table: DeltaTable, label: str) -> bool:
 @pytest.mark.parametrize("label", ["bronze.t", "quarantine.t"])
 def test_a_restore_while_a_file_is_loaded_is_noticed(pipeline, label):
     """The commit of the file must not hide that the RESTORE took rows of other files back."""
-    for day in (1, 2):
-        pipeline.deliver(day, f"{day},2026-01-0{day},a,1", "broken")
-        pipeline.run()
+    pipeline.run_two_days("broken")
     pipeline.deliver(3, "3,2026-01-03,a,1", "broken")
     pipeline.once(bronze, "upload", lambda: pipeline.table(label).restore(1))
     pipeline.run()
@@ -127,9 +128,7 @@ def test_a_restore_while_a_file_is_loaded_is_noticed(pipeline, label):
 
 def test_silver_alone_is_rebuilt_after_a_restore_of_quarantine(pipeline):
     """Without bronze's step, which looks for a RESTORE of quarantine as well."""
-    for day in (1, 2):
-        pipeline.deliver(day, f"{day},2026-01-0{day},a,1", f"9{day},2026-01-0{day},a,x")
-        pipeline.run()
+    pipeline.run_two_days("9{day},2026-01-0{day},a,x")
     pipeline.table("quarantine.t").restore(1)
     pipeline.run(layers=("silver",), rebuild=("silver.t",))
     pipeline.require_finished()
@@ -268,9 +267,7 @@ def test_a_job_beside_a_rebuild_loses_nothing(pipeline, label):
 def test_rows_that_are_removed_before_a_merge_come_back(on_either_engine, label, change):
     """The MERGE must not hide that another program removed rows."""
     pipeline = on_either_engine
-    for day in (1, 2):
-        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
-        pipeline.run(LocalEngine)
+    pipeline.run_two_days()
     pipeline.deliver(3, "3,2026-01-03,a,1")
 
     def other() -> None:
@@ -286,9 +283,7 @@ def test_rows_that_are_removed_before_a_merge_come_back(on_either_engine, label,
 @pytest.mark.slow
 def test_rows_that_are_removed_right_after_the_servers_merge_come_back(pipeline, open_spark):
     """The server has committed, and the run has not recorded that yet."""
-    for day in (1, 2):
-        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
-        pipeline.run()
+    pipeline.run_two_days()
     pipeline.deliver(3, "3,2026-01-03,a,1")
     pipeline.once(
         DeltaTable,
@@ -304,9 +299,7 @@ def test_rows_that_are_removed_right_after_the_servers_merge_come_back(pipeline,
 @pytest.mark.slow
 def test_a_foreign_merge_is_not_taken_for_the_runs_own(pipeline, open_spark):
     """The run's own MERGE has nothing to change, so it makes no commit."""
-    for day in (1, 2):
-        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
-        pipeline.run()
+    pipeline.run_two_days()
     pipeline.deliver(3, "1,2025-12-01,older,1")
     pipeline.open_engine = open_spark
 
@@ -328,9 +321,7 @@ def test_a_foreign_merge_is_not_taken_for_the_runs_own(pipeline, open_spark):
 @pytest.mark.slow
 def test_a_run_that_ends_after_the_servers_merge_is_completed_by_the_next(pipeline, open_spark):
     """It has not recorded the MERGE, and the note of the next run says that."""
-    for day in (1, 2):
-        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
-        pipeline.run()
+    pipeline.run_two_days()
     pipeline.deliver(3, "3,2026-01-03,a,1")
 
     def end() -> None:
@@ -349,9 +340,7 @@ def test_a_run_that_ends_after_the_servers_merge_is_completed_by_the_next(pipeli
 def test_broken_lines_that_a_restore_removes_before_a_merge_come_back(on_either_engine):
     """The MERGE into quarantine notes that problems are resolved."""
     pipeline = on_either_engine
-    for day in (1, 2):
-        pipeline.deliver(day, f"{day},2026-01-0{day},a,1", f"9{day},2026-01-0{day},a,3", "broken")
-        pipeline.run(LocalEngine)
+    pipeline.run_two_days("9{day},2026-01-0{day},a,3", "broken")
     pipeline.described.write_text(lakes.ONE_TABLE.replace("n = {", "n = { max = 2,"), encoding="utf-8")
     pipeline.run(LocalEngine)
     pipeline.described.write_text(lakes.ONE_TABLE, encoding="utf-8")
@@ -365,9 +354,7 @@ def test_broken_lines_that_a_restore_removes_before_a_merge_come_back(on_either_
 def test_another_job_that_merges_first(on_either_engine, label):
     """The other job knew one file more: its rows are not inserted again, and what it has covered is not forgotten."""
     pipeline = on_either_engine
-    for day in (1, 2):
-        pipeline.deliver(day, f"{day},2026-01-0{day},a,1")
-        pipeline.run(LocalEngine)
+    pipeline.run_two_days()
     pipeline.deliver(3, "3,2026-01-03,a,1", "1,2026-01-03,b,1")
 
     def other_job() -> None:
@@ -384,9 +371,7 @@ def test_another_job_that_merges_first(on_either_engine, label):
 def test_a_compaction_while_the_server_commits_is_a_conflict(lake, keys, open_spark, tmp_path, monkeypatch):
     """The server gives up its MERGE, and the run repeats the step."""
     direct = Pipeline(lake, tmp_path, monkeypatch)
-    for day in (1, 2):
-        direct.deliver(day, f"{day},2026-01-0{day},a,1")
-        direct.run()
+    direct.run_two_days()
     direct.deliver(3, "3,2026-01-03,a,1")
     compacted: list[str] = []
 

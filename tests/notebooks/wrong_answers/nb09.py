@@ -152,21 +152,14 @@ answer = sell""",
     ),
     (
         "09.1",
-        """def sell(open_table, pause, product_id, pieces):
-    table = open_table()
-    while True:
-        stock = table.to_pandas().set_index("product_id")["quantity"]
-        if stock[product_id] < pieces:
-            return False
-        try:
-            left = stock[product_id] - pieces
-            table.update({"quantity": str(left)}, predicate=f"product_id = {product_id}")
-            return True
-        except CommitFailedError:
-            pause(random.random())
-
-
-answer = sell""",
+        _with(
+            (
+                "    for attempt in range(5):\n        table = open_table()\n",
+                "    table = open_table()\n    while True:\n",
+            ),
+            (_RAISE_AT_END, ""),
+            ("random.uniform(0, 0.05 * 2**attempt)", "random.random()"),
+        ),
         "Open the table in each attempt",
     ),
     (

@@ -16,7 +16,7 @@ SCRIPT = PYTHON="$(PYTHON)" UV="$(UV)" scripts/run
 SET_UP = $(SCRIPT) set_up.py --python "$(PYTHON)" --uv "$(UV)"
 PYTEST = $(VENV) -m pytest -n logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help run maintain lab progress notebooks test test-all torture lint bench spark-cluster spark-cluster-stop lock clean
+.PHONY: help run maintain lab progress notebooks test test-all test-nightly torture lint bench spark-cluster spark-cluster-stop lock clean
 .PHONY: set-up set-up-with-spark
 
 help: ## list the targets
@@ -40,10 +40,14 @@ notebooks: set-up-with-spark ## run every notebook and save it with its new outp
 test: set-up-with-spark ## run the tests, without the slow ones; ARGS="tests/lake" for some of them
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: set-up-with-spark ## run all tests, then the main ones on every other supported Python that is installed
-	@$(PYTEST) $(if $(ARGS),$(ARGS),-m "not slow")
-	@$(if $(ARGS),,$(PYTEST) -m slow)
+test-all: set-up-with-spark ## run the slow tests too, then the main ones on every other supported Python that is installed
+	@$(PYTEST) $(if $(ARGS),-m "not nightly" $(ARGS),-m "not slow")
+	@$(if $(ARGS),,$(PYTEST) -m "slow and not nightly")
 	@$(if $(ARGS),,$(VENV) scripts/test_other_pythons.py)
+
+test-nightly: set-up-with-spark ## run the tests that test-all leaves out, then those of `make test` on every other Python
+	@$(PYTEST) -m nightly $(ARGS)
+	@$(if $(ARGS),,$(VENV) scripts/test_other_pythons.py --all)
 
 torture: set-up ## kill and disturb the job in many rounds (about an hour); ARGS="kill --rounds 12" for one kind
 	@$(VENV) tests/torture.py $(ARGS)

@@ -1,13 +1,15 @@
 """Run the job and the main tests on every other Python that is supported and that this machine has.
 
 Each Python gets a copy of the checkout, with its own .venv and lake: a set-up, one run of the job, the main tests of
-the package, and two notebooks. Pythons are looked for on the PATH and among the versions of pyenv.
+the package, and two notebooks; with `--all`, all tests of `make test`. Pythons are looked for on the PATH and among
+the versions of pyenv.
 
 If OTHER_PYTHONS_UNTIL is set, to seconds since 1970, no Python is started after that time: see `.ci/run`.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -24,15 +26,22 @@ PYTEST = ["-m", "pytest", "-n", "logical", "--maxprocesses", "4", "--dist", "wor
 LEFT_OUT = [
     *("tests/course", "tests/deploy", "tests/notebooks", "tests/scripts", "tests/lake/test_compatibility.py"),
     *("tests/pipeline/engines", "tests/pipeline/test_build_record.py", "tests/pipeline/test_two_programs.py"),
-    *(f"tests/pipeline/test_{name}.py" for name in ("checks", "log_states", "maintenance", "messy_files", "operating")),
-    *(f"tests/pipeline/test_{name}.py" for name in ("readers", "sorted_files", "status", "values")),
+    *(f"tests/pipeline/test_{name}.py" for name in ("checks", "gold", "log_states", "maintenance", "messy_files")),
+    *(
+        f"tests/pipeline/test_{name}.py"
+        for name in ("operating", "readers", "silver", "sorted_files", "status", "values")
+    ),
     *(f"tests/test_{name}.py" for name in ("course_pages", "documentation", "project_files", "troubleshooting")),
 ]
-PACKAGE_TESTS = [*PYTEST, "-m", "not slow", "tests", *(f"--ignore={path}" for path in LEFT_OUT)]
+ALL_TESTS = [*PYTEST, "-m", "not slow", "tests"]
+PACKAGE_TESTS = [*ALL_TESTS, *(f"--ignore={path}" for path in LEFT_OUT)]
 TWO_NOTEBOOKS = [*PYTEST, "tests/notebooks/test_execution.py", "-m", "not slow", "-k", "00_ or 03_"]
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--all", action="store_true", help="run all tests of `make test` on each Python")
+    tests = [ALL_TESTS] if parser.parse_args().all else [PACKAGE_TESTS, TWO_NOTEBOOKS]
     pythons = other_pythons()
     if not pythons:
         print("Other Pythons: none to test. Python 3.11, 3.12 and 3.13 are supported.")
@@ -40,7 +49,7 @@ def main() -> None:
     for python in reversed(pythons):  # the newest first
         if time.time() > until:
             print(f"== Python {python.name} is left out, because the tests have taken too long.", flush=True)
-        elif not passes(python):
+        elif not passes(python, tests):
             failed.append(python.name)
     if failed:
         sys.exit(f"Failed on Python {', '.join(failed)}")
@@ -58,8 +67,8 @@ def other_pythons() -> list[Python]:
     return pythons
 
 
-def passes(python: Python) -> bool:
-    """Whether everything passes on `python`, in a copy of the checkout."""
+def passes(python: Python, tests: list[list[str]]) -> bool:
+    """Whether the set-up, the job and the runs of pytest in `tests` pass on `python`, in a copy of the checkout."""
     print(f"== Python {python.name}: {python.path}", flush=True)
     with tempfile.TemporaryDirectory(prefix="lakehouse-") as folder:
         copy = shutil.copytree(CHECKOUT, Path(folder, "checkout"), ignore=IGNORED)
@@ -69,8 +78,7 @@ def passes(python: Python) -> bool:
         commands = [
             [*set_up, *(["--uv", str(own_uv)] if own_uv.exists() else [])],
             [own_python, "ingestion_processor.py", "--quiet"],
-            [own_python, *PACKAGE_TESTS],
-            [own_python, *TWO_NOTEBOOKS],
+            *([own_python, *arguments] for arguments in tests),
         ]
         try:
             results = [runs(command, copy) for command in commands]  # all of them, also after one has failed

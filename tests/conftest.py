@@ -30,7 +30,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start the longest tests first, so that no worker is left with one when the others have finished."""
+    """Mark nightly tests as slow, too. Start the longest first, so that no worker is left with one at the end."""
+    for item in items:
+        if item.get_closest_marker("nightly"):
+            item.add_marker(pytest.mark.slow)
 
     def start_order(item: pytest.Item) -> tuple[bool, float]:
         timeout = item.get_closest_marker("timeout")

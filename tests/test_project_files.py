@@ -2,10 +2,16 @@
 
 import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib import metadata
 
+import pytest
 import yaml
+from _pytest.mark.expression import Expression
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -88,6 +94,21 @@ def test_ci_runs_all_tests():
     script = CHECKOUT / ".ci" / "run"
     assert os.name == "nt" or os.access(script, os.X_OK)
     assert script.read_text().rstrip().endswith('make test-all ARGS="$*" </dev/null')
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="asks make for its commands")
+def test_every_test_is_in_one_of_the_three_sets():
+    """Of unmarked, slow and nightly tests, `make test-all` and then `make test-nightly` run each once."""
+    command = ["make", "-n", "test-all", "test-nightly"]
+    printed = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    selections = [shlex.split(line)[-1] for line in printed.splitlines() if " -m pytest " in line]
+    assert selections == ["not slow", "slow and not nightly", "nightly"]
+    for marks in (set(), {"slow"}, {"slow", "nightly"}):
+        assert sum(Expression.compile(text).evaluate(marks.__contains__) for text in selections) == 1
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/spark/test_main.py", "-m", "not slow"]
+    quick = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert "test_commands_without_a_cluster" in quick
+    assert "test_cluster_starts_once" not in quick, "a nightly test counts as a slow one, too"
 
 
 def test_workflows_run_what_the_project_runs():

@@ -8,7 +8,7 @@ from support.selected import slow_but
 from notebooks.books import PATHS, Book, compare, execute
 from notebooks.guards import MIN_COMPARED
 
-QUICK_PATHS = [path for path in PATHS if path.name[:2] < "05"]
+QUICK_PATHS = [path for path in PATHS if path.name[:2] in ("00", "03", "04")]
 LARGER_SCALES = {"02": 3, "03": 2, "05": 2, "06": 2}
 
 

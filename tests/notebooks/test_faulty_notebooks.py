@@ -50,6 +50,7 @@ def test_other_error_in_reverse_order_is_detected(kernel_environment: None, tmp_
     assert {error.partition(":")[0] for error in reverse_errors} == {"ZeroDivisionError"}
 
 
+@pytest.mark.slow
 def test_path_that_depends_on_the_folder_is_detected(kernel_environment: None, tmp_path: Path) -> None:
     """A relative path works in the course's folder and is a difference in another folder."""
     book = write_book(tmp_path, "import os", "os.path.exists('images/layers.svg')")

@@ -89,7 +89,7 @@ def test_notebook_in_a_read_only_checkout(copied, s3_server, prefix, tmp_path):
             folder.chmod(0o755)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(os.name == "nt", reason="paths as on POSIX")
 def test_plain_start(copied, tmp_path):

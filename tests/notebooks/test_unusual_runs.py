@@ -15,7 +15,7 @@ from notebooks.books import PATHS, Book, compare, differences_in_new_kernel, err
 QUICK_PATHS = [path for path in PATHS if path.name[:2] in ("00", "01", "03")]
 
 
-@pytest.mark.parametrize("path", slow_but(QUICK_PATHS[:1], QUICK_PATHS), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", slow_but([], QUICK_PATHS, nightly_but=QUICK_PATHS[:1]), ids=lambda path: path.stem)
 def test_run_in_reverse_then_twice_in_order(path: Path, kernel_environment: None) -> None:
     """In reverse order only NameErrors occur, and after that two runs in order give the committed outputs."""
     book = Book(path)

@@ -605,6 +605,7 @@ def test_bronze_line_of_100_mb(kind, folder, s3_state_dir):
         assert reason == "expected 2 fields, found 3; the line has 100,000,004 bytes, raw holds the first 16,777,216"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux tells it")
 def test_bronze_giant_value_in_a_small_parquet_file(folder, s3_state_dir):
     """A value of 300 MB in a Parquet file of some kB goes to quarantine, in less than 1 GB of memory."""

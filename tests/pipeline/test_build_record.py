@@ -35,7 +35,7 @@ SHOP_TABLES = ("products", "brands", "categories", "dim_products")
 SILVER = ("bronze", "silver")
 
 
-@pytest.fixture(params=["local", pytest.param("spark", marks=pytest.mark.slow)])
+@pytest.fixture(params=["local", pytest.param("spark", marks=pytest.mark.nightly)])
 def open_engine(request: pytest.FixtureRequest, engine_of: Callable[[str, Lake], Engine]) -> partial[Engine]:
     return partial(engine_of, request.param)
 

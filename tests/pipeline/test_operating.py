@@ -88,6 +88,7 @@ def test_cell_of_a_notebook_job_fails_with_the_job(operator):
     assert "AssertionError: 1" in operator.run("cell", code=1)
 
 
+@pytest.mark.slow
 def test_runs_are_shown(operator):
     """The queries print the last runs and what failed."""
     operator.job("--quiet")
@@ -279,6 +280,7 @@ def test_lines_of_a_file_that_has_changed_are_not_removed(operator, people):
     assert people.read_text() == others(2, 3)
 
 
+@pytest.mark.slow
 def test_quarantine_is_cleared_of_old_rows(operator):
     """Rows that are younger than 90 days stay, and deleted ones do not come back."""
     assert "0 rows deleted" in operator.run("quarantine")

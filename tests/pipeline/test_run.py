@@ -13,6 +13,7 @@ import pytest
 from deltalake import write_deltalake
 from support import crashes, faults, lakes
 from support.s3_gateway import Gateway
+from support.selected import slow_but
 
 from lakehouse_utils import embedded_s3, settings
 from lakehouse_utils.errors import (
@@ -99,8 +100,9 @@ def test_an_empty_landing_is_reported_and_can_be_filled_later(lake, tmp_path, sm
 # -- killed jobs
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("first", [pytest.param([], id="filling"), pytest.param(["2026-01-01"], id="merging")])
+@pytest.mark.parametrize(
+    "first", slow_but([], [[], ["2026-01-01"]], nightly_but=[["2026-01-01"]]), ids=["filling", "merging"]
+)
 def test_job_killed_before_any_of_its_writes_is_completed_by_the_next(
     table, s3_server, s3_state_dir, keys, prefix, first
 ):
@@ -206,7 +208,7 @@ def test_two_jobs_at_the_same_time_give_the_expected_rows(
 # -- faults that pass
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", slow_but([1], [1, 2, 4], nightly_but=[]))
 def test_faults_that_pass_neither_stop_the_job_nor_change_its_result(table, s3_server, lake, keys, seed):
     """With a fault in one of ten requests, all rows arrive once, and the report counts each file once."""
     with faults.proxy(s3_server.endpoint, rate=0.1, seed=seed) as proxy:

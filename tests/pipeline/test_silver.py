@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import expected, lakes
+from support.selected import slow_but
 
 from lakehouse_utils.errors import DescriptionError
 from lakehouse_utils.pipeline import commits, gold, merge, silver
@@ -74,8 +75,7 @@ def test_batches_loaded_one_by_one_give_the_expected_rows(lake, small, small_exp
     assert lakes.unlike(lake, of_silver(small_expected, tables)) == {}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", slow_but([], range(3), nightly_but=[0]))
 def test_batches_in_random_order_give_the_expected_rows(lake, small, small_expected, landing, seed):
     """Silver does not depend on the order in which batches arrive, or on how many arrive per run."""
     chance = random.Random(seed)

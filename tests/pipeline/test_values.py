@@ -22,7 +22,7 @@ NEEDS_SPARK = pytest.mark.skipif(
 INVALID = object()
 
 
-@pytest.fixture(params=["local", pytest.param("spark", marks=[NEEDS_SPARK, pytest.mark.slow])])
+@pytest.fixture(params=["local", pytest.param("spark", marks=[NEEDS_SPARK, pytest.mark.nightly])])
 def load(request: pytest.FixtureRequest, lake: Lake, tmp_path: Path, engine_of: Callable[[str, Lake], Engine]):
     """Load raw files, given by path, with a description, on each engine: bronze and silver."""
 

@@ -290,7 +290,7 @@ def wait_for(path: Path) -> None:
 # -- the whole set-up, with a small lock
 
 
-@pytest.mark.parametrize("installer", slow_but(["uv"], ["pip", "uv", "uv that pip installs"]))
+@pytest.mark.parametrize("installer", slow_but(["uv"], ["pip", "uv", "uv that pip installs"], nightly_but=["pip"]))
 def test_real_set_up(real_checkout, installer):
     """With pip, with the uv of the machine, or with a uv that pip installs, the job can import what was locked."""
     uv = {"pip": "", "uv": OWN_UV, "uv that pip installs": "no-such-uv"}[installer]
@@ -321,7 +321,7 @@ def test_real_set_up_of_the_spark_engine(real_checkout, uv):
     assert "Install the Spark engine ... " in real_checkout.make("run", *chosen)[1]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("uv", ["", OWN_UV], ids=["pip", "uv"])
 def test_real_set_up_of_a_spark_engine_that_needs_other_versions(real_checkout, uv):
     """Where the Spark engine needs another version than the locked one, the set-up fails, and that version stays."""
@@ -332,7 +332,7 @@ def test_real_set_up_of_a_spark_engine_that_needs_other_versions(real_checkout, 
     assert (installed(real_checkout, "tandem"), installed(real_checkout, "bell")) == (None, "1.0")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize("uv", ["", OWN_UV], ids=["pip", "uv"])
 def test_real_set_up_with_a_wrong_hash(real_checkout, uv):
     """A package whose hash is not the one in requirements.txt is not installed."""

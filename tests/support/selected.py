@@ -1,4 +1,4 @@
-"""Parameters of a test of which `make test` takes a few, and `make test-all` all."""
+"""Parameters of a test of which `make test` takes a few, `make test-all` more, and `make test-nightly` the rest."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,14 +7,21 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 
 
-def slow_but(quick: Iterable[Any], parameters: Iterable[Any]) -> list[ParameterSet]:
-    """All `parameters`, tuples or single values; those that are not among `quick` are marked as slow."""
+def slow_but(
+    quick: Iterable[Any], parameters: Iterable[Any], *, nightly_but: Iterable[Any] | None = None
+) -> list[ParameterSet]:
+    """All `parameters`, tuples or single values; those that are not among `quick` are marked as slow.
+
+    If `nightly_but` is given, those that are neither in it nor among `quick` are marked as nightly instead.
+    """
     quick, parameters = list(quick), list(parameters)
-    if unknown := [values for values in quick if values not in parameters]:
+    slow = parameters if nightly_but is None else list(nightly_but)
+    if unknown := [values for values in (*quick, *slow) if values not in parameters]:
         raise ValueError(f"not among the parameters: {unknown}")
+    marks = (
+        () if values in quick else pytest.mark.slow if values in slow else pytest.mark.nightly for values in parameters
+    )
     return [
-        pytest.param(
-            *(values if isinstance(values, tuple) else (values,)), marks=() if values in quick else pytest.mark.slow
-        )
-        for values in parameters
+        pytest.param(*(values if isinstance(values, tuple) else (values,)), marks=mark)
+        for values, mark in zip(parameters, marks, strict=True)
     ]

@@ -246,8 +246,7 @@ def test_unusual_spellings_are_accepted_or_rejected_alike(job, tmp_path, s3_stat
 # -- one engine continues where the other stopped
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("first", ["local", "spark"])
+@pytest.mark.parametrize("first", slow_but([], ["local", "spark"], nightly_but=["local"]))
 def test_engines_taking_turns_give_the_same_rows(job, first, small, lake, tmp_path, s3_state_dir, prefix):
     """One batch per run, alternating engines; the third batch comes last: late rows meet the other's history."""
     days = sorted(path.name for path in small.iterdir())
@@ -261,18 +260,21 @@ def test_engines_taking_turns_give_the_same_rows(job, first, small, lake, tmp_pa
     assert unlike(lakes.contents(undisturbed), lakes.contents(lake)) == {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("killed", "before", "next_engine"),
-    [
-        ("local", 4, "spark"),
-        ("local", 9, "spark"),
-        ("spark", 3, "local"),
-        ("spark", 6, "local"),
-        ("spark", 9, "local"),
-        ("spark", 12, "local"),
-        ("spark", 7, "spark"),
-    ],
+    slow_but(
+        [],
+        [
+            ("local", 4, "spark"),
+            ("local", 9, "spark"),
+            ("spark", 3, "local"),
+            ("spark", 6, "local"),
+            ("spark", 9, "local"),
+            ("spark", 12, "local"),
+            ("spark", 7, "spark"),
+        ],
+        nightly_but=[("local", 9, "spark"), ("spark", 6, "local")],
+    ),
 )
 def test_job_killed_on_one_engine_is_completed_by_the_other(
     job, killed, next_engine, before, small, s3_server, s3_state_dir, keys, lake, prefix, tmp_path
@@ -298,8 +300,7 @@ def test_job_killed_on_one_engine_is_completed_by_the_other(
         assert lakes.versions(lake) == before
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("second", ["spark", "local"])
+@pytest.mark.parametrize("second", slow_but([], ["spark", "local"], nightly_but=["local"]))
 def test_jobs_of_both_engines_at_the_same_time_give_the_expected_rows(
     second, small, small_expected, s3_state_dir, lake, tmp_path
 ):
@@ -330,7 +331,7 @@ raw = { type = "text" }
 """
 
 
-@pytest.mark.parametrize("engine", ["local", "spark"])
+@pytest.mark.parametrize("engine", slow_but(["local"], ["local", "spark"]))
 def test_columns_may_have_names_of_the_pipeline_and_zero_is_one_key(job, engine, lake, tmp_path):
     """Columns may be called as those of quarantine, and the keys 0, -0 and 0.0 are one key."""
     (tmp_path / "sources.toml").write_text(ALIASES, encoding="utf-8")
@@ -360,7 +361,7 @@ def test_columns_may_have_names_of_the_pipeline_and_zero_is_one_key(job, engine,
 # -- several processes, and how they end
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_job_on_a_sail_cluster_of_several_workers(small, small_expected, lake, monkeypatch):
     """With three worker processes the tables are as expected."""
     monkeypatch.setenv("SAIL_MODE", "local-cluster")
@@ -383,7 +384,7 @@ def test_job_on_apache_spark(small, lake, tmp_path, s3_state_dir, prefix, cluste
     assert schemas(undisturbed) == schemas(lake)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_gold_on_apache_spark(small, small_expected, lake, cluster):
     """Apache Spark builds the expected gold tables from a silver layer of the local engine."""
     lakes.job(lake, small, layers=("bronze", "silver"))
@@ -454,7 +455,7 @@ def test_sail_killed_during_the_job_is_one_sentence_and_the_next_job_continues(j
     assert lakes.unlike(lake, small_expected) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_sail_ignores_ctrl_c_and_aws_profile(small, small_expected, lake, monkeypatch):
     """Sail has its own process group, and uses the lake's credentials and not the profile of the shell."""
     groups = set()
@@ -475,7 +476,7 @@ def test_sail_ignores_ctrl_c_and_aws_profile(small, small_expected, lake, monkey
     assert lakes.unlike(lake, small_expected) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_server_that_stops_answering_is_one_sentence(lake, small):
     """The error names the address of the server."""
     from lakehouse_utils.spark.session import short_retry_policies
@@ -491,7 +492,7 @@ def test_a_server_that_stops_answering_is_one_sentence(lake, small):
             engine.query("SELECT 1")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_answers_that_are_lost_cost_a_step_a_further_attempt(small, small_expected, lake):
     """Sail cannot repeat an answer whose connection broke. The job repeats the step, and the rows are right."""
     with open_engine("spark", lake) as first:

@@ -45,7 +45,7 @@ test-all: set-up-with-spark ## run the slow tests too, then the main ones on eve
 	@$(if $(ARGS),,$(PYTEST) -m "slow and not nightly")
 	@$(if $(ARGS),,$(VENV) scripts/test_other_pythons.py)
 
-test-nightly: set-up-with-spark ## run the tests that test-all leaves out, then those of `make test` on every other Python
+test-nightly: set-up-with-spark ## run the tests that test-all leaves out, then those of `make test` on every other supported Python
 	@$(PYTEST) -m nightly $(ARGS)
 	@$(if $(ARGS),,$(VENV) scripts/test_other_pythons.py --all)
 

@@ -120,7 +120,7 @@ def wait_for_server(url: str, process: subprocess.Popen[bytes], log_path: Path, 
     pytest.fail(f"JupyterLab did not start within {timeout_s} s:\n{log_path.read_text()}")
 
 
-@pytest.fixture(params=slow_but(OPENED_PATHS[:1], OPENED_PATHS, nightly_but=[]), ids=lambda path: path.stem)
+@pytest.fixture(params=slow_but(OPENED_PATHS[:1], OPENED_PATHS, slow=[]), ids=lambda path: path.stem)
 def book(request: pytest.FixtureRequest) -> Book:
     return Book(request.param)
 

@@ -1,6 +1,7 @@
 """Notebooks are run in unusual ways: in reverse, twice, from another folder, in parallel, while the server stops.
 
-Three notebooks that run quickly are enough, because what is tested is in the package and all notebooks share it.
+One notebook is enough for most of these runs, because what is tested is in the package. Nightly, two more run in
+reverse and twice.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from notebooks.books import PATHS, Book, compare, differences_in_new_kernel, err
 QUICK_PATHS = [path for path in PATHS if path.name[:2] in ("00", "01", "03")]
 
 
-@pytest.mark.parametrize("path", slow_but([], QUICK_PATHS, nightly_but=QUICK_PATHS[:1]), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", slow_but([], QUICK_PATHS, slow=QUICK_PATHS[:1]), ids=lambda path: path.stem)
 def test_run_in_reverse_then_twice_in_order(path: Path, kernel_environment: None) -> None:
     """In reverse order only NameErrors occur, and after that two runs in order give the committed outputs."""
     book = Book(path)

@@ -545,6 +545,7 @@ def test_rebuild_keeps_rows_whose_raw_files_are_gone(local):
     assert lakes.contents(local.lake) == before
 
 
+@pytest.mark.parametrize("open_engine", slow_but(["local"], ["local", "spark"]), indirect=True)
 def test_rebuild_gives_a_table_other_columns(pipeline):
     """A described column that was added or retyped gets into silver with --rebuild."""
     pipeline.run_day_by_day()

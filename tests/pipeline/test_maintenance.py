@@ -257,7 +257,7 @@ def test_job_whose_tables_are_compacted_before_each_of_its_commits(years):
 STEPS = ["append to bronze", "append to quarantine", "merge into t", "merge into t_history"]
 
 
-@pytest.mark.parametrize("step", slow_but(["merge into t"], STEPS, nightly_but=["append to quarantine"]))
+@pytest.mark.parametrize("step", slow_but(["merge into t"], STEPS, slow=["append to quarantine"]))
 def test_job_with_a_compaction_before_one_commit(years, step):
     """Also if a table has many small files at just that moment."""
     years.deliver()
@@ -417,7 +417,7 @@ STALE = {
 }
 
 
-@pytest.mark.parametrize("name", slow_but(["compact", "append", "delete"], STALE, nightly_but=["merge", "restore"]))
+@pytest.mark.parametrize("name", slow_but(["compact", "append", "delete"], STALE, slow=["merge", "restore"]))
 def test_stale_commit_of_another_program_is_refused(years, name):
     """What anyone does with a table that was opened before a compaction fails, instead of doubling rows."""
     contents, stale = lakes.contents(years.lake), years.lake.delta("silver", "t")
@@ -456,11 +456,11 @@ def require_no_double_rewrite(years: Years) -> None:
 # -- killed maintenances
 
 
-@pytest.mark.parametrize("first", slow_but([], [1, 2], nightly_but=[2]), ids=["odd", "even"])
+@pytest.mark.parametrize("first", slow_but([], [1, 2], slow=[2]), ids=["odd", "even"])
 def test_maintenance_killed_before_any_of_its_writes_is_completed_by_the_next(
     years, s3_server, s3_state_dir, keys, prefix, tmp_path, first
 ):
-    """For every write: killed before it; then another maintenance, and the job with one more batch."""
+    """Killed before every second write, from `first` on; then another maintenance, and the job with one more batch."""
     for name in growth.TABLES:
         short = {"deletedFileRetentionDuration": "interval 0 seconds", "logRetentionDuration": "interval 0 seconds"}
         years.set_properties(name, **short)
@@ -774,7 +774,7 @@ def rows_of(lake: Lake, name: str) -> object:
 # -- doubled rows
 
 
-@pytest.mark.parametrize("second", slow_but(["compact"], ["compact", "z_order", "overwrite"], nightly_but=[]))
+@pytest.mark.parametrize("second", slow_but(["compact"], ["compact", "z_order", "overwrite"], slow=[]))
 def test_doubled_rows_of_two_other_programs_are_reported(years, second):
     """Two programs that compact with delta-rs at once duplicate rows; the error says so, and nothing is changed."""
     contents, stale = lakes.contents(years.lake), years.lake.delta("silver", "t")

@@ -100,9 +100,7 @@ def test_an_empty_landing_is_reported_and_can_be_filled_later(lake, tmp_path, sm
 # -- killed jobs
 
 
-@pytest.mark.parametrize(
-    "first", slow_but([], [[], ["2026-01-01"]], nightly_but=[["2026-01-01"]]), ids=["filling", "merging"]
-)
+@pytest.mark.parametrize("first", slow_but([], [[], ["2026-01-01"]], slow=[["2026-01-01"]]), ids=["filling", "merging"])
 def test_job_killed_before_any_of_its_writes_is_completed_by_the_next(
     table, s3_server, s3_state_dir, keys, prefix, first
 ):
@@ -208,7 +206,7 @@ def test_two_jobs_at_the_same_time_give_the_expected_rows(
 # -- faults that pass
 
 
-@pytest.mark.parametrize("seed", slow_but([1], [1, 2, 4], nightly_but=[]))
+@pytest.mark.parametrize("seed", slow_but([1], [1, 2, 4], slow=[]))
 def test_faults_that_pass_neither_stop_the_job_nor_change_its_result(table, s3_server, lake, keys, seed):
     """With a fault in one of ten requests, all rows arrive once, and the report counts each file once."""
     with faults.proxy(s3_server.endpoint, rate=0.1, seed=seed) as proxy:

@@ -75,7 +75,7 @@ def test_batches_loaded_one_by_one_give_the_expected_rows(lake, small, small_exp
     assert lakes.unlike(lake, of_silver(small_expected, tables)) == {}
 
 
-@pytest.mark.parametrize("seed", slow_but([], range(3), nightly_but=[0]))
+@pytest.mark.parametrize("seed", slow_but([], range(3), slow=[0]))
 def test_batches_in_random_order_give_the_expected_rows(lake, small, small_expected, landing, seed):
     """Silver does not depend on the order in which batches arrive, or on how many arrive per run."""
     chance = random.Random(seed)

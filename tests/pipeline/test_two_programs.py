@@ -367,7 +367,7 @@ def test_another_job_that_merges_first(on_either_engine, label):
     pipeline.require_finished()
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_a_compaction_while_the_server_commits_is_a_conflict(lake, keys, open_spark, tmp_path, monkeypatch):
     """The server gives up its MERGE, and the run repeats the step."""
     direct = Pipeline(lake, tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""Values in silver: in every notation that a description may name, exact or quarantined, on both engines."""
+"""Values in silver, in every notation that a description may name: exact or quarantined. On Spark as well, nightly."""
 
 import csv
 import datetime as dt

@@ -290,7 +290,7 @@ def wait_for(path: Path) -> None:
 # -- the whole set-up, with a small lock
 
 
-@pytest.mark.parametrize("installer", slow_but(["uv"], ["pip", "uv", "uv that pip installs"], nightly_but=["pip"]))
+@pytest.mark.parametrize("installer", slow_but(["uv"], ["pip", "uv", "uv that pip installs"], slow=["pip"]))
 def test_real_set_up(real_checkout, installer):
     """With pip, with the uv of the machine, or with a uv that pip installs, the job can import what was locked."""
     uv = {"pip": "", "uv": OWN_UV, "uv that pip installs": "no-such-uv"}[installer]

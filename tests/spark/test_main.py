@@ -29,7 +29,7 @@ def test_commands_without_a_cluster(run, tmp_path, monkeypatch):
     assert run("stop") == (0, "The Spark cluster was not running.\n")
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_cluster_starts_once_and_leaves_nothing_behind(run, s3_server, prefix, spark_software, tmp_path, monkeypatch):
     """A cluster for a lake at an address starts, works, is found again, and stops even after its master was killed."""
     pytest.importorskip("pyspark", reason="the extra spark is not installed: make test does it")

@@ -49,6 +49,14 @@ def test_sail_runs_for_one_lake_until_it_is_stopped(sail, lake):
     assert not sail.is_running_for(lake)
 
 
+def test_sail_gets_neither_ctrl_c_nor_the_profile(sail, lake, monkeypatch):
+    """It has its own process group, so that Ctrl+C ends the job alone, and it does not inherit AWS_PROFILE."""
+    monkeypatch.setenv("AWS_PROFILE", "no_such_profile")
+    sail.start(lake)
+    assert os.getpgid(sail._process.pid) != os.getpgrp()
+    assert "AWS_PROFILE" not in psutil.Process(sail._process.pid).environ()
+
+
 def test_sail_finds_the_package_from_any_folder(sail, lake, tmp_path, monkeypatch):
     """It gets the folder of the package in PYTHONPATH, so that it starts from any folder without an installation."""
     monkeypatch.chdir(tmp_path)

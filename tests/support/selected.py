@@ -8,14 +8,14 @@ from _pytest.mark.structures import ParameterSet
 
 
 def slow_but(
-    quick: Iterable[Any], parameters: Iterable[Any], *, nightly_but: Iterable[Any] | None = None
+    quick: Iterable[Any], parameters: Iterable[Any], *, slow: Iterable[Any] | None = None
 ) -> list[ParameterSet]:
     """All `parameters`, tuples or single values; those that are not among `quick` are marked as slow.
 
-    If `nightly_but` is given, those that are neither in it nor among `quick` are marked as nightly instead.
+    If `slow` is given, only those are marked as slow, and the others that are not among `quick` as nightly.
     """
     quick, parameters = list(quick), list(parameters)
-    slow = parameters if nightly_but is None else list(nightly_but)
+    slow = parameters if slow is None else list(slow)
     if unknown := [values for values in (*quick, *slow) if values not in parameters]:
         raise ValueError(f"not among the parameters: {unknown}")
     marks = (

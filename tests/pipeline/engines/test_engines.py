@@ -246,7 +246,7 @@ def test_unusual_spellings_are_accepted_or_rejected_alike(job, tmp_path, s3_stat
 # -- one engine continues where the other stopped
 
 
-@pytest.mark.parametrize("first", slow_but([], ["local", "spark"], nightly_but=["local"]))
+@pytest.mark.parametrize("first", slow_but([], ["local", "spark"], slow=["spark"]))
 def test_engines_taking_turns_give_the_same_rows(job, first, small, lake, tmp_path, s3_state_dir, prefix):
     """One batch per run, alternating engines; the third batch comes last: late rows meet the other's history."""
     days = sorted(path.name for path in small.iterdir())
@@ -273,7 +273,7 @@ def test_engines_taking_turns_give_the_same_rows(job, first, small, lake, tmp_pa
             ("spark", 12, "local"),
             ("spark", 7, "spark"),
         ],
-        nightly_but=[("local", 9, "spark"), ("spark", 6, "local")],
+        slow=[("local", 9, "spark"), ("spark", 6, "local")],
     ),
 )
 def test_job_killed_on_one_engine_is_completed_by_the_other(
@@ -300,11 +300,11 @@ def test_job_killed_on_one_engine_is_completed_by_the_other(
         assert lakes.versions(lake) == before
 
 
-@pytest.mark.parametrize("second", slow_but([], ["spark", "local"], nightly_but=["local"]))
+@pytest.mark.parametrize("second", slow_but([], ["spark", "local"], slow=["local"]))
 def test_jobs_of_both_engines_at_the_same_time_give_the_expected_rows(
     second, small, small_expected, s3_state_dir, lake, tmp_path
 ):
-    """Two jobs on one lake, of two engines or both of Spark, succeed without duplicate rows."""
+    """Two jobs on one lake, of two engines or (nightly) both of Spark, succeed without duplicate rows."""
     environment = lakes.environment(s3_state_dir)
     started = [
         crashes.start(
@@ -476,7 +476,7 @@ def test_sail_ignores_ctrl_c_and_aws_profile(small, small_expected, lake, monkey
     assert lakes.unlike(lake, small_expected) == {}
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_a_server_that_stops_answering_is_one_sentence(lake, small):
     """The error names the address of the server."""
     from lakehouse_utils.spark.session import short_retry_policies
@@ -492,7 +492,7 @@ def test_a_server_that_stops_answering_is_one_sentence(lake, small):
             engine.query("SELECT 1")
 
 
-@pytest.mark.nightly
+@pytest.mark.slow
 def test_answers_that_are_lost_cost_a_step_a_further_attempt(small, small_expected, lake):
     """Sail cannot repeat an answer whose connection broke. The job repeats the step, and the rows are right."""
     with open_engine("spark", lake) as first:

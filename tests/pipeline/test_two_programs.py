@@ -19,7 +19,6 @@ from lakehouse_utils.lake.delta_log import DeltaLog
 from lakehouse_utils.pipeline import bronze, commits, quarantine, silver
 from lakehouse_utils.pipeline.engines.local import LocalEngine
 from lakehouse_utils.pipeline.engines.protocol import Engine
-from lakehouse_utils.pipeline.engines.spark import SparkEngine
 from lakehouse_utils.pipeline.log_states import LogStates
 from lakehouse_utils.pipeline.run import RunReport
 
@@ -90,6 +89,7 @@ def pipeline(lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pip
 
 @pytest.fixture
 def open_spark(engine_of: Callable[[str, Lake], Engine]) -> Callable[[Lake], Engine]:
+    pytest.importorskip("pysail", reason="the extra spark isn't installed: make test installs it")
     return partial(engine_of, "spark")
 
 
@@ -103,7 +103,11 @@ def on_either_engine(request: pytest.FixtureRequest, pipeline: Pipeline) -> Pipe
 
 def before_merge(pipeline: Pipeline, label: str, other: Callable[[], object]) -> None:
     """Let `other` work before the first MERGE into a table: the run has opened the table and computed the rows."""
-    engine = LocalEngine if pipeline.open_engine is LocalEngine else SparkEngine
+    engine: type[Engine] = LocalEngine
+    if pipeline.open_engine is not LocalEngine:
+        from lakehouse_utils.pipeline.engines.spark import SparkEngine  # fails without the extra spark
+
+        engine = SparkEngine
     pipeline.once(engine, "merge", other, when=lambda _, target, *__: is_at(target.table, label))
 
 
@@ -370,6 +374,8 @@ def test_another_job_that_merges_first(on_either_engine, label):
 @pytest.mark.slow
 def test_a_compaction_while_the_server_commits_is_a_conflict(lake, keys, open_spark, tmp_path, monkeypatch):
     """The server gives up its MERGE, and the run repeats the step."""
+    from lakehouse_utils.pipeline.engines.spark import SparkEngine
+
     direct = Pipeline(lake, tmp_path, monkeypatch)
     direct.run_two_days()
     direct.deliver(3, "3,2026-01-03,a,1")
